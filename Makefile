@@ -1,0 +1,41 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Every test worker, and so every process it starts, computes on one thread: two cores, two workers.
+test test-slow: export OMP_NUM_THREADS = 1
+
+.PHONY: help quickstart test test-slow lint format typecheck clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(INSTALLED) ## Train CORY and PPO on a pocket task, print the table (STEPS=3: shorter)
+	$(BIN)/python -m examples.quickstart $(if $(STEPS),--max_steps $(STEPS))
+
+test: $(INSTALLED) ## The default test suite: CPU, offline
+	$(PYTEST)
+
+test-slow: $(INSTALLED) ## The tests marked slow
+	$(PYTEST) -m "slow and not gpu"
+
+lint: $(INSTALLED) ## Check rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## Repair what lint can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(INSTALLED) ## Check the types of src
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean: ## Remove the environment and every cache; runs stay
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

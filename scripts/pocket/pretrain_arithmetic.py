@@ -1,0 +1,79 @@
+"""Pretraining of pocket-arithmetic-lm: first without slips, then with them.
+
+Learning from clean chains first is what makes the slips the only weakness of the model: it can do
+every step, and only has to lose the habit of slipping. Under-training would reach the same base
+accuracy, but then reinforcement learning would have to teach arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from cory.prompts import PromptEncoder
+from cory.tasks.pocket_arithmetic import DEFAULTS
+from scripts.pocket.arithmetic_corpus import ArithmeticCorpus
+from scripts.pocket.training import (
+    IGNORED,
+    Example,
+    batched,
+    make_language_model,
+    pocket_templates,
+    save,
+    train,
+    wrap_tokenizer,
+)
+
+CHARACTERS = "0123456789+-*=? "
+BATCH_SIZE = 256
+CLEAN_STEPS = 2000
+SLIP_STEPS = 700
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per character: a byte-pair vocabulary without merges."""
+    vocabulary = ["<pad>", "<eos>", "<unk>", *CHARACTERS]
+    tokenizer = Tokenizer(
+        BPE({token: index for index, token in enumerate(vocabulary)}, [], unk_token="<unk>")
+    )
+    tokenizer.decoder = decoders.Fuse()
+    return wrap_tokenizer(tokenizer, max_length=128)
+
+
+def examples(corpus: ArithmeticCorpus, encoder: PromptEncoder, seed: int) -> Iterator[Example]:
+    """Prompts as the team composes them, and the answers; only answers are learned."""
+    tokenizer = encoder.tokenizer
+    for query, answers in corpus.examples(seed):
+        *earlier, answer = [tokenizer.encode(answer) for answer in answers]
+        prompt = encoder.encode(query, earlier)
+        answer.append(tokenizer.eos_token_id)
+        yield prompt + answer, [IGNORED] * len(prompt) + answer
+
+
+def pretrain_arithmetic(output_dir: Path, *, slip_rate: float, seed: int) -> None:
+    """Train and write `pocket-arithmetic-lm`."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer()
+    model = make_language_model(tokenizer, num_layers=2, width=96, num_heads=4)
+    model.generation_config.max_new_tokens = DEFAULTS["max_completion_length"]
+    model.generation_config.do_sample = True
+    encoder = PromptEncoder(tokenizer, pocket_templates(DEFAULTS), frozenset())
+    clean = ArithmeticCorpus(slip_rate=0.0, second_look_share=0.1)
+    phases = [
+        ("clean chains", clean, CLEAN_STEPS, 4e-3),
+        ("chains with slips", ArithmeticCorpus(slip_rate), SLIP_STEPS, 2e-3),
+    ]
+    for index, (name, corpus, num_steps, learning_rate) in enumerate(phases):
+        batches = batched(
+            examples(corpus, encoder, seed=2 * seed + index),
+            batch_size=BATCH_SIZE,
+            pad_token_id=tokenizer.pad_token_id,
+            seed=seed,
+        )
+        train(model, batches, num_steps=num_steps, learning_rate=learning_rate, name=name)
+    save(model, tokenizer, output_dir / "pocket-arithmetic-lm")

@@ -1,0 +1,248 @@
+"""One agent: its weights, its way of learning, and all state that stays with it at an exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cory import losses
+from cory.batch import Batch, split_rows, to_rows
+from cory.config import CORYConfig
+from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
+from cory.estimators import ESTIMATORS
+from cory.metrics import mean_of
+from cory.penalties import KL_PENALTIES
+from cory.policy import LanguageModel, Policy
+from cory.seeding import derive_generator
+from cory.types import Experience
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What an agent learns from in one iteration; fixed before its first epoch."""
+
+    batch: Batch
+    old_logprobs: Float[Tensor, "B T"]
+    old_values: Float[Tensor, "B T"]
+    ref_logprobs: Float[Tensor, "B T"]
+    ref_hidden: Float[Tensor, "B T D"] | None
+    advantages: Float[Tensor, "B T"]
+    returns: Float[Tensor, "B T"]
+
+    def select(self, rows: Tensor) -> Lesson:
+        """Some sequences, without the columns that are padding in all of them."""
+        batch = self.batch.select(rows)
+        length = batch.response_mask.shape[1]
+
+        def cut(rectangle: Tensor | None) -> Any:
+            return None if rectangle is None else rectangle[rows, :length]
+
+        return Lesson(
+            batch=batch,
+            old_logprobs=cut(self.old_logprobs),
+            old_values=cut(self.old_values),
+            ref_logprobs=cut(self.ref_logprobs),
+            ref_hidden=cut(self.ref_hidden),
+            advantages=cut(self.advantages),
+            returns=cut(self.returns),
+        )
+
+
+@dataclass
+class AgentState:
+    """What an agent remembers beside its weights and the optimizer's moments."""
+
+    kl_coef: float
+    reward_scalers: dict[str, RewardScaler] = field(default_factory=dict)
+
+    def reward_scaler(self, role: str) -> RewardScaler:
+        return self.reward_scalers.setdefault(role, RewardScaler())
+
+
+class Agent:
+    """Learns from its own samples by PPO, or by another estimator inside PPO's clipped update.
+
+    Args:
+        index: number of the agent; its name is `agent_{index}`.
+        policy: its weights.
+        reference: the frozen initial model.
+        optimizer: shared by the team; an agent's gradients are the only ones present in its step, so
+            only its parameters and moments move.
+        args: settings.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        policy: Policy,
+        reference: LanguageModel,
+        optimizer: Optimizer,
+        args: CORYConfig,
+    ) -> None:
+        self.index = index
+        self.name = f"agent_{index}"
+        self.policy = policy
+        self.reference = reference
+        self.optimizer = optimizer
+        self.args = args
+        self.estimator = ESTIMATORS[args.advantage_estimator]
+        self.penalty = KL_PENALTIES[args.kl_estimator]
+        self.state = AgentState(args.kl_coef)
+        self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
+
+    def update(self, experience: Experience, step: int) -> dict[str, float]:
+        """One PPO update (Eq 10–13) on the agent's samples of this iteration.
+
+        Returns:
+            metrics, averaged over optimizer steps unless docs/metrics.md says otherwise.
+        """
+        lesson, metrics = self._prepare(experience)
+        history: list[dict[str, float]] = []
+        for epoch in range(self.args.num_ppo_epochs):
+            for rows in self._mini_batches(len(lesson.batch), step, epoch):
+                history.append(self._optimizer_step(lesson.select(rows)))
+            if self.args.target_kl is not None and history[-1]["approx_kl"] > self.args.target_kl:
+                break
+        metrics["first_ratio_error"] = history[0]["ratio_error"]
+        metrics["optimizer_steps"] = float(len(history))
+        metrics["kl_coef"] = self.state.kl_coef
+        self._finish(experience, step)
+        averaged = {key: mean_of(entry[key] for entry in history) for key in history[0]}
+        del averaged["ratio_error"]
+        return averaged | metrics
+
+    def forget(self) -> None:
+        """Lose optimizer moments, KL coefficient and reward statistics; weights stay.
+
+        Reproduces what an exchange does in the paper's reference code.
+        """
+        self.state = AgentState(self.args.kl_coef)
+        for parameter in self.policy.trainable_parameters():
+            self.optimizer.state.pop(parameter, None)
+
+    def _prepare(self, experience: Experience) -> tuple[Lesson, dict[str, float]]:
+        args, batch, scores = self.args, experience.batch, experience.scores
+        mask = batch.response_mask
+        team_reward = self._scaled(experience)
+        in_reward = args.kl_placement == "reward"
+        token_rewards = losses.token_rewards(
+            team_reward,
+            self.penalty.when_sampled(scores),
+            mask,
+            self.state.kl_coef if in_reward else 0.0,
+        )
+        advantages, returns = self.estimator.compute(
+            token_rewards, scores.values, mask, args.gamma, args.lam, args.num_generations
+        )
+        whiten = self.estimator.whiten if args.whiten_advantages is None else args.whiten_advantages
+        metrics = {"advantage_std": float(advantages[mask].std(correction=0))}
+        if self.estimator.uses_values:
+            metrics["explained_variance"] = explained_variance(scores.values[mask], returns[mask])
+        lesson = Lesson(
+            batch=batch,
+            old_logprobs=scores.logprobs,
+            old_values=scores.values,
+            ref_logprobs=scores.ref_logprobs,
+            ref_hidden=scores.ref_hidden,
+            advantages=losses.masked_whiten(advantages, mask) if whiten else advantages,
+            returns=returns,
+        )
+        return lesson, metrics
+
+    def _scaled(self, experience: Experience) -> Float[Tensor, " B"]:
+        args, reward = self.args, experience.team_reward
+        if args.use_score_scaling:
+            scaler = self.state.reward_scaler(experience.turn.role)
+            reward = scaler.update_and_scale(reward, subtract_mean=args.use_score_norm)
+        return reward if args.score_clip is None else reward.clamp(-args.score_clip, args.score_clip)
+
+    def _mini_batches(self, num_rows: int, step: int, epoch: int) -> Iterator[Tensor]:
+        generator = derive_generator(self.args.seed, "mini-batches", self.index, step, epoch)
+        order = torch.randperm(num_rows, generator=generator)
+        yield from order.tensor_split(self.args.num_mini_batches)
+
+    def _optimizer_step(self, lesson: Lesson) -> dict[str, float]:
+        num_tokens = lesson.batch.num_tokens
+        self.optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for rows in split_rows(len(lesson.batch), self.args.per_device_train_batch_size):
+            for key, value in self._backward(lesson.select(rows), num_tokens).items():
+                totals[key] = _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
+        weights = self.policy.trainable_parameters()
+        limit = self.args.max_grad_norm or float("inf")
+        totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
+        self.optimizer.step()
+        if self.elastic_reset is not None:
+            self.elastic_reset.follow()
+        return {key: float(value) for key, value in totals.items()}
+
+    def _backward(self, lesson: Lesson, num_tokens: int) -> dict[str, Tensor]:
+        """Add the gradient of one micro-batch; its statistics add up to the mini-batch's."""
+        args, mask = self.args, lesson.batch.response_mask
+        with torch.autocast(mask.device.type, torch.bfloat16, enabled=args.bf16):
+            hidden = self.policy.response_hidden(lesson.batch)
+            tokens = lesson.batch.responses[mask]
+            flat_logprobs = self.policy.logprobs(hidden, tokens, args.temperature)
+        logprobs = to_rows(flat_logprobs, mask)
+        policy = losses.policy_loss(
+            logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
+        )
+        loss = policy.loss
+        statistics = {
+            "policy_loss": policy.loss,
+            "clip_fraction": policy.clip_fraction,
+            "approx_kl": policy.approx_kl,
+            "ratio_error": (logprobs - lesson.old_logprobs)[mask].exp().sub(1).abs().max(),
+        }
+        if self.estimator.uses_values:
+            value = losses.value_loss(
+                to_rows(self.policy.values(hidden), mask),
+                lesson.old_values,
+                lesson.returns,
+                mask,
+                args.cliprange_value,
+                num_tokens,
+            )
+            loss = loss + args.vf_coef * value.loss
+            statistics["value_loss"] = value.loss
+            statistics["value_clip_fraction"] = value.clip_fraction
+        if args.kl_placement == "loss":
+            kl = self.penalty.while_learning(
+                self.policy,
+                self.reference,
+                hidden,
+                flat_logprobs,
+                None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
+                lesson.ref_logprobs[mask],
+                args.temperature,
+            )
+            kl_loss = kl.sum() / num_tokens
+            loss = loss + self.state.kl_coef * kl_loss
+            statistics["kl_loss"] = kl_loss
+        loss.backward()
+        return {key: statistic.detach() for key, statistic in statistics.items()}
+
+    def _finish(self, experience: Experience, step: int) -> None:
+        kl_per_sequence = float(experience.scores.full_kl.sum(1).mean())
+        next_coef = KL_CONTROLLERS[self.args.kl_controller]
+        self.state.kl_coef = next_coef(
+            self.state.kl_coef, kl_per_sequence, len(experience.batch), self.args
+        )
+        period = self.args.elastic_reset_period
+        if self.elastic_reset is not None and period and (step + 1) % period == 0:
+            self.elastic_reset.reset()
+
+
+_COMBINE = {"ratio_error": torch.maximum}
+
+
+def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]) -> float:
+    """1 − Var(returns − values) / Var(returns): 1 is a perfect value function, 0 a constant one."""
+    variance = returns.var(correction=0)
+    return float(1 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))

@@ -1,0 +1,196 @@
+"""Atomic checkpoints and exact resume.
+
+`checkpoints/step-N/` holds a folder per agent, which plain transformers or peft loads, and in
+`state.safetensors` and `state.json` all else that training needs: value heads, optimizer moments,
+KL coefficients, reward statistics, moving averages, schedule, global random states. Sampling, mini-batches
+and the order of the data are functions of the seed and the step, so they need no state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedTokenizerBase
+
+from cory.agent import Agent, AgentState
+from cory.controllers import RewardScaler
+
+
+class Checkpoints:
+    """The checkpoints of one run directory.
+
+    Args:
+        run_directory: the run's `output_dir`.
+        limit: how many to keep; None: all.
+    """
+
+    def __init__(self, run_directory: Path, limit: int | None) -> None:
+        self.directory = run_directory / "checkpoints"
+        self.limit = limit
+
+    def save(
+        self,
+        step: int,
+        agents: Sequence[Agent],
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        tokenizer: PreTrainedTokenizerBase,
+        progress: dict[str, Any],
+    ) -> Path:
+        """Write `step-{step}` under another name, flush it to the disk, then rename it into place.
+
+        Args:
+            progress: JSON values that `load` gives back.
+        """
+        target = self.directory / f"step-{step}"
+        if target.exists():
+            return target
+        partial = self.directory / f".step-{step}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for agent in agents:
+            agent.policy.weights.save(partial / agent.name)
+            tokenizer.save_pretrained(partial / agent.name)
+        save_file(_tensors(agents, optimizer), partial / "state.safetensors")
+        state = {
+            "step": step,
+            "progress": progress,
+            "agents": {agent.name: asdict(agent.state) for agent in agents},
+            "optimizer_groups": optimizer.state_dict()["param_groups"],
+            "scheduler": scheduler.state_dict(),
+            "random": _global_random_state(),
+        }
+        (partial / "state.json").write_text(json.dumps(state, indent=1))
+        _flush(partial)
+        partial.rename(target)
+        _flush_directory(self.directory)
+        self._prune()
+        return target
+
+    def latest(self) -> Path | None:
+        """The newest complete checkpoint."""
+        return max(self._complete(), key=_step_of, default=None)
+
+    def _complete(self) -> list[Path]:
+        return [path for path in self.directory.glob("step-*") if _STEP.fullmatch(path.name)]
+
+    def _prune(self) -> None:
+        if self.limit is not None:
+            for path in sorted(self._complete(), key=_step_of)[: -self.limit]:
+                shutil.rmtree(path)
+
+
+def load_checkpoint(
+    path: Path, agents: Sequence[Agent], optimizer: Optimizer, scheduler: LRScheduler
+) -> dict[str, Any]:
+    """Put agents, optimizer, schedule and global random states back as they were.
+
+    Returns:
+        the `progress` that was saved.
+
+    Raises:
+        ValueError: the checkpoint is of another team.
+    """
+    state = json.loads((path / "state.json").read_text())
+    names = [agent.name for agent in agents]
+    if list(state["agents"]) != names:
+        raise ValueError(
+            f"{path} holds {', '.join(state['agents'])}, but this run has {', '.join(names)}: resume "
+            "with the num_agents that the run began with"
+        )
+    tensors = load_file(path / "state.safetensors")
+    for agent in agents:
+        agent.policy.weights.load(path / agent.name)
+        _load_agent(agent, state["agents"][agent.name], tensors)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if match := _MOMENT.fullmatch(key):
+            moments.setdefault(int(match[1]), {})[match[2]] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer_groups"]})
+    scheduler.load_state_dict(state["scheduler"])
+    _restore_global_random_state(state["random"])
+    return state["progress"]
+
+
+_STEP = re.compile(r"step-(\d+)")
+_MOMENT = re.compile(r"optimizer/(\d+)/(\w+)")
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _tensors(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, Tensor]:
+    tensors = {
+        f"optimizer/{index}/{name}": moment
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, moment in moments.items()
+    }
+    for agent in agents:
+        for name, weight in agent.policy.value_head.state_dict().items():
+            tensors[f"{agent.name}/value_head/{name}"] = weight
+        if agent.elastic_reset is not None:
+            for index, average in enumerate(agent.elastic_reset.average):
+                tensors[f"{agent.name}/elastic_average/{index}"] = average
+    return tensors
+
+
+def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    scalers = {role: RewardScaler(**scaler) for role, scaler in state["reward_scalers"].items()}
+    agent.state = AgentState(kl_coef=state["kl_coef"], reward_scalers=scalers)
+    head = agent.policy.value_head
+    head.load_state_dict(
+        {name: tensors[f"{agent.name}/value_head/{name}"] for name in head.state_dict()}
+    )
+    if agent.elastic_reset is not None:
+        for index, average in enumerate(agent.elastic_reset.average):
+            average.copy_(tensors[f"{agent.name}/elastic_average/{index}"])
+
+
+def _global_random_state() -> dict[str, Any]:
+    """State of the global generators, which a user's reward functions may draw from."""
+    version, internal, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state().tolist(),
+    }
+
+
+def _restore_global_random_state(state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+
+
+def _flush(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        else:
+            _flush_directory(path)
+    _flush_directory(directory)
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

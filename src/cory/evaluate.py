@@ -1,0 +1,125 @@
+"""Each agent ALONE on the plain query, on held-out queries: reward, pass@k, KL, signs of collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from cory.batch import make_batch
+from cory.config import CORYConfig
+from cory.losses import masked_mean
+from cory.metrics import confidence_interval, diversity, mean_of
+from cory.policy import LanguageModel, Policy, TokenScores, score
+from cory.prompts import PromptEncoder
+from cory.rewards import RewardFunc
+from cory.rollout import judge
+from cory.sampling import Sampler
+from cory.seeding import derive_generator
+
+LARGEST_K = 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one agent did on the held-out queries; `completions` has num_samples rows per query."""
+
+    metrics: dict[str, float]
+    rows: list[dict[str, Any]]
+    completions: list[str]
+    task_rewards: list[float]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Everything an evaluation needs but the policy.
+
+    All policies get the same queries, lengths and random numbers, so that their differences are their
+    own. Responses are `max_completion_length` long at most.
+    """
+
+    reference: LanguageModel
+    encoder: PromptEncoder
+    sampler: Sampler
+    reward_funcs: Sequence[RewardFunc]
+    tokenizer: PreTrainedTokenizerBase
+    args: CORYConfig
+
+    def evaluate(
+        self, policy: Policy, queries: Sequence[dict[str, Any]], num_samples: int
+    ) -> Evaluation:
+        """Answer every query `num_samples` times and measure the answers.
+
+        Args:
+            policy: used alone, on `query_template`.
+            queries: rows of the held-out data set.
+            num_samples: answers per query; pass@k needs at least k.
+        """
+        args = self.args
+        rows = [row for row in queries for _ in range(num_samples)]
+        prompt_ids = [self.encoder.encode(row[args.prompt_column], []) for row in rows]
+        response_ids = self.sampler.generate(
+            policy,
+            prompt_ids,
+            args.max_completion_length,
+            args.temperature,
+            derive_generator(args.seed, "evaluation", device=policy.device),
+        )
+        completions = self.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
+        rewards = judge(self.reward_funcs, rows, completions, response_ids, args).total
+        batch = make_batch(prompt_ids, response_ids, self.tokenizer.pad_token_id, policy.device)
+        with torch.autocast(policy.device.type, torch.bfloat16, enabled=args.bf16):
+            scores = score(
+                policy, self.reference, batch, args.temperature, args.per_device_eval_batch_size
+            )
+        metrics = {
+            **reward_metrics(rewards.view(len(queries), num_samples)),
+            **_score_metrics(scores, batch.response_mask),
+            **diversity(response_ids),
+            "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),
+        }
+        return Evaluation(metrics, rows, completions, rewards.tolist())
+
+
+def reward_metrics(rewards: Float[Tensor, "Q S"]) -> dict[str, float]:
+    """Mean reward and half its 95% interval over Q queries; pass@k if every reward is 0 or 1."""
+    metrics = {
+        "task_reward": float(rewards.mean()),
+        "task_reward_ci95": confidence_interval(rewards.mean(1)),
+    }
+    if bool(((rewards == 0) | (rewards == 1)).all()):
+        num_samples = rewards.shape[1]
+        for k in range(1, min(LARGEST_K, num_samples) + 1):
+            metrics[f"pass@{k}"] = mean_of(
+                pass_at_k(num_samples, int(correct), k) for correct in rewards.sum(1)
+            )
+    return metrics
+
+
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """Chance that at least one of k answers, drawn without replacement, is correct.
+
+    1 − C(n − c, k) / C(n, k), the unbiased estimate of Chen et al. 2021 (arXiv 2107.03374, Eq 1).
+
+    >>> pass_at_k(5, 1, 1), pass_at_k(5, 1, 5), pass_at_k(4, 2, 2)
+    (0.2, 1.0, 0.8333333333333334)
+    """
+    return 1 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
+
+
+def _score_metrics(scores: TokenScores, response_mask: Tensor) -> dict[str, float]:
+    kl = scores.full_kl.sum(1)
+    return {
+        "kl": float(kl.mean()),
+        "kl_ci95": confidence_interval(kl),
+        "kl_per_token": float(masked_mean(scores.full_kl, response_mask)),
+        "entropy": float(masked_mean(scores.entropy, response_mask)),
+        "ref_perplexity": math.exp(-float(masked_mean(scores.ref_logprobs, response_mask))),
+        "completion_length": float(response_mask.sum(1).float().mean()),
+    }

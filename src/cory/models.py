@@ -1,0 +1,159 @@
+"""From a model name to policies: loading, full copies, adapters on one shared base, quantisation."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.activations import NewGELUActivation
+
+from cory.assets import asset_path
+from cory.config import CORYConfig
+from cory.policy import LanguageModel, Policy
+from cory.weights import Adapter, FullCopy
+
+
+def load_model(
+    name: str, args: CORYConfig, quantization_config: BitsAndBytesConfig | None = None
+) -> PreTrainedModel | PeftModel:
+    """Load a causal LM, or an adapter on its base, from a directory, an embedded asset or the Hub.
+
+    Raises:
+        ValueError: there is no such model, or it is no causal LM.
+    """
+    path = asset_path(name)
+    if args.load_in_4bit and quantization_config is None:
+        quantization_config = nf4_config(args)
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, args.dtype),
+        "attn_implementation": args.attn_implementation,
+        "trust_remote_code": args.trust_remote_code,
+        "quantization_config": quantization_config,
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    try:
+        if (Path(path) / "adapter_config.json").is_file():
+            base = PeftConfig.from_pretrained(path).base_model_name_or_path
+            model = AutoModelForCausalLM.from_pretrained(asset_path(str(base)), **options)
+            return PeftModel.from_pretrained(model, path)
+        return AutoModelForCausalLM.from_pretrained(path, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model_name_or_path={name!r} cannot be loaded as a causal language model: {error}"
+        ) from error
+
+
+def nf4_config(args: CORYConfig) -> BitsAndBytesConfig:
+    """4-bit NF4 weights with double quantisation, computed in `args.dtype` (the paper's setting)."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, args.dtype),
+    )
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; see `ensure_pad_token`."""
+    path = asset_path(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer can be loaded from {name!r}: {error}") from error
+    return ensure_pad_token(tokenizer)
+
+
+def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Give a tokenizer without padding token its end-of-sequence token for that.
+
+    This is safe here because padding is known by masks, never by token id.
+
+    Raises:
+        ValueError: it has no end-of-sequence token either.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(
+                "the tokenizer has neither a padding nor an end-of-sequence token: set "
+                "tokenizer.pad_token to any token of its vocabulary"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def build_policies(
+    model: PreTrainedModel | PeftModel, args: CORYConfig, peft_config: PeftConfig | None = None
+) -> tuple[list[Policy], LanguageModel]:
+    """`args.num_agents` policies that start as the same model, and the frozen reference.
+
+    Without adapters each policy and the reference are full copies. With adapters (`args.use_peft`, a
+    `peft_config`, or a model that already carries an adapter) all share one frozen base.
+    """
+    use_fused_gelu(model)
+    if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
+        return _adapter_policies(model, args, peft_config)
+    return _full_policies(model, args)
+
+
+def _full_policies(model: PreTrainedModel, args: CORYConfig) -> tuple[list[Policy], LanguageModel]:
+    policies = [Policy(FullCopy(copy.deepcopy(model))) for _ in range(args.num_agents)]
+    if args.gradient_checkpointing:
+        for policy in policies:
+            _checkpoint_gradients(policy.model)
+    return policies, LanguageModel(model.requires_grad_(False))
+
+
+def _adapter_policies(
+    model: PreTrainedModel | PeftModel, args: CORYConfig, peft_config: PeftConfig | None
+) -> tuple[list[Policy], LanguageModel]:
+    names = [f"agent_{index}" for index in range(args.num_agents)]
+    if isinstance(model, PeftModel):
+        peft_model, initial = model, model.active_adapter
+        activate_reference = Adapter(peft_model, initial, is_trainable=False).activate
+    else:
+        config = peft_config or lora_config(args)
+        peft_model, initial = get_peft_model(model, config, adapter_name=names[0]), names[0]
+        activate_reference = peft_model.disable_adapter
+    start = get_peft_model_state_dict(peft_model, adapter_name=initial)
+    for name in names:
+        if name not in peft_model.peft_config:
+            peft_model.add_adapter(name, copy.deepcopy(peft_model.peft_config[initial]))
+            set_peft_model_state_dict(peft_model, start, adapter_name=name)
+    if args.gradient_checkpointing:
+        _checkpoint_gradients(peft_model.get_base_model())
+    policies = [Policy(Adapter(peft_model, name)) for name in names]
+    return policies, LanguageModel(peft_model.get_base_model(), activate_reference)
+
+
+def lora_config(args: CORYConfig) -> LoraConfig:
+    """The adapter that the settings describe."""
+    return LoraConfig(
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
+        target_modules=args.lora_target_modules or "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _checkpoint_gradients(model: PreTrainedModel) -> None:
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def use_fused_gelu(model: nn.Module) -> None:
+    """Replace GPT-2's `gelu_new`, eight element-wise operations, by torch's fused form of it."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))

@@ -1,0 +1,259 @@
+"""Language models as policies: hidden states, log-probabilities, values, entropy, KL.
+
+The vocabulary is only ever visited for response tokens, in pieces of bounded size, so that no
+(B, T, V) tensor of two models lives at once.
+
+Legend: B sequences, P prompt columns, T response columns, S = P + T, N response tokens of all
+sequences together, V vocabulary, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from cory import losses
+from cory.batch import Batch, position_ids, split_rows, to_rows
+from cory.weights import Weights
+
+LOGITS_PER_PIECE = 2**24
+"""Vocabulary entries (64 MiB in float32) that one piece of the head's work may hold."""
+
+
+class LanguageModel(nn.Module):
+    """A causal language model, split into its body and its head.
+
+    Args:
+        model: any Hugging Face causal LM; kept in eval mode, so that dropout never acts.
+        activate: context in which the model's weights are this policy's, for models whose adapters
+            share one base.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        activate: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.activate = activate
+        self.checkpointed_layers = [
+            layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)
+        ]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def vocab_size(self) -> int:
+        return self.model.get_output_embeddings().weight.shape[0]
+
+    def hidden_states(
+        self,
+        input_ids: Int[Tensor, "B S"],
+        attention_mask: Int[Tensor, "B _"],
+        positions: Int[Tensor, "B S"],
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        """Last hidden states. With a cache, `attention_mask` covers the cached columns too."""
+        # transformers checkpoints a layer only in training mode, which would also switch dropout on.
+        for layer in self.checkpointed_layers:
+            layer.training = torch.is_grad_enabled()
+        with self.activate():
+            return self.model.base_model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            ).last_hidden_state
+
+    def logits(
+        self, hidden: Float[Tensor, "*N D"], temperature: float
+    ) -> Float[Tensor, "*N V"]:
+        """Next-token logits in float32, divided by the temperature."""
+        with self.activate():
+            logits = self.model.get_output_embeddings()(hidden).float()
+        return postprocess_logits(self.model, logits) / temperature
+
+    def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
+        """Hidden states from which each response token was predicted, in row-major order."""
+        attention_mask = batch.attention_mask[:, :-1]
+        hidden = self.hidden_states(
+            batch.input_ids[:, :-1], attention_mask, position_ids(attention_mask)
+        )
+        first = batch.prompt_mask.shape[1] - 1
+        return hidden[:, first:][batch.response_mask]
+
+    def logprobs(
+        self, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
+    ) -> Float[Tensor, " N"]:
+        """Log-probability of each token; differentiable in `hidden` and in the head."""
+        logits = self.logits(hidden, temperature)
+        return logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(1)
+
+
+class Policy(LanguageModel):
+    """One agent's weights: a language model and a value head on its last hidden state.
+
+    The value head starts at zero, so the first advantages are the rewards themselves.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__(weights.model, weights.activate)
+        self.weights = weights
+        hidden_size = self.model.get_output_embeddings().weight.shape[1]
+        self.value_head = nn.Linear(hidden_size, 1, device=self.device)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def language_parameters(self) -> list[nn.Parameter]:
+        """The language-model weights that this agent owns and trains."""
+        named = self.model.named_parameters()
+        return [weight for name, weight in named if self.weights.owns(name)]
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """All that this agent trains: its language-model weights and its value head."""
+        return [*self.language_parameters(), *self.value_head.parameters()]
+
+    def values(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+        """Expected return from each position on, in float32."""
+        return self.value_head(hidden.float()).squeeze(-1).float()
+
+
+class TokenScores(NamedTuple):
+    """What a policy and the frozen reference say of sampled responses; 0 on padding.
+
+    `full_kl` and `entropy` are in nats. `ref_hidden` is kept only when the loss needs it.
+    """
+
+    logprobs: Float[Tensor, "B T"]
+    values: Float[Tensor, "B T"]
+    entropy: Float[Tensor, "B T"]
+    ref_logprobs: Float[Tensor, "B T"]
+    full_kl: Float[Tensor, "B T"]
+    ref_hidden: Float[Tensor, "B T D"] | None = None
+
+
+@torch.no_grad()
+def score(
+    policy: Policy,
+    reference: LanguageModel,
+    batch: Batch,
+    temperature: float,
+    rows_per_pass: int | None = None,
+    keep_ref_hidden: bool = False,
+) -> TokenScores:
+    """Score sampled responses under the policy and the reference (Eq 2 and 8: on the same prompt).
+
+    Args:
+        rows_per_pass: sequences per forward pass; None: all at once.
+        keep_ref_hidden: also return the reference's hidden states.
+    """
+    pieces = [
+        _score_rows(policy, reference, batch.select(rows), temperature)
+        for rows in split_rows(len(batch), rows_per_pass)
+    ]
+    mask = batch.response_mask
+    *flat, ref_hidden = (torch.cat(column) for column in zip(*pieces, strict=True))
+    scores = [to_rows(column, mask) for column in flat]
+    if not keep_ref_hidden:
+        return TokenScores(*scores)
+    kept = ref_hidden.new_zeros(*mask.shape, ref_hidden.shape[1])
+    kept[mask] = ref_hidden
+    return TokenScores(*scores, ref_hidden=kept)
+
+
+def _score_rows(
+    policy: Policy, reference: LanguageModel, batch: Batch, temperature: float
+) -> tuple[Tensor, ...]:
+    hidden, ref_hidden = policy.response_hidden(batch), reference.response_hidden(batch)
+    tokens = batch.responses[batch.response_mask]
+    statistics = []
+    for piece in _pieces(len(tokens), policy.vocab_size):
+        logits = policy.logits(hidden[piece], temperature).log_softmax(-1)
+        ref_logits = reference.logits(ref_hidden[piece], temperature).log_softmax(-1)
+        chosen = tokens[piece, None]
+        statistics.append(
+            (
+                logits.gather(1, chosen).squeeze(1),
+                losses.entropy(logits),
+                ref_logits.gather(1, chosen).squeeze(1),
+                losses.full_kl(logits, ref_logits),
+            )
+        )
+    logprobs, entropy, ref_logprobs, full_kl = map(torch.cat, zip(*statistics, strict=True))
+    return logprobs, policy.values(hidden), entropy, ref_logprobs, full_kl, ref_hidden
+
+
+def differentiable_full_kl(
+    policy: LanguageModel,
+    hidden: Float[Tensor, "N D"],
+    reference: LanguageModel,
+    ref_hidden: Float[Tensor, "N D"],
+    temperature: float,
+) -> Float[Tensor, " N"]:
+    """Full KL to the reference at each token, with a gradient through the policy.
+
+    The logits of a piece are computed again in the backward pass instead of being kept.
+    """
+
+    def kl(hidden_piece: Tensor, ref_piece: Tensor) -> Tensor:
+        with torch.no_grad():
+            ref_logits = reference.logits(ref_piece, temperature)
+        return losses.full_kl(policy.logits(hidden_piece, temperature), ref_logits)
+
+    return torch.cat(
+        [
+            checkpoint(kl, hidden[piece], ref_hidden[piece], use_reentrant=False)
+            for piece in _pieces(len(hidden), policy.vocab_size)
+        ]
+    )
+
+
+def _pieces(num_tokens: int, vocab_size: int) -> Iterator[slice]:
+    size = max(1, LOGITS_PER_PIECE // vocab_size)
+    return (slice(start, start + size) for start in range(0, num_tokens, size))
+
+
+def postprocess_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
+    """What some architectures do to the head's output: scale it (Cohere, Granite), cap it (Gemma)."""
+    config = model.config.get_text_config()
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * scale
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = (logits / cap).tanh() * cap
+    return logits
+
+
+@torch.no_grad()
+def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> None:
+    """Refuse an architecture whose logits are more than head(body), as we could not score it.
+
+    Raises:
+        ValueError: the logits of the model's own forward pass differ from ours.
+    """
+    mask = torch.ones_like(tokens)
+    ours = language_model.logits(
+        language_model.hidden_states(tokens, mask, position_ids(mask)), temperature=1.0
+    )
+    with language_model.activate():
+        theirs = language_model.model(input_ids=tokens, attention_mask=mask).logits.float()
+    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
+        raise ValueError(
+            f"{type(language_model.model).__name__} computes its logits in a way that cory does not "
+            f"know (they differ by {(ours - theirs).abs().max():.3g}): use another architecture, or "
+            "add the step to cory.policy.postprocess_logits"
+        )

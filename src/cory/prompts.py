@@ -1,0 +1,97 @@
+"""Queries and earlier answers to prompt token ids: templates, chat formats, special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from cory.roles import Answer, Templates
+
+Query = str | list[dict[str, Any]]
+SLOT = "\ue000{}\ue001"
+"""Stands for an answer while a chat template is rendered: private-use characters around its place."""
+
+
+class PromptEncoder:
+    """Turns a query and the answers given so far into prompt token ids.
+
+    Text runs are tokenised whole; an answer is inserted as the token ids that were sampled, never
+    decoded and encoded again, without its end-of-sequence token.
+
+    Args:
+        tokenizer: of the policy.
+        templates: of the prompts.
+        end_ids: token ids that end an answer.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, templates: Templates, end_ids: frozenset[int]
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.templates = templates
+        self.end_ids = end_ids
+        self.start_ids = _start_ids(tokenizer)
+
+    def encode(self, query: Query, answers: Sequence[list[int]]) -> list[int]:
+        """Prompt ids of the next speaker, who sees `answers` (token ids, in order of speaking)."""
+        ids: list[int] = []
+        for piece in self._compose(query, len(answers)):
+            if isinstance(piece, Answer):
+                ids += [token for token in answers[piece.place] if token not in self.end_ids]
+            else:
+                ids += self._encode_text(piece, at_start=not ids)
+        if not ids:
+            raise ValueError(
+                f"the query {query!r} gives an empty prompt: a model needs at least one token to "
+                "continue from. Drop empty queries or use a query_template with some text"
+            )
+        return ids
+
+    def _compose(self, query: Query, num_answers: int) -> list[str | Answer]:
+        if isinstance(query, str):
+            return self.templates.compose(query, num_answers)
+        *history, last = query
+        pieces = self.templates.compose(str(last["content"]), num_answers)
+        content = "".join(
+            SLOT.format(piece.place) if isinstance(piece, Answer) else piece for piece in pieces
+        )
+        text = self.tokenizer.apply_chat_template(
+            [*history, {**last, "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        return _split_slots(str(text), num_answers)
+
+    def _encode_text(self, text: str, at_start: bool) -> list[int]:
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if at_start and ids[: len(self.start_ids)] != self.start_ids:
+            return self.start_ids + ids
+        return ids
+
+
+def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer itself puts before a text: [BOS] for Llama, nothing for GPT-2."""
+    ids = list(tokenizer("")["input_ids"])
+    return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
+
+
+def _split_slots(text: str, num_answers: int) -> list[str | Answer]:
+    pieces: list[str | Answer] = []
+    for place in range(num_answers):
+        slot = SLOT.format(place)
+        while slot in text:
+            before, _, text = text.partition(slot)
+            pieces += [before, Answer(place)]
+    return [piece for piece in [*pieces, text] if piece != ""]
+
+
+def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> frozenset[int]:
+    """Every token id that ends an answer: the tokenizer's and the generation config's."""
+    configured = getattr(generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
+
+
+def is_chat(query: Query) -> bool:
+    """Whether a query is a list of chat messages rather than a string."""
+    return not isinstance(query, str)

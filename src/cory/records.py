@@ -1,0 +1,182 @@
+"""The run directory: config.yaml, metrics.jsonl and samples/."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import yaml
+
+from cory.config import CORYConfig
+from cory.metrics import MetricsFile, experience_metrics
+from cory.types import Experience, Iteration
+
+FREE_TO_CHANGE = frozenset(
+    {
+        "output_dir",
+        "max_steps",
+        "resume",
+        "report_to",
+        "run_name",
+        "use_cpu",
+        "logging_steps",
+        "log_samples_steps",
+        "eval_steps",
+        "num_eval_queries",
+        "num_eval_samples",
+        "save_steps",
+        "save_total_limit",
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "metric_for_best_model",
+        "greater_is_better",
+    }
+)
+"""Settings that a resumed run may change without becoming another experiment."""
+
+
+class Records:
+    """Everything about a run that is written down, but its checkpoints.
+
+    Args:
+        args: settings; `output_dir` is the run directory.
+
+    Raises:
+        ValueError: the directory holds a run already and `resume` is off.
+    """
+
+    def __init__(self, args: CORYConfig) -> None:
+        self.args = args
+        self.directory = Path(args.output_dir)
+        self.samples = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.metrics_path = self.directory / "metrics.jsonl"
+        self.config_path = self.directory / "config.yaml"
+        if self.config_path.exists() and not args.resume:
+            raise ValueError(
+                f"output_dir={args.output_dir!r} holds a run already: continue it with resume=True "
+                "(--resume), or choose another output_dir"
+            )
+
+    def begin(self) -> None:
+        """Start a new run."""
+        self._open(first_step=0)
+
+    def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
+        """Go on after iteration `first_step`; records of later iterations are dropped."""
+        self._announce_changes()
+        self.samples, self.tokens = totals["samples"], totals["tokens"]
+        self.seconds = totals["seconds"]
+        self._open(first_step)
+
+    def totals(self) -> dict[str, float]:
+        """What has been used so far, for a checkpoint."""
+        return {"samples": self.samples, "tokens": self.tokens, "seconds": self.seconds}
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append a line to metrics.jsonl."""
+        self.metrics_file.write({"step": step, **metrics})
+
+    def iteration_metrics(
+        self,
+        iteration: Iteration,
+        updates: Mapping[int, Mapping[str, float]],
+        end_ids: frozenset[int],
+        seconds: Mapping[str, float],
+    ) -> dict[str, float]:
+        """All metrics of an iteration, each under its agent and under its role.
+
+        Args:
+            updates: what each agent's update returned, by agent number.
+            seconds: how long each phase took.
+        """
+        metrics: dict[str, float] = {}
+        tokens = 0
+        for experience in iteration.experiences:
+            measured = {
+                **experience_metrics(experience, end_ids),
+                **updates[experience.turn.agent],
+            }
+            for owner in (f"agent_{experience.turn.agent}", experience.turn.role):
+                metrics |= {f"{owner}/{key}": value for key, value in measured.items()}
+            tokens += int(experience.batch.attention_mask.sum())
+            self.samples += len(experience.batch)
+        elapsed = sum(seconds.values())
+        self.tokens += tokens
+        self.seconds += elapsed
+        return {
+            **metrics,
+            **{f"seconds/{phase}": duration for phase, duration in seconds.items()},
+            "tokens_per_second": tokens / elapsed,
+            "total_samples": float(self.samples),
+            "total_tokens": float(self.tokens),
+            "total_seconds": self.seconds,
+        }
+
+    def write_samples(self, iteration: Iteration) -> None:
+        """Write samples/step-N.parquet: one row per query and agent."""
+        path = self.directory / "samples" / f"step-{iteration.step + 1:06d}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        rows = [
+            row
+            for experience in iteration.experiences
+            for row in _sample_rows(iteration, experience)
+        ]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+    def _open(self, first_step: int) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config_path.write_text(
+            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False)
+        )
+        self.metrics_file = MetricsFile(self.metrics_path, first_step)
+
+    def _announce_changes(self) -> None:
+        before = yaml.safe_load(self.config_path.read_text())
+        now = self.args.to_dict()
+        changed = [
+            f"{name}: {before.get(name)!r} → {value!r}"
+            for name, value in now.items()
+            if name not in FREE_TO_CHANGE and before.get(name) != value
+        ]
+        if changed:
+            sys.stderr.write(
+                "cory: resuming with other settings than the run began with; its first part and its "
+                f"second are different experiments: {'; '.join(changed)}\n"
+            )
+
+
+def _sample_rows(iteration: Iteration, experience: Experience) -> list[dict[str, Any]]:
+    turn = experience.turn
+    kl = experience.scores.full_kl.sum(1).tolist()
+    return [
+        {
+            "step": iteration.step + 1,
+            "index": index,
+            "query": query if isinstance(query, str) else query[-1]["content"],
+            "agent": f"agent_{turn.agent}",
+            "role": turn.role,
+            "answer": turn.completions[index],
+            "task_reward": float(experience.task_reward[index]),
+            "team_reward": float(experience.team_reward[index]),
+            "kl": kl[index],
+        }
+        for index, query in enumerate(iteration.queries)
+    ]
+
+
+def load_config(directory: Path) -> CORYConfig:
+    """The settings of a run.
+
+    Raises:
+        ValueError: the directory holds no run.
+    """
+    path = directory / "config.yaml"
+    if not path.exists():
+        raise ValueError(f"{directory} is not a run directory: it has no config.yaml")
+    return CORYConfig(**yaml.safe_load(path.read_text()))

@@ -1,0 +1,142 @@
+"""From the names of reward functions to the functions."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedModel
+
+from cory.rewards.classifier import ClassifierReward
+from cory.tasks import RewardFunc
+
+if TYPE_CHECKING:
+    from cory.config import CORYConfig
+
+
+def reward_device(args: CORYConfig) -> torch.device:
+    """Where reward models run: the accelerator if there is one and `use_cpu` allows it."""
+    accelerator = None if args.use_cpu else torch.accelerator.current_accelerator()
+    return accelerator or torch.device("cpu")
+
+
+def load_reward_funcs(
+    reward_funcs: Any,
+    reward_processing_classes: Any = None,
+    device: torch.device | str = "cpu",
+) -> list[RewardFunc]:
+    """Reward functions from functions, names or models, alone or in a list.
+
+    A string is one of
+
+    - `package.module.function`, an import path;
+    - `path/to/file.py:function`;
+    - the Hub name or directory of a sequence-classification model (`ClassifierReward`). A directory
+      whose name could be an import path is a model.
+
+    Args:
+        reward_funcs: a string, a callable, a model, or a list of these.
+        reward_processing_classes: tokenizers of the reward models, one for all or one for each of
+            `reward_funcs`; None takes the model's own.
+        device: of the reward models.
+
+    Raises:
+        ValueError: a name leads nowhere, or a model is not a classifier of one or two labels.
+    """
+    specifications = (
+        list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+    )
+    if not isinstance(reward_processing_classes, list | tuple):
+        reward_processing_classes = [reward_processing_classes] * len(specifications)
+    if len(reward_processing_classes) != len(specifications):
+        raise ValueError(
+            f"{len(reward_processing_classes)} reward_processing_classes for {len(specifications)} "
+            "reward_funcs; give one to each, None where it takes none."
+        )
+    return [
+        _load(specification, tokenizer, device)
+        for specification, tokenizer in zip(specifications, reward_processing_classes, strict=True)
+    ]
+
+
+def _load(specification: Any, tokenizer: Any, device: torch.device | str) -> RewardFunc:
+    if isinstance(specification, str):
+        path, colon, name = specification.rpartition(":")
+        if colon and path.endswith(".py"):
+            return _function(_module_from_file(Path(path).expanduser()), name, specification)
+        if _is_import_path(specification):
+            module_name, _, name = specification.rpartition(".")
+            return _function(_module(module_name, specification), name, specification)
+    # A model is callable, too, so it comes before callables.
+    if isinstance(specification, str | PreTrainedModel):
+        return ClassifierReward(specification, tokenizer, device)
+    if not callable(specification):
+        raise ValueError(
+            f"{specification!r} in reward_funcs is neither a function, nor a name, nor a "
+            "sequence-classification model; pass one of these."
+        )
+    return specification
+
+
+def _is_import_path(specification: str) -> bool:
+    parts = specification.split(".")
+    return (
+        len(parts) > 1
+        and all(part.isidentifier() for part in parts)
+        and not Path(specification).is_dir()
+    )
+
+
+def _module(module_name: str, specification: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        is_inside = error.name is not None and not f"{module_name}.".startswith(f"{error.name}.")
+        if is_inside:  # the module is there, but one that it imports is not
+            raise
+        raise ValueError(
+            f"Reward function {specification!r}: there is no module {error.name!r}. Install it, or "
+            "name the file instead: path/to/file.py:function."
+        ) from error
+
+
+def _module_from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"Reward function in {str(path)!r}: no such file; check the path.")
+    path = path.resolve()
+    name = f"cory_rewards_{path.stem}_{abs(hash(path)):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, f"{path} ends in .py"
+    assert spec.loader is not None, f"{path} ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look a class up in its module.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _function(module: ModuleType, name: str, specification: str) -> Callable[..., Any]:
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [
+            found
+            for found, value in vars(module).items()
+            if callable(value) and not found.startswith("_")
+        ]
+        raise ValueError(
+            f"Reward function {specification!r}: {name!r} is not a function there; callable names "
+            f"are {', '.join(functions) or 'missing'}."
+        )
+    return function

@@ -1,0 +1,126 @@
+"""Who speaks when, who sees what, who is paid what: pure functions, no state, no torch.
+
+An *agent* owns weights; a *role* is a place in the order of speaking. Exchange permutes places,
+so nothing here ever touches a weight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+CREDIT_RULES: dict[str, Callable[[int, int], bool]] = {
+    "collective": lambda place, partner: True,
+    "causal": lambda place, partner: partner > place,
+    "own": lambda place, partner: False,
+}
+"""Whether the speaker at `place` is paid for the answer of the speaker at `partner`.
+
+`collective` is Eq 4 of the paper. `causal` drops the answers given before one's own: they are fixed
+when one speaks, so paying them adds variance and no gradient. `own` pays nobody else's."""
+
+
+def roles_at(step: int, num_agents: int, role_exchange_period: int | None) -> tuple[int, ...]:
+    """The order of speaking in iteration `step`, as agent numbers by place.
+
+    The order rotates by one place every `role_exchange_period` iterations (Algorithm 1's T_REx); with
+    two agents that is the swap of the paper. It is a function of the step alone, so exchange needs
+    no state and survives a resume.
+
+    >>> [roles_at(step, 2, 5) for step in (0, 4, 5, 10)]
+    [(0, 1), (0, 1), (1, 0), (0, 1)]
+    >>> roles_at(7, 3, 2), roles_at(7, 3, None), roles_at(7, 1, 5)
+    ((0, 1, 2), (0, 1, 2), (0,))
+    """
+    exchanges = step // role_exchange_period if role_exchange_period else 0
+    return tuple((place + exchanges) % num_agents for place in range(num_agents))
+
+
+def exchanges_at(step: int, num_agents: int, role_exchange_period: int | None) -> bool:
+    """Whether iteration `step` starts with another order than the iteration before it."""
+    return step > 0 and roles_at(step, num_agents, role_exchange_period) != roles_at(
+        step - 1, num_agents, role_exchange_period
+    )
+
+
+def role_name(place: int) -> str:
+    """`pioneer`, `observer`, then `observer_2`, `observer_3` … down a chain."""
+    return ("pioneer", "observer")[place] if place < 2 else f"observer_{place}"
+
+
+def reward_matrix(
+    num_agents: int, partner_reward_weight: float, credit: str
+) -> tuple[tuple[float, ...], ...]:
+    """Row i holds what the speaker at place i is paid per unit of each place's task reward.
+
+    r_team[i] = r[i] + λ · Σ_{j ≠ i, credited} r[j]  (Eq 4 for λ = 1; Appendix E.2 for other λ).
+
+    >>> reward_matrix(2, 1.0, "collective")
+    ((1.0, 1.0), (1.0, 1.0))
+    >>> reward_matrix(3, 0.5, "causal")
+    ((1.0, 0.5, 0.5), (0.0, 1.0, 0.5), (0.0, 0.0, 1.0))
+    """
+    is_paid = CREDIT_RULES[credit]
+
+    def weight(place: int, partner: int) -> float:
+        if place == partner:
+            return 1.0
+        return float(partner_reward_weight) if is_paid(place, partner) else 0.0
+
+    places = range(num_agents)
+    return tuple(tuple(weight(place, partner) for partner in places) for place in places)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The slot of one earlier answer in a prompt: its token ids go here unchanged."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class Templates:
+    """How a prompt is made from a query and the answers given so far.
+
+    `query` is used when there are none, else `observer`, whose `{references}` shows each of them through
+    `reference`. Only the placeholders are special; any other brace is text.
+    """
+
+    query: str = "{query}"
+    observer: str = "{query}\n{references}\n"
+    reference: str = "{answer}"
+
+    def compose(self, query: str, num_answers: int) -> list[str | Answer]:
+        """The prompt as runs of text and answer slots; neighbouring texts are joined.
+
+        >>> imdb = Templates(observer="Improve {references}: {query}", reference='"{query}{answer}"')
+        >>> imdb.compose("It was", 1)
+        ['Improve "It was', Answer(place=0), '": It was']
+        >>> imdb.compose("It was", 0)
+        ['It was']
+        """
+        if num_answers == 0:
+            return [self.query.replace("{query}", query)]
+        references: list[str | Answer] = []
+        for place in range(num_answers):
+            references += _fill(self.reference, {"query": [query], "answer": [Answer(place)]})
+        return _join_texts(_fill(self.observer, {"query": [query], "references": references}))
+
+
+def _fill(template: str, slots: dict[str, list[str | Answer]]) -> list[str | Answer]:
+    pieces = re.split(r"\{(" + "|".join(slots) + r")\}", template)
+    filled: list[str | Answer] = []
+    for index, piece in enumerate(pieces):
+        filled += slots[piece] if index % 2 else [piece]
+    return filled
+
+
+def _join_texts(pieces: list[str | Answer]) -> list[str | Answer]:
+    joined: list[str | Answer] = []
+    for piece in pieces:
+        if isinstance(piece, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += piece
+        elif piece != "":
+            joined.append(piece)
+    return joined

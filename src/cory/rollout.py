@@ -1,0 +1,151 @@
+"""One pass of the team over a batch of queries: speak in order, pay, score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from cory.batch import make_batch
+from cory.config import CORYConfig
+from cory.penalties import KL_PENALTIES
+from cory.policy import LanguageModel, Policy, score
+from cory.prompts import PromptEncoder, is_chat
+from cory.rewards import RewardFunc, Scores, score_completions
+from cory.roles import reward_matrix, roles_at
+from cory.sampling import Sampler
+from cory.seeding import derive_generator, derive_seed
+from cory.types import Experience, Iteration, Turn
+
+
+class Rollout:
+    """Lets the team answer queries and turns the answers into experience.
+
+    Args:
+        policies: weights by agent number.
+        reference: the frozen initial model.
+        encoder: makes prompts.
+        sampler: answers them.
+        reward_funcs: judge the answers.
+        tokenizer: decodes them.
+        args: settings.
+    """
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        reference: LanguageModel,
+        encoder: PromptEncoder,
+        sampler: Sampler,
+        reward_funcs: Sequence[RewardFunc],
+        tokenizer: PreTrainedTokenizerBase,
+        args: CORYConfig,
+    ) -> None:
+        self.policies = policies
+        self.reference = reference
+        self.encoder = encoder
+        self.sampler = sampler
+        self.reward_funcs = reward_funcs
+        self.tokenizer = tokenizer
+        self.args = args
+        self.reward_matrix = torch.tensor(
+            reward_matrix(args.num_agents, args.partner_reward_weight, args.credit)
+        )
+
+    def run(self, rows: Sequence[dict[str, Any]], step: int) -> Iteration:
+        """One rollout: every agent answers every query in the order of speaking of `step`.
+
+        Args:
+            rows: of the data set; each gets `num_generations` answers, in consecutive places, and an
+                observer sees the earlier answers of its own place.
+        """
+        rows = [row for row in rows for _ in range(self.args.num_generations)]
+        order = roles_at(step, self.args.num_agents, self.args.role_exchange_period)
+        turns = self._speak(rows, order, step)
+        judgements = [self._judge(rows, turn) for turn in turns]
+        task_rewards = torch.stack([judgement.total for judgement in judgements])
+        team_rewards = self.reward_matrix @ task_rewards
+        experiences = [
+            self._score(turn, judgement, team_rewards[turn.place])
+            for turn, judgement in zip(turns, judgements, strict=True)
+        ]
+        queries = [row[self.args.prompt_column] for row in rows]
+        return Iteration(step, queries, experiences)
+
+    def response_length(self, step: int) -> int:
+        """New tokens per answer in this iteration, drawn once for the whole batch if so configured."""
+        longest = self.args.max_completion_length
+        shortest = self.args.min_completion_length or longest
+        return shortest + derive_seed(self.args.seed, "length", step) % (longest - shortest + 1)
+
+    def _speak(
+        self, rows: Sequence[dict[str, Any]], order: tuple[int, ...], step: int
+    ) -> list[Turn]:
+        turns: list[Turn] = []
+        for place, agent in enumerate(order):
+            visible = turns if self.args.knowledge_transfer else []
+            prompt_ids = [
+                self.encoder.encode(
+                    row[self.args.prompt_column], [turn.response_ids[index] for turn in visible]
+                )
+                for index, row in enumerate(rows)
+            ]
+            policy = self.policies[agent]
+            response_ids = self.sampler.generate(
+                policy,
+                prompt_ids,
+                self.response_length(step),
+                self.args.temperature,
+                derive_generator(self.args.seed, "sampling", step, agent, device=policy.device),
+            )
+            completions = self.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
+            turns.append(Turn(agent, place, prompt_ids, response_ids, completions))
+        return turns
+
+    def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
+        return judge(
+            self.reward_funcs, rows, turn.completions, turn.response_ids, self.args
+        )
+
+    def _score(self, turn: Turn, judgement: Scores, team_reward: torch.Tensor) -> Experience:
+        policy, args = self.policies[turn.agent], self.args
+        batch = make_batch(
+            turn.prompt_ids, turn.response_ids, self.tokenizer.pad_token_id, policy.device
+        )
+        in_loss = args.kl_placement == "loss"
+        with torch.autocast(policy.device.type, torch.bfloat16, enabled=args.bf16):
+            scores = score(
+                policy,
+                self.reference,
+                batch,
+                args.temperature,
+                args.per_device_eval_batch_size,
+                keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
+            )
+        return Experience(
+            turn=turn,
+            batch=batch,
+            scores=scores,
+            task_reward=judgement.total.to(policy.device),
+            team_reward=team_reward.to(policy.device),
+            reward_parts=judgement.means,
+        )
+
+
+def judge(
+    reward_funcs: Sequence[RewardFunc],
+    rows: Sequence[dict[str, Any]],
+    completions: list[str],
+    completion_ids: list[list[int]],
+    args: CORYConfig,
+) -> Scores:
+    """Rewards of one completion per row, under the plain query (r(s0, a), for observers too)."""
+    queries = [row[args.prompt_column] for row in rows]
+    columns = {
+        name: [row[name] for row in rows] for name in rows[0] if name != args.prompt_column
+    }
+    return score_completions(
+        reward_funcs, args.reward_weights, queries, completions, completion_ids, columns
+    )

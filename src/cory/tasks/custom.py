@@ -1,0 +1,74 @@
+"""The user's own task: any data set with a column of queries, any reward functions.
+
+    cory train --dataset_name questions.jsonl --reward_funcs my_rewards.py:accuracy …
+
+Without a `test` split a tenth of the rows is held out (`cory.tasks.data.hold_out`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cory.tasks import Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from cory.config import CORYConfig
+
+DEFAULTS: dict[str, Any] = {}
+
+
+def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
+    """The data set `args.dataset_name`, paid by `args.reward_funcs`.
+
+    Raises:
+        ValueError: either is not set or cannot be used, or a query is neither a text nor a list of
+            chat messages.
+    """
+    from cory.rewards import load_reward_funcs, reward_device
+    from cory.tasks.data import load_splits
+
+    if args.dataset_name is None:
+        raise ValueError(
+            "Neither task nor dataset_name is set; set task to a built-in task, or dataset_name to "
+            "a Hub name, a directory or a file."
+        )
+    if not args.reward_funcs:
+        raise ValueError(
+            f"dataset_name={args.dataset_name!r} comes without reward_funcs; set them to import "
+            "paths such as my_rewards.py:accuracy or to the name of a reward model."
+        )
+    train_dataset, eval_dataset = load_splits(args, args.dataset_name)
+    for dataset in (train_dataset, eval_dataset):
+        check_queries(dataset, args.prompt_column, args.dataset_name)
+    return Task(
+        train_dataset,
+        eval_dataset,
+        load_reward_funcs(args.reward_funcs, device=reward_device(args)),
+    )
+
+
+def check_queries(dataset: Dataset, prompt_column: str, name: str) -> None:
+    """Check that every value of `prompt_column` is a text or a list of chat messages.
+
+    Raises:
+        ValueError: names the first row where it is not.
+    """
+    from cory.tasks.data import require_columns
+
+    queries = require_columns(dataset, [prompt_column], name)[prompt_column]
+    for row, query in enumerate(queries):
+        if not query or not (isinstance(query, str) or _is_chat(query)):
+            raise ValueError(
+                f"Row {row} of data set {name!r} has {query!r} in column {prompt_column!r}; a "
+                "query is a text that is not empty, or a list of chat messages such as "
+                '{"role": "user", "content": "…"}. Change or drop the row.'
+            )
+
+
+def _is_chat(query: Any) -> bool:
+    return isinstance(query, list) and all(
+        isinstance(message, dict) and {"role", "content"} <= message.keys() for message in query
+    )

@@ -1,0 +1,190 @@
+"""Data sets by Hub name, local directory or single file, with errors that name the fix.
+
+The files of a directory are named after their split, as on the Hub: `train.jsonl`,
+`train-00000-of-00003.parquet`, `data/train.csv` and `train/part-7.csv` all belong to `train`. A
+single file is a `train` split, whatever it is called. A directory written by `save_to_disk` keeps
+its own names.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from cory.config import CORYConfig
+
+logger = logging.getLogger(__name__)
+
+BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+METADATA = {"dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"}
+DEFAULT_TEST_SPLIT = "test"
+MAX_HELD_OUT = 1000
+_SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
+
+
+def load_splits(args: CORYConfig, name: str) -> tuple[Dataset, Dataset]:
+    """The training and the held-out split of the data set `name`.
+
+    Where there is no `test` split, and `args` asks for no other, `hold_out` makes one.
+
+    Raises:
+        ValueError: the data set or a split is missing, unreadable or empty.
+    """
+    splits = find_splits(name, args.dataset_config)
+    train_dataset = _load_split(splits, args.dataset_train_split, name)
+    if args.dataset_test_split in splits or args.dataset_test_split != DEFAULT_TEST_SPLIT:
+        return train_dataset, _load_split(splits, args.dataset_test_split, name)
+    logger.warning(
+        "Data set %r has no split %r: a tenth of split %r is held out for evaluation.",
+        name,
+        args.dataset_test_split,
+        args.dataset_train_split,
+    )
+    return hold_out(train_dataset, name)
+
+
+def hold_out(dataset: Dataset, name: str) -> tuple[Dataset, Dataset]:
+    """Part `dataset` in two: what stays for training, and a tenth of its rows (at most 1,000).
+
+    The rows are drawn with a fixed seed: runs with different seeds are evaluated on the same ones.
+
+    Raises:
+        ValueError: there are fewer than two rows.
+    """
+    import numpy
+
+    if len(dataset) < 2:
+        raise ValueError(
+            f"Data set {name!r} has {len(dataset)} row and no held-out split; give it at least two "
+            "rows, or a split of its own named by dataset_test_split."
+        )
+    num_held_out = min(MAX_HELD_OUT, max(1, len(dataset) // 10))
+    rows = numpy.random.default_rng(0).permutation(len(dataset))
+    return (
+        dataset.select(numpy.sort(rows[num_held_out:])),
+        dataset.select(numpy.sort(rows[:num_held_out])),
+    )
+
+
+def find_splits(name: str, config: str | None) -> dict[str, Callable[[], Dataset]]:
+    """How to load each split of the data set `name`, by the split's name.
+
+    Args:
+        name: Hub name, directory or file.
+        config: configuration on the Hub; of a directory, the folder of that name if there is one.
+
+    Raises:
+        ValueError: there is no such data set, or it holds no data files.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return {"train": partial(_read_files, [path])}
+    if path.is_dir():
+        folder = path / config if config and (path / config).is_dir() else path
+        return _saved_splits(folder) or _file_splits(folder)
+    if name.startswith((".", "/", "~")) or path.suffix in BUILDERS:
+        raise ValueError(f"dataset_name={name!r}: no such file or directory; check the path.")
+    return _hub_splits(name, config)
+
+
+def require_columns(dataset: Dataset, columns: Sequence[str], name: str) -> Dataset:
+    """`dataset` itself, once it is known to have `columns`.
+
+    Raises:
+        ValueError: a column is missing; the message lists those that exist.
+    """
+    for column in columns:
+        if column not in dataset.column_names:
+            raise ValueError(
+                f"Data set {name!r} has no column {column!r}; its columns are "
+                f"{', '.join(map(repr, dataset.column_names))}. Rename one of them, or (for the "
+                "query) name it in prompt_column."
+            )
+    return dataset
+
+
+def _load_split(splits: Mapping[str, Callable[[], Dataset]], split: str, name: str) -> Dataset:
+    if split not in splits:
+        raise ValueError(
+            f"Data set {name!r} has no split {split!r}; its splits are "
+            f"{', '.join(map(repr, splits))}. Set dataset_train_split and dataset_test_split to "
+            "two of them."
+        )
+    dataset = splits[split]()
+    if len(dataset) == 0:
+        raise ValueError(f"Split {split!r} of data set {name!r} is empty; give it rows.")
+    return dataset
+
+
+def _hub_splits(name: str, config: str | None) -> dict[str, Callable[[], Dataset]]:
+    import datasets
+
+    try:
+        splits = datasets.load_dataset(name, config)
+    except (OSError, ValueError) as error:  # not found, no access, no connection; no such config
+        raise ValueError(
+            f"dataset_name={name!r} (dataset_config={config!r}) is neither a file or directory "
+            f"here nor a data set that the Hub gives us: {error}. Check the name, the connection "
+            "and, for a gated data set, `hf auth login`; or pass the path of a local copy."
+        ) from error
+    return _loaders(splits)
+
+
+def _saved_splits(folder: Path) -> dict[str, Callable[[], Dataset]]:
+    """Splits written by `save_to_disk`; none where it did not write `folder`."""
+    import datasets
+
+    if (folder / "dataset_dict.json").is_file():
+        return _loaders(datasets.DatasetDict.load_from_disk(str(folder)))
+    if (folder / "state.json").is_file():
+        return _loaders({"train": datasets.Dataset.load_from_disk(str(folder))})
+    return {}
+
+
+def _loaders(splits: Mapping[Any, Any]) -> dict[str, Callable[[], Dataset]]:
+    """Loaders of splits that are at hand already."""
+    return {str(split): partial(splits.__getitem__, split) for split in splits}
+
+
+def _file_splits(folder: Path) -> dict[str, Callable[[], Dataset]]:
+    files: dict[str, list[Path]] = {}
+    for path in sorted([*folder.glob("*.*"), *folder.glob("*/*.*")]):
+        if path.suffix in BUILDERS and path.name not in METADATA:
+            is_named_by_folder = path.parent != folder and path.parent.name != "data"
+            split = path.parent.name if is_named_by_folder else _SHARD.sub("", path.stem)
+            files.setdefault(split, []).append(path)
+    if not files:
+        raise ValueError(
+            f"Directory {str(folder)!r} holds no data files; expected files such as train.jsonl "
+            f"and test.jsonl ({', '.join(BUILDERS)}), or what `save_to_disk` writes."
+        )
+    return {split: partial(_read_files, paths) for split, paths in files.items()}
+
+
+def _read_files(paths: list[Path]) -> Dataset:
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+
+    names = [str(path) for path in paths]
+    suffixes = {path.suffix for path in paths}
+    if len(suffixes) > 1 or not suffixes <= set(BUILDERS):
+        raise ValueError(
+            f"Cannot read {', '.join(names)} as one split; its files must share one ending of "
+            f"{', '.join(BUILDERS)}."
+        )
+    if all(path.stat().st_size == 0 for path in paths):
+        raise ValueError(f"{', '.join(names)} is empty; give it rows.")
+    try:
+        return datasets.load_dataset(BUILDERS[suffixes.pop()], data_files=names, split="train")
+    except DatasetGenerationError as error:
+        raise ValueError(
+            f"{', '.join(names)} cannot be read: {error.__cause__ or error}. Check that the "
+            "contents match the ending of the name."
+        ) from error

@@ -1,0 +1,142 @@
+"""Pocket arithmetic: three operations on one-digit numbers, step by step, with a checkable answer.
+
+The query is an expression such as `3+4*2-1`. The embedded model answers `3+8-1=11-1=10`: it works
+out one operation at a time (the product first, then from left to right) and often slips. The reward
+is 1 if the last value equals the true one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cory.config import CORYConfig
+    from cory.tasks import Task
+
+DEFAULTS: dict[str, Any] = {
+    "model_name_or_path": "pocket-arithmetic-lm",
+    "query_template": "{query}=",
+    "observer_template": "{references}{query}=",
+    "reference_template": "{query}={answer}? ",
+    "max_completion_length": 24,
+    "batch_size": 128,
+    "learning_rate": 3e-4,
+    "kl_coef": 0.1,
+    "num_ppo_epochs": 2,
+    "num_mini_batches": 1,
+    "use_score_scaling": True,
+    "use_score_norm": True,
+    "max_steps": 60,
+}
+
+NUM_TRAIN_QUERIES = 16384
+NUM_EVAL_QUERIES = 1024
+HELD_OUT_SHARE = 0.1
+
+# At most one product, so that no value has more than two digits.
+OPERATOR_TRIPLES = [
+    triple for triple in itertools.product("+-*", repeat=3) if triple.count("*") <= 1
+]
+
+
+def parse_expression(expression: str) -> list[int | str]:
+    """Numbers and operators in turn: `3+4*2` gives `[3, "+", 4, "*", 2]`.
+
+    Only the first number may carry a minus sign.
+
+    Raises:
+        ValueError: the text is not such an expression.
+    """
+    if not re.fullmatch(r"-?\d+([+*-]\d+)*", expression):
+        raise ValueError(
+            f"{expression!r} is not an expression: write numbers joined by +, - or *, no spaces"
+        )
+    terms = re.findall(r"^-?\d+|\d+|[+*-]", expression)
+    return [term if term in "+-*" else int(term) for term in terms]
+
+
+def next_operation(terms: list[int | str]) -> tuple[int, int]:
+    """Where the operator stands that is worked out next, and the value of that operation.
+
+    The first product if there is one, else the first operation: `[3, "+", 4, "*", 2]` gives
+    `(3, 8)`.
+    """
+    position = terms.index("*") if "*" in terms else 1
+    left, operator, right = terms[position - 1 : position + 2]
+    value = {"+": left + right, "-": left - right, "*": left * right}[operator]
+    return position, value
+
+
+def solve(expression: str) -> int:
+    """The true value of an expression."""
+    terms = parse_expression(expression)
+    while len(terms) > 1:
+        position, value = next_operation(terms)
+        terms[position - 1 : position + 2] = [value]
+    return terms[0]
+
+
+def random_query(rng: random.Random) -> str:
+    """One expression: four one-digit numbers, three operators, at most one product."""
+    numbers = [str(rng.randrange(10)) for _ in range(4)]
+    operators = rng.choice(OPERATOR_TRIPLES)
+    return "".join(itertools.chain(*zip(numbers, operators))) + numbers[3]
+
+
+def is_held_out(query: str) -> bool:
+    """Whether a query belongs to the evaluation split; pretraining never sees those.
+
+    Decided by a hash of the query, so that every program agrees without a list.
+    """
+    return hashlib.sha256(query.encode()).digest()[0] < 256 * HELD_OUT_SHARE
+
+
+def split_queries(num_queries: int, *, held_out: bool, seed: int) -> list[str]:
+    """Distinct random queries of one split, the same ones for the same seed."""
+    rng = random.Random(seed)
+    # A dict keeps the order of drawing; a set would not.
+    queries: dict[str, None] = {}
+    while len(queries) < num_queries:
+        query = random_query(rng)
+        if is_held_out(query) == held_out:
+            queries[query] = None
+    return list(queries)
+
+
+def final_value(completion: str) -> int | None:
+    """The number after the last `=` (the whole text if there is none); None if there is none."""
+    last = completion.rpartition("=")[2].strip()
+    return int(last) if re.fullmatch(r"-?[0-9]{1,9}", last) else None
+
+
+def arithmetic_reward(completions: list[str], answer: list[int], **columns: Any) -> list[float]:
+    """1 for each completion whose final value equals the true answer, else 0.
+
+    `arithmetic_reward(["3+8-1=11-1=10"], [10])` gives `[1.0]`.
+    """
+    return [
+        float(final_value(completion) == truth)
+        for completion, truth in zip(completions, answer, strict=True)
+    ]
+
+
+def load(args: CORYConfig, tokenizer: Any) -> Task:
+    """Training and held-out queries with their true answers, and the reward."""
+    from datasets import Dataset
+
+    from cory.tasks import Task
+
+    def build(num_queries: int, *, held_out: bool) -> Dataset:
+        queries = split_queries(num_queries, held_out=held_out, seed=0)
+        answers = [solve(query) for query in queries]
+        return Dataset.from_dict({args.prompt_column: queries, "answer": answers})
+
+    return Task(
+        train_dataset=build(NUM_TRAIN_QUERIES, held_out=False),
+        eval_dataset=build(NUM_EVAL_QUERIES, held_out=True),
+        reward_funcs=[arithmetic_reward],
+    )

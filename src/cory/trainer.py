@@ -1,0 +1,274 @@
+"""The loop: queries → rollout → update of each agent → records; everything else is a room of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from peft import PeftConfig, PeftModel
+from transformers import (
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    get_scheduler,
+)
+
+from cory.agent import Agent
+from cory.callbacks import Events
+from cory.checkpoint import Checkpoints, load_checkpoint
+from cory.config import CORYConfig
+from cory.console import Console
+from cory.data import QueryOrder, held_out_queries
+from cory.metrics import mean_of
+from cory.records import Records
+from cory.roles import exchanges_at
+from cory.types import Iteration
+from cory.workbench import Brought, build_workbench
+
+
+class CORYTrainer:
+    """Trains a team of agents that start as one language model.
+
+    The arguments are those of TRL's GRPOTrainer, and so is the convention of reward functions:
+    `f(prompts, completions, **columns) -> list[float | None]`.
+
+    Args:
+        model: Hub name, local directory, model, or model with an adapter; None: `args` names it.
+        reward_funcs: a function, the name of a sequence-classification model, or a list of these; None:
+            the task's own.
+        args: settings.
+        train_dataset: rows with the column `args.prompt_column`; None: the task's own.
+        eval_dataset: held-out rows with the same columns.
+        processing_class: tokenizer; None: the model's.
+        reward_processing_classes: tokenizers of reward models; None: their own.
+        callbacks: of transformers, such as `EarlyStoppingCallback`.
+        peft_config: an adapter per agent on one shared base; None: as `args.use_peft` says.
+        quantization_config: of the shared base; None: as `args.load_in_4bit` says.
+
+    Raises:
+        ValueError: the parts do not fit together; the message names the value and the fix.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | PeftModel | None = None,
+        reward_funcs: Any = None,
+        args: CORYConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        reward_processing_classes: Any = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        peft_config: PeftConfig | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+    ) -> None:
+        args = args or CORYConfig()
+        if isinstance(model, str):
+            args, model = args.replace(model_name_or_path=model), None
+        self.args = args
+        self.records = Records(args)
+        self.accelerator = make_accelerator(args)
+        self.workbench = build_workbench(
+            args,
+            Brought(
+                model=model,
+                reward_funcs=reward_funcs,
+                reward_processing_classes=reward_processing_classes,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                peft_config=peft_config,
+                quantization_config=quantization_config,
+            ),
+            self.accelerator.device,
+        )
+        self.policies = self.workbench.policies
+        self.tokenizer = self.workbench.tokenizer
+        self.optimizer = make_optimizer(self.workbench.policies, args)
+        self.scheduler = get_scheduler(
+            args.lr_scheduler_type, self.optimizer, args.warmup_steps, args.max_steps
+        )
+        self.agents = [
+            Agent(index, policy, self.workbench.reference, self.optimizer, args)
+            for index, policy in enumerate(self.policies)
+        ]
+        self.rollout = self.workbench.rollout
+        self.queries = QueryOrder(self.workbench.train_dataset, args)
+        self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit)
+        self.events = Events(args, [Console(), *callbacks], self)
+
+    def train(self) -> dict[str, float]:
+        """Run the iterations that are left and save the last checkpoint.
+
+        Returns:
+            the last evaluation, or the last iteration's metrics if there is nothing held out.
+        """
+        first_step = self._start()
+        metrics: dict[str, float] = {}
+        for step in range(first_step, self.args.max_steps):
+            self.events.step_begins()
+            metrics = self._iterate(step)
+            control = self.events.step_ends(step + 1)
+            if control.should_log:
+                self._log(step + 1, metrics)
+            if control.should_evaluate:
+                metrics = self.evaluate(step + 1) or metrics
+            if control.should_save:
+                self.save(step + 1)
+            if control.should_training_stop:
+                break
+        return self._finish(metrics)
+
+    def _iterate(self, step: int) -> dict[str, float]:
+        """One iteration of Algorithm 1: the team answers, then every agent learns from its own turn."""
+        args = self.args
+        if args.reset_on_exchange and exchanges_at(
+            step, args.num_agents, args.role_exchange_period
+        ):
+            for agent in self.agents:
+                agent.forget()
+        started = time.perf_counter()
+        iteration = self.rollout.run(self.queries.at(step), step)
+        answered = time.perf_counter()
+        updates = {
+            experience.turn.agent: self.agents[experience.turn.agent].update(experience, step)
+            for experience in iteration.experiences
+        }
+        self.scheduler.step()
+        self._save_samples(iteration)
+        seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
+        return self.records.iteration_metrics(
+            iteration, updates, self.workbench.encoder.end_ids, seconds
+        )
+
+    def evaluate(self, step: int | None = None) -> dict[str, float]:
+        """Each agent alone on held-out queries; {} if there are none.
+
+        Returns:
+            metrics by `agent_0/task_reward` and the like, and their means over agents by `task_reward`.
+        """
+        dataset = self.workbench.eval_dataset
+        if dataset is None:
+            return {}
+        queries = held_out_queries(dataset, self.args.num_eval_queries)
+        evaluator = self.workbench.evaluator
+        by_agent = {
+            agent.name: evaluator.evaluate(agent.policy, queries, self.args.num_eval_samples).metrics
+            for agent in self.agents
+        }
+        metrics = {
+            f"{name}/{key}": value
+            for name, evaluation in by_agent.items()
+            for key, value in evaluation.items()
+        }
+        for key in set.intersection(*map(set, by_agent.values())):
+            metrics[key] = mean_of(evaluation[key] for evaluation in by_agent.values())
+        if step is not None:
+            self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
+            self.events.evaluated(metrics)
+        return metrics
+
+    def save(self, step: int) -> Path:
+        """Write a checkpoint of this step; one that is there already is left alone."""
+        path = self.checkpoints.save(
+            step,
+            self.agents,
+            self.optimizer,
+            self.scheduler,
+            self.tokenizer,
+            {"records": self.records.totals(), "events": self.events.state_dict()},
+        )
+        self.events.saved()
+        return path
+
+    def _start(self) -> int:
+        newest = self.checkpoints.latest() if self.args.resume else None
+        first_step = 0
+        if newest is not None:
+            progress = load_checkpoint(newest, self.agents, self.optimizer, self.scheduler)
+            self.events.load_state_dict(progress["events"])
+            first_step = self.events.state.global_step
+            self.records.resume(first_step, progress["records"])
+        else:
+            self.records.begin()
+        if self.args.report_to:
+            self.accelerator.init_trackers(self.args.run_name or "cory", _flat(self.args))
+        self.events.training_begins()
+        if first_step == 0 and self.args.eval_steps is not None:
+            self.evaluate(0)
+        return first_step
+
+    def _finish(self, metrics: dict[str, float]) -> dict[str, float]:
+        step = self.events.state.global_step
+        if self.events.last_evaluated != step:
+            metrics = self.evaluate(step) or metrics
+        self.save(step)
+        self.events.training_ends()
+        if self.args.report_to:
+            self.accelerator.end_training()
+        return metrics
+
+    def _log(self, step: int, metrics: dict[str, float]) -> None:
+        self.records.write(step, metrics)
+        if self.args.report_to:
+            self.accelerator.log(metrics, step=step)
+        self.events.logged(step, metrics)
+
+    def _save_samples(self, iteration: Iteration) -> None:
+        period = self.args.log_samples_steps
+        if period is not None and (iteration.step + 1) % period == 0:
+            self.records.write_samples(iteration)
+
+
+class PPOTrainer(CORYTrainer):
+    """Single-agent PPO: the same trainer with a team of one."""
+
+    def __init__(self, *arguments: Any, args: CORYConfig | None = None, **options: Any) -> None:
+        super().__init__(*arguments, args=(args or CORYConfig()).replace(num_agents=1), **options)
+
+
+def make_accelerator(args: CORYConfig) -> Accelerator:
+    """The device, and the trackers.
+
+    Raises:
+        ValueError: started on several processes.
+    """
+    accelerator = Accelerator(
+        cpu=args.use_cpu, log_with=args.report_to, project_dir=args.output_dir
+    )
+    if accelerator.num_processes > 1:
+        raise ValueError(
+            f"this version trains in one process, not {accelerator.num_processes}: start it with "
+            "`cory train` instead of accelerate or torchrun"
+        )
+    return accelerator
+
+
+def make_optimizer(policies: Sequence[Any], args: CORYConfig) -> torch.optim.Optimizer:
+    """One AdamW for the team, with a parameter group per agent."""
+    rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
+    rates = rates * (len(policies) if len(rates) == 1 else 1)
+    return torch.optim.AdamW(
+        [
+            {"params": policy.trainable_parameters(), "lr": rate}
+            for policy, rate in zip(policies, rates, strict=True)
+        ],
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
+        weight_decay=args.weight_decay,
+        fused=True,
+    )
+
+
+def _flat(args: CORYConfig) -> dict[str, Any]:
+    """Settings that every tracker can store."""
+    return {
+        name: value if isinstance(value, (int, float, str, bool)) else str(value)
+        for name, value in args.to_dict().items()
+    }

@@ -1,0 +1,147 @@
+"""The rules that settings must keep, each with the fix. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cory.config import CORYConfig
+
+GROUP_ESTIMATORS = ("group", "leave_one_out")
+POSITIVE_FIELDS = (
+    "num_agents",
+    "num_generations",
+    "num_ppo_epochs",
+    "num_mini_batches",
+    "max_steps",
+    "batch_size",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "max_completion_length",
+    "min_completion_length",
+    "role_exchange_period",
+    "elastic_reset_period",
+    "logging_steps",
+    "log_samples_steps",
+    "eval_steps",
+    "save_steps",
+    "save_total_limit",
+    "num_eval_queries",
+    "num_eval_samples",
+    "temperature",
+    "kl_target",
+    "kl_horizon",
+    "lora_r",
+    "adam_epsilon",
+    "cliprange",
+    "cliprange_value",
+    "score_clip",
+    "target_kl",
+)
+FRACTION_FIELDS = ("gamma", "lam", "adam_beta1", "adam_beta2", "elastic_reset_decay")
+NON_NEGATIVE_FIELDS = ("kl_coef", "vf_coef", "weight_decay", "max_grad_norm", "warmup_steps", "seed")
+PLACEHOLDERS = {
+    "query_template": ("{query}",),
+    "observer_template": ("{query}", "{references}"),
+    "reference_template": ("{answer}",),
+}
+
+
+def validate(args: CORYConfig) -> None:
+    """Refuse values that break a rule.
+
+    Raises:
+        ValueError: names the field, its value, the rule and the fix.
+    """
+    _check_choices(args)
+    _check_ranges(args)
+    _check_templates(args)
+    _check_batches(args)
+    _check_contradictions(args)
+
+
+def _check_choices(args: CORYConfig) -> None:
+    from typing import Literal, get_args, get_origin, get_type_hints
+
+    for name, hint in get_type_hints(type(args)).items():
+        value = getattr(args, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise ValueError(f"{name}={value!r} is not one of {', '.join(get_args(hint))}")
+
+
+def _check_ranges(args: CORYConfig) -> None:
+    for names, holds, rule in (
+        (POSITIVE_FIELDS, lambda value: value > 0, "must be greater than 0"),
+        (FRACTION_FIELDS, lambda value: 0 <= value <= 1, "must lie between 0 and 1"),
+        (NON_NEGATIVE_FIELDS, lambda value: value >= 0, "must not be negative"),
+    ):
+        for name in names:
+            value = getattr(args, name)
+            if value is not None and not holds(value):
+                raise ValueError(f"{name}={value} {rule}")
+
+
+def _check_templates(args: CORYConfig) -> None:
+    for name, placeholders in PLACEHOLDERS.items():
+        template = getattr(args, name)
+        for placeholder in placeholders:
+            if placeholder not in template:
+                raise ValueError(
+                    f"{name}={template!r} has no {placeholder}: write {placeholder} where it should go"
+                )
+
+
+def _check_batches(args: CORYConfig) -> None:
+    if args.batch_size % args.num_generations:
+        raise ValueError(
+            f"batch_size={args.batch_size} is not a multiple of "
+            f"num_generations={args.num_generations}: every query gets num_generations answers, so "
+            f"set batch_size to {_nearest_multiple(args.batch_size, args.num_generations)}"
+        )
+    if args.num_mini_batches > args.batch_size:
+        raise ValueError(
+            f"num_mini_batches={args.num_mini_batches} is more than batch_size={args.batch_size}: "
+            "a mini-batch needs at least one answer"
+        )
+    if args.advantage_estimator in GROUP_ESTIMATORS and args.num_generations < 2:
+        raise ValueError(
+            f"advantage_estimator={args.advantage_estimator!r} compares the answers to one query, so it "
+            f"needs num_generations of at least 2, not {args.num_generations}: set num_generations=4"
+        )
+    shortest, longest = args.min_completion_length, args.max_completion_length
+    if shortest is not None and shortest > longest:
+        raise ValueError(
+            f"min_completion_length={shortest} is more than max_completion_length={longest}"
+        )
+
+
+def _nearest_multiple(value: int, divisor: int) -> int:
+    return max(1, round(value / divisor)) * divisor
+
+
+def _check_contradictions(args: CORYConfig) -> None:
+    rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
+    if any(rate < 0 for rate in rates) or len(rates) not in (1, args.num_agents):
+        raise ValueError(
+            f"learning_rate={args.learning_rate} must be one rate, or one per agent "
+            f"({args.num_agents} of them), none negative"
+        )
+    if args.load_in_4bit and not args.use_peft:
+        raise ValueError(
+            "load_in_4bit=True freezes the base in 4 bits, so something else must learn: set use_peft=True"
+        )
+    if args.use_score_norm and not args.use_score_scaling:
+        raise ValueError("use_score_norm=True needs use_score_scaling=True")
+    if args.kl_controller == "adaptive" and args.kl_coef == 0:
+        raise ValueError("kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0")
+    if args.reward_weights is not None and args.reward_funcs is not None:
+        if len(args.reward_weights) != len(args.reward_funcs):
+            raise ValueError(
+                f"reward_weights has {len(args.reward_weights)} entries for "
+                f"{len(args.reward_funcs)} reward_funcs: give one weight per function"
+            )
+    if args.metric_for_best_model is not None and args.eval_steps is None:
+        raise ValueError(
+            f"metric_for_best_model={args.metric_for_best_model!r} is watched at evaluations, but "
+            "eval_steps is None: set eval_steps"
+        )

@@ -1,0 +1,88 @@
+"""What every test shares: one thread, no network, checked annotations, tiny models, real data."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pkgutil
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+# Libraries read these when they are imported, and so do the commands that tests start. A cache of
+# its own keeps a worker from seeing, or leaving, anything in the user's.
+CACHE_DIRECTORY = tempfile.mkdtemp(prefix="cory-tests-")
+atexit.register(shutil.rmtree, CACHE_DIRECTORY, ignore_errors=True)
+os.environ.update(
+    HF_HOME=CACHE_DIRECTORY,
+    HF_HUB_OFFLINE="1",
+    MPLBACKEND="Agg",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+import cory
+from tests.tiny_models import save_tiny_classifier, save_tiny_gpt2, save_tiny_llama
+
+# Every annotation of the library is checked while tests run; an int is a float, as in PEP 484.
+# Not in `config`: it refuses bad values itself, with a message that tests read.
+install_import_hook(
+    [f"cory.{room.name}" for room in pkgutil.iter_modules(cory.__path__) if room.name != "config"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+# The same examples on every machine, and no deadline that a busy one would miss.
+settings.register_profile("cory", deadline=None, derandomize=True)
+settings.load_profile("cory")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `gpu` where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Start each test from the same random state, whatever ran before it on this worker."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 without pad token."""
+    return save_tiny_gpt2(tmp_path_factory.mktemp("models") / "tiny-gpt2")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama whose tokenizer adds BOS, pads with EOS and has a chat template."""
+    return save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DistilBERT that labels texts NEGATIVE or POSITIVE."""
+    return save_tiny_classifier(tmp_path_factory.mktemp("models") / "tiny-classifier")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The directory of real data: `imdb/*.parquet` and `gsm8k/*.jsonl`, as published."""
+    named = os.environ.get("CORY_TEST_DATA")
+    if named is not None:
+        assert Path(named).is_dir(), f"CORY_TEST_DATA={named!r} must be a directory, or unset"
+        return Path(named)
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no real data: set CORY_TEST_DATA, or put shared/data beside the checkout")
+    return SHARED_DATA
