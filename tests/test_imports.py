@@ -171,6 +171,17 @@ def test_public_names_resolve() -> None:
         _ = cory.absent  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def test_annotations_are_checked_in_tests() -> None:
+    """Prevents an import hook that comes too late, after which no shape is checked anywhere."""
+    import torch
+    from jaxtyping import TypeCheckError
+
+    from cory.losses import masked_mean
+
+    with pytest.raises(TypeCheckError, match="response_mask"):
+        masked_mean(torch.ones(2, 3), torch.ones(2, 4, dtype=torch.bool))
+
+
 def test_no_file_names_a_path_of_one_machine() -> None:
     """Prevents defaults, examples and logs that work on their author's machine only."""
     found = [

@@ -121,14 +121,10 @@ def test_async_functions_run_inside_a_running_loop() -> None:
     "value", [1, True, 1.0, np.float32(1), np.array(1.0), torch.tensor(1.0), np.int64(1)]
 )
 def test_any_kind_of_number_is_a_reward(value: Any) -> None:
-    """Prevents a refusal of what numpy and torch return."""
+    """Prevents a refusal of what numpy and torch return, one by one or as a whole array."""
     assert score(Constant(value)).total.tolist() == [1.0, 1.0]
-
-
-def test_whole_arrays_are_rewards() -> None:
-    """Prevents a refusal of functions that compute with arrays."""
-    assert score(lambda **_: np.ones(2)).total.tolist() == [1.0, 1.0]
-    assert score(lambda **_: torch.ones(2)).total.tolist() == [1.0, 1.0]
+    assert score(lambda **_: np.array([value, value])).total.tolist() == [1.0, 1.0]
+    assert score(lambda **_: torch.tensor([float(value)] * 2)).total.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""Pretraining of pocket-arithmetic-lm: first without slips, then with them.
+"""Pretraining of pocket-arithmetic-lm: first with rare slips, then with frequent ones.
 
-Learning from clean chains first is what makes the slips the only weakness of the model: it can do
-every step, and only has to lose the habit of slipping. Under-training would reach the same base
-accuracy, but then reinforcement learning would have to teach arithmetic.
+Learning from nearly clean chains first is what makes the slips the only weakness of the model: it
+can do every step, and only has to lose the habit of slipping. Under-training would reach the same
+base accuracy, but then reinforcement learning would have to teach arithmetic. The first phase needs
+some slips all the same: where every chain is right, a model may read a step off the query instead
+of off the line before it, and is lost at the first slip.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ from scripts.pocket.training import (
 
 CHARACTERS = "0123456789+-*=? "
 BATCH_SIZE = 256
-CLEAN_STEPS = 2000
-SLIP_STEPS = 700
+RARE_SLIP_RATE = 0.12
+FIRST_STEPS = 1500
+SECOND_STEPS = 700
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -63,10 +66,10 @@ def pretrain_arithmetic(output_dir: Path, *, slip_rate: float, seed: int) -> Non
     model.generation_config.max_new_tokens = DEFAULTS["max_completion_length"]
     model.generation_config.do_sample = True
     encoder = PromptEncoder(tokenizer, pocket_templates(DEFAULTS), frozenset())
-    clean = ArithmeticCorpus(slip_rate=0.0, second_look_share=0.1)
+    first_corpus = ArithmeticCorpus(min(RARE_SLIP_RATE, slip_rate), second_look_share=0.1)
     phases = [
-        ("clean chains", clean, CLEAN_STEPS, 4e-3),
-        ("chains with slips", ArithmeticCorpus(slip_rate), SLIP_STEPS, 2e-3),
+        ("rare slips", first_corpus, FIRST_STEPS, 4e-3),
+        ("frequent slips", ArithmeticCorpus(slip_rate), SECOND_STEPS, 2e-3),
     ]
     for index, (name, corpus, num_steps, learning_rate) in enumerate(phases):
         batches = batched(

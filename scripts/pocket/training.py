@@ -32,6 +32,8 @@ def wrap_tokenizer(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizer
         padding_side="left",
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
+        # GPT-2 would add the embedding of token 0 for every token type.
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 

@@ -17,7 +17,7 @@ from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
 from cory.metrics import mean_of
-from cory.penalties import KL_PENALTIES
+from cory.penalties import KL_PENALTIES, LiveTokens
 from cory.policy import LanguageModel, Policy
 from cory.seeding import derive_generator
 from cory.types import Experience
@@ -72,8 +72,8 @@ class Agent:
         index: number of the agent; its name is `agent_{index}`.
         policy: its weights.
         reference: the frozen initial model.
-        optimizer: shared by the team; an agent's gradients are the only ones present in its step, so
-            only its parameters and moments move.
+        optimizer: shared by the team; in an agent's step its gradients are the only ones, so only
+            its parameters and moments move.
         args: settings.
     """
 
@@ -131,12 +131,8 @@ class Agent:
         mask = batch.response_mask
         team_reward = self._scaled(experience)
         in_reward = args.kl_placement == "reward"
-        token_rewards = losses.token_rewards(
-            team_reward,
-            self.penalty.when_sampled(scores),
-            mask,
-            self.state.kl_coef if in_reward else 0.0,
-        )
+        kl = self.penalty.when_sampled(scores) if in_reward else torch.zeros_like(scores.logprobs)
+        token_rewards = losses.token_rewards(team_reward, kl, mask, self.state.kl_coef)
         advantages, returns = self.estimator.compute(
             token_rewards, scores.values, mask, args.gamma, args.lam, args.num_generations
         )
@@ -160,7 +156,9 @@ class Agent:
         if args.use_score_scaling:
             scaler = self.state.reward_scaler(experience.turn.role)
             reward = scaler.update_and_scale(reward, subtract_mean=args.use_score_norm)
-        return reward if args.score_clip is None else reward.clamp(-args.score_clip, args.score_clip)
+        return (
+            reward if args.score_clip is None else reward.clamp(-args.score_clip, args.score_clip)
+        )
 
     def _mini_batches(self, num_rows: int, step: int, epoch: int) -> Iterator[Tensor]:
         generator = derive_generator(self.args.seed, "mini-batches", self.index, step, epoch)
@@ -173,7 +171,9 @@ class Agent:
         totals: dict[str, Tensor] = {}
         for rows in split_rows(len(lesson.batch), self.args.per_device_train_batch_size):
             for key, value in self._backward(lesson.select(rows), num_tokens).items():
-                totals[key] = _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
+                totals[key] = (
+                    _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
+                )
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
         totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
@@ -185,10 +185,9 @@ class Agent:
     def _backward(self, lesson: Lesson, num_tokens: int) -> dict[str, Tensor]:
         """Add the gradient of one micro-batch; its statistics add up to the mini-batch's."""
         args, mask = self.args, lesson.batch.response_mask
-        with torch.autocast(mask.device.type, torch.bfloat16, enabled=args.bf16):
-            hidden = self.policy.response_hidden(lesson.batch)
-            tokens = lesson.batch.responses[mask]
-            flat_logprobs = self.policy.logprobs(hidden, tokens, args.temperature)
+        hidden = self.policy.response_hidden(lesson.batch)
+        sampled = lesson.batch.responses[mask]
+        flat_logprobs = self.policy.logprobs(hidden, sampled, args.temperature)
         logprobs = to_rows(flat_logprobs, mask)
         policy = losses.policy_loss(
             logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
@@ -213,15 +212,13 @@ class Agent:
             statistics["value_loss"] = value.loss
             statistics["value_clip_fraction"] = value.clip_fraction
         if args.kl_placement == "loss":
-            kl = self.penalty.while_learning(
-                self.policy,
-                self.reference,
-                hidden,
-                flat_logprobs,
-                None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
-                lesson.ref_logprobs[mask],
-                args.temperature,
+            tokens = LiveTokens(
+                hidden=hidden,
+                logprobs=flat_logprobs,
+                ref_logprobs=lesson.ref_logprobs[mask],
+                ref_hidden=None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
             )
+            kl = self.penalty.while_learning(tokens, self.policy, self.reference, args.temperature)
             kl_loss = kl.sum() / num_tokens
             loss = loss + self.state.kl_coef * kl_loss
             statistics["kl_loss"] = kl_loss

@@ -7,8 +7,8 @@ so that every response starts in the same column:
     input_ids      [[0, 5, 8, 9],      response_mask [[True, True],
                     [6, 7, 3, 0]]                     [True, False]]
 
-Legend: B sequences, P prompt columns, T response columns. Padding is known by the masks alone: the
-padding id may be a real token (GPT-2 pads with its end-of-sequence token).
+Legend: B sequences, P prompt columns, T response columns, S = P + T. Padding is known by the masks
+alone: the padding id may be a real token (GPT-2 pads with its end-of-sequence token).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Batch:
     `response_mask` is True on response tokens, up to and including the end-of-sequence token.
     """
 
-    input_ids: Int[Tensor, "B P+T"]
+    input_ids: Int[Tensor, "B S"]
     prompt_mask: Bool[Tensor, "B P"]
     response_mask: Bool[Tensor, "B T"]
 
@@ -40,7 +40,7 @@ class Batch:
         return self.input_ids[:, self.prompt_mask.shape[1] :]
 
     @property
-    def attention_mask(self) -> Int[Tensor, "B P+T"]:
+    def attention_mask(self) -> Int[Tensor, "B S"]:
         return torch.cat([self.prompt_mask, self.response_mask], dim=1).long()
 
     @property
@@ -104,9 +104,7 @@ def make_batch(
     )
 
 
-def to_rows(
-    flat: Float[Tensor, " N"], response_mask: Bool[Tensor, "B T"]
-) -> Float[Tensor, "B T"]:
+def to_rows(flat: Float[Tensor, " N"], response_mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """One number per response token, laid out as (B, T) with zeros on padding."""
     rows = flat.new_zeros(response_mask.shape)
     return rows.masked_scatter(response_mask, flat)

@@ -2,8 +2,8 @@
 
 `checkpoints/step-N/` holds a folder per agent, which plain transformers or peft loads, and in
 `state.safetensors` and `state.json` all else that training needs: value heads, optimizer moments,
-KL coefficients, reward statistics, moving averages, schedule, global random states. Sampling, mini-batches
-and the order of the data are functions of the seed and the step, so they need no state.
+KL coefficients, reward statistics, moving averages, schedule, global random states. Sampling,
+mini-batches and the order of the data are functions of the seed and the step: they need no state.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def load_checkpoint(
     names = [agent.name for agent in agents]
     if list(state["agents"]) != names:
         raise ValueError(
-            f"{path} holds {', '.join(state['agents'])}, but this run has {', '.join(names)}: resume "
-            "with the num_agents that the run began with"
+            f"{path} holds {', '.join(state['agents'])}, but this run has {', '.join(names)}: "
+            "resume with the num_agents that the run began with"
         )
     tensors = load_file(path / "state.safetensors")
     for agent in agents:

@@ -177,7 +177,8 @@ class RunConfig:
     max_grad_norm: float = 1.0
     """Gradient clipping per agent; 0: none."""
     bf16: bool = False
-    """Autocast to bfloat16 in the update and in scoring."""
+    """Autocast to bfloat16 in sampling, scoring and learning; weights and statistics stay as they
+    are."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     use_cpu: bool = False
@@ -210,8 +211,10 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CORYConfig(RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
-    """All settings of a run; the plain defaults keep the paper's transfer, exchange and shared
-    reward. `CORYConfig.for_task("imdb", max_steps=20)` starts from a task's own defaults.
+    """All settings of a run.
+
+    The plain defaults keep the paper's transfer, exchange and shared reward.
+    `CORYConfig.for_task("imdb", max_steps=20)` starts from a task's own defaults.
 
     Raises:
         ValueError: a value breaks a rule; the message names the value, the rule and the fix.

@@ -43,7 +43,7 @@ class RewardScaler:
     def update_and_scale(
         self, reward: Float[Tensor, " B"], subtract_mean: bool
     ) -> Float[Tensor, " B"]:
-        """Include a batch, then divide it by the standard deviation; equal rewards stay undivided."""
+        """Include a batch, then divide it by the standard deviation, unless that is 0."""
         rewards = reward.double()
         count, mean = float(len(rewards)), float(rewards.mean())
         deviation, total = mean - self.mean, self.count + count
@@ -58,7 +58,7 @@ class RewardScaler:
 class ElasticReset:
     """Weights go back to their moving average, and the average to the initial weights.
 
-    Noukhovitch et al., arXiv 2312.07551. The value head and the optimizer's moments stay as they are.
+    Noukhovitch et al., arXiv 2312.07551. The value head and the optimizer's moments stay.
 
     Args:
         weights: the language-model weights of one agent, as they are initially.
@@ -72,9 +72,7 @@ class ElasticReset:
         self.average = [weight.detach().clone() for weight in self.weights]
 
     @classmethod
-    def from_config(
-        cls, weights: Sequence[nn.Parameter], args: CORYConfig
-    ) -> ElasticReset | None:
+    def from_config(cls, weights: Sequence[nn.Parameter], args: CORYConfig) -> ElasticReset | None:
         """None unless the settings ask for it: the two copies cost memory."""
         if args.elastic_reset_period is None:
             return None

@@ -1,4 +1,4 @@
-"""Each agent ALONE on the plain query, on held-out queries: reward, pass@k, KL, signs of collapse."""
+"""Each agent ALONE on held-out plain queries: reward, pass@k, KL, signs of collapse."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -40,8 +39,8 @@ class Evaluation:
 class Evaluator:
     """Everything an evaluation needs but the policy.
 
-    All policies get the same queries, lengths and random numbers, so that their differences are their
-    own. Responses are `max_completion_length` long at most.
+    All policies get the same queries, lengths and random numbers, so that their differences are
+    their own. Responses are `max_completion_length` long at most.
     """
 
     reference: LanguageModel
@@ -74,10 +73,9 @@ class Evaluator:
         completions = self.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
         rewards = judge(self.reward_funcs, rows, completions, response_ids, args).total
         batch = make_batch(prompt_ids, response_ids, self.tokenizer.pad_token_id, policy.device)
-        with torch.autocast(policy.device.type, torch.bfloat16, enabled=args.bf16):
-            scores = score(
-                policy, self.reference, batch, args.temperature, args.per_device_eval_batch_size
-            )
+        scores = score(
+            policy, self.reference, batch, args.temperature, args.per_device_eval_batch_size
+        )
         metrics = {
             **reward_metrics(rewards.view(len(queries), num_samples)),
             **_score_metrics(scores, batch.response_mask),

@@ -1,4 +1,4 @@
-"""What is measured in an iteration, and the file it is written to. docs/metrics.md explains each key."""
+"""What is measured, and the file it is written to. docs/metrics.md explains each key."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class MetricsFile:
 
     Args:
         path: of the file.
-        first_step: records of this iteration and later ones are dropped: they belong to a run that was
-            cut off after its last checkpoint.
+        first_step: records of later steps are dropped: they belong to a run that was cut off after
+            its last checkpoint.
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
@@ -95,7 +95,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All records of a metrics file; none if there is no file. A last line cut short is left out."""
+    """All records of a metrics file, but a last line cut short; none if there is no file."""
     if not path.exists():
         return []
     lines = path.read_text().splitlines(keepends=True)

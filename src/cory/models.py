@@ -1,8 +1,9 @@
-"""From a model name to policies: loading, full copies, adapters on one shared base, quantisation."""
+"""From a model name to policies: loading, full copies, adapters on a shared base, 4 bits."""
 
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.activations import NewGELUActivation
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
@@ -56,7 +59,7 @@ def load_model(
 
 
 def nf4_config(args: CORYConfig) -> BitsAndBytesConfig:
-    """4-bit NF4 weights with double quantisation, computed in `args.dtype` (the paper's setting)."""
+    """4-bit NF4 weights with double quantisation, computed in `args.dtype`."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -98,8 +101,9 @@ def build_policies(
 ) -> tuple[list[Policy], LanguageModel]:
     """`args.num_agents` policies that start as the same model, and the frozen reference.
 
-    Without adapters each policy and the reference are full copies. With adapters (`args.use_peft`, a
-    `peft_config`, or a model that already carries an adapter) all share one frozen base.
+    Without adapters each policy and the reference are full copies. With adapters
+    (`args.use_peft`, a `peft_config`, or a model that already carries an adapter) all share one
+    frozen base.
     """
     use_fused_gelu(model)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
@@ -108,11 +112,11 @@ def build_policies(
 
 
 def _full_policies(model: PreTrainedModel, args: CORYConfig) -> tuple[list[Policy], LanguageModel]:
-    policies = [Policy(FullCopy(copy.deepcopy(model))) for _ in range(args.num_agents)]
+    policies = [Policy(FullCopy(copy.deepcopy(model)), args.bf16) for _ in range(args.num_agents)]
     if args.gradient_checkpointing:
         for policy in policies:
-            _checkpoint_gradients(policy.model)
-    return policies, LanguageModel(model.requires_grad_(False))
+            checkpoint_gradients(policy.model)
+    return policies, LanguageModel(model.requires_grad_(False), bf16=args.bf16)
 
 
 def _adapter_policies(
@@ -120,6 +124,11 @@ def _adapter_policies(
 ) -> tuple[list[Policy], LanguageModel]:
     names = [f"agent_{index}" for index in range(args.num_agents)]
     if isinstance(model, PeftModel):
+        if taken := sorted(set(names) & set(model.peft_config)):
+            raise ValueError(
+                f"the model's adapter is called {taken[0]!r}, a name that cory gives to an agent's "
+                "own: load it under another name"
+            )
         peft_model, initial = model, model.active_adapter
         activate_reference = Adapter(peft_model, initial, is_trainable=False).activate
     else:
@@ -132,9 +141,9 @@ def _adapter_policies(
             peft_model.add_adapter(name, copy.deepcopy(peft_model.peft_config[initial]))
             set_peft_model_state_dict(peft_model, start, adapter_name=name)
     if args.gradient_checkpointing:
-        _checkpoint_gradients(peft_model.get_base_model())
-    policies = [Policy(Adapter(peft_model, name)) for name in names]
-    return policies, LanguageModel(peft_model.get_base_model(), activate_reference)
+        checkpoint_gradients(peft_model.get_base_model())
+    policies = [Policy(Adapter(peft_model, name), args.bf16) for name in names]
+    return policies, LanguageModel(peft_model.get_base_model(), activate_reference, args.bf16)
 
 
 def lora_config(args: CORYConfig) -> LoraConfig:
@@ -147,8 +156,25 @@ def lora_config(args: CORYConfig) -> LoraConfig:
     )
 
 
-def _checkpoint_gradients(model: PreTrainedModel) -> None:
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+def checkpoint_gradients(model: PreTrainedModel) -> None:
+    """Recompute the activations of each layer in the backward pass.
+
+    The switch of transformers works in training mode only, in which a layer may apply dropout, and
+    it takes the key-value cache away.
+
+    Raises:
+        ValueError: the model has no such layers.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    if not layers:
+        raise ValueError(
+            f"gradient_checkpointing=True, but {type(model).__name__} does not support it: set "
+            "gradient_checkpointing=False"
+        )
+    for layer in layers:
+        layer.forward = partial(
+            checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False
+        )
 
 
 def use_fused_gelu(model: nn.Module) -> None:

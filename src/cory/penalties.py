@@ -6,7 +6,8 @@ Legend: B sequences, T response columns, N response tokens of all sequences toge
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +16,20 @@ from cory.losses import KL_ESTIMATORS
 from cory.policy import LanguageModel, TokenScores, differentiable_full_kl
 
 
+@dataclass(frozen=True)
+class LiveTokens:
+    """Response tokens under the weights that are being trained.
+
+    `ref_hidden` is there if the penalty needs it.
+    """
+
+    hidden: Float[Tensor, "N D"]
+    logprobs: Float[Tensor, " N"]
+    ref_logprobs: Float[Tensor, " N"]
+    ref_hidden: Float[Tensor, "N D"] | None
+
+
+@runtime_checkable
 class KLPenalty(Protocol):
     """KL of the policy to the frozen initial model, per response token, in nats."""
 
@@ -27,12 +42,9 @@ class KLPenalty(Protocol):
 
     def while_learning(
         self,
+        tokens: LiveTokens,
         policy: LanguageModel,
         reference: LanguageModel,
-        hidden: Float[Tensor, "N D"],
-        logprobs: Float[Tensor, " N"],
-        ref_hidden: Float[Tensor, "N D"] | None,
-        ref_logprobs: Float[Tensor, " N"],
         temperature: float,
     ) -> Float[Tensor, " N"]:
         """The penalty of the current weights, differentiable."""
@@ -51,9 +63,13 @@ class SampledKL:
         return self.estimate(scores.logprobs, scores.ref_logprobs)
 
     def while_learning(
-        self, policy, reference, hidden, logprobs, ref_hidden, ref_logprobs, temperature
+        self,
+        tokens: LiveTokens,
+        policy: LanguageModel,
+        reference: LanguageModel,
+        temperature: float,
     ) -> Float[Tensor, " N"]:
-        return self.estimate(logprobs, ref_logprobs)
+        return self.estimate(tokens.logprobs, tokens.ref_logprobs)
 
 
 class FullKL:
@@ -65,13 +81,19 @@ class FullKL:
         return scores.full_kl
 
     def while_learning(
-        self, policy, reference, hidden, logprobs, ref_hidden, ref_logprobs, temperature
+        self,
+        tokens: LiveTokens,
+        policy: LanguageModel,
+        reference: LanguageModel,
+        temperature: float,
     ) -> Float[Tensor, " N"]:
-        return differentiable_full_kl(policy, hidden, reference, ref_hidden, temperature)
+        assert tokens.ref_hidden is not None, "needs_ref_hidden"
+        return differentiable_full_kl(
+            policy, tokens.hidden, reference, tokens.ref_hidden, temperature
+        )
 
 
 KL_PENALTIES: dict[str, KLPenalty] = {
     "full": FullKL(),
     **{name: SampledKL(estimate) for name, estimate in KL_ESTIMATORS.items()},
 }
-

@@ -14,12 +14,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from cory import losses
 from cory.batch import Batch, position_ids, split_rows, to_rows
@@ -36,19 +35,19 @@ class LanguageModel(nn.Module):
         model: any Hugging Face causal LM; kept in eval mode, so that dropout never acts.
         activate: context in which the model's weights are this policy's, for models whose adapters
             share one base.
+        bf16: compute in bfloat16 (autocast), in sampling, scoring and learning alike.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         activate: Callable[[], AbstractContextManager[object]] = nullcontext,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         self.model = model.eval()
         self.activate = activate
-        self.checkpointed_layers = [
-            layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)
-        ]
+        self.bf16 = bf16
 
     @property
     def device(self) -> torch.device:
@@ -58,6 +57,10 @@ class LanguageModel(nn.Module):
     def vocab_size(self) -> int:
         return self.model.get_output_embeddings().weight.shape[0]
 
+    def precision(self) -> torch.autocast:
+        """Context in which matrix products have the configured number format."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
     def hidden_states(
         self,
         input_ids: Int[Tensor, "B S"],
@@ -66,10 +69,7 @@ class LanguageModel(nn.Module):
         cache: Cache | None = None,
     ) -> Float[Tensor, "B S D"]:
         """Last hidden states. With a cache, `attention_mask` covers the cached columns too."""
-        # transformers checkpoints a layer only in training mode, which would also switch dropout on.
-        for layer in self.checkpointed_layers:
-            layer.training = torch.is_grad_enabled()
-        with self.activate():
+        with self.activate(), self.precision():
             return self.model.base_model(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -78,11 +78,9 @@ class LanguageModel(nn.Module):
                 use_cache=cache is not None,
             ).last_hidden_state
 
-    def logits(
-        self, hidden: Float[Tensor, "*N D"], temperature: float
-    ) -> Float[Tensor, "*N V"]:
+    def logits(self, hidden: Float[Tensor, "*N D"], temperature: float) -> Float[Tensor, "*N V"]:
         """Next-token logits in float32, divided by the temperature."""
-        with self.activate():
+        with self.activate(), self.precision():
             logits = self.model.get_output_embeddings()(hidden).float()
         return postprocess_logits(self.model, logits) / temperature
 
@@ -109,8 +107,8 @@ class Policy(LanguageModel):
     The value head starts at zero, so the first advantages are the rewards themselves.
     """
 
-    def __init__(self, weights: Weights) -> None:
-        super().__init__(weights.model, weights.activate)
+    def __init__(self, weights: Weights, bf16: bool = False) -> None:
+        super().__init__(weights.model, weights.activate, bf16)
         self.weights = weights
         hidden_size = self.model.get_output_embeddings().weight.shape[1]
         self.value_head = nn.Linear(hidden_size, 1, device=self.device)
@@ -227,7 +225,7 @@ def _pieces(num_tokens: int, vocab_size: int) -> Iterator[slice]:
 
 
 def postprocess_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
-    """What some architectures do to the head's output: scale it (Cohere, Granite), cap it (Gemma)."""
+    """What an architecture does to its head's output: scale (Cohere, Granite) or cap it (Gemma)."""
     config = model.config.get_text_config()
     if (scale := getattr(config, "logit_scale", None)) is not None:
         logits = logits * scale
@@ -249,11 +247,11 @@ def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> Non
     ours = language_model.logits(
         language_model.hidden_states(tokens, mask, position_ids(mask)), temperature=1.0
     )
-    with language_model.activate():
+    with language_model.activate(), language_model.precision():
         theirs = language_model.model(input_ids=tokens, attention_mask=mask).logits.float()
     if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
         raise ValueError(
-            f"{type(language_model.model).__name__} computes its logits in a way that cory does not "
-            f"know (they differ by {(ours - theirs).abs().max():.3g}): use another architecture, or "
-            "add the step to cory.policy.postprocess_logits"
+            f"{type(language_model.model).__name__} computes its logits in a way that cory does "
+            f"not know (they differ by {(ours - theirs).abs().max():.3g}): use another "
+            "architecture, or add the step to cory.policy.postprocess_logits"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,14 +12,18 @@ from cory.roles import Answer, Templates
 
 Query = str | list[dict[str, Any]]
 SLOT = "\ue000{}\ue001"
-"""Stands for an answer while a chat template is rendered: private-use characters around its place."""
+"""Stands for an answer while a chat template is rendered: its place in private-use characters."""
+ANCHOR = "\n"
+"""Text that no tokenizer joins with what follows; see `PromptEncoder`."""
 
 
 class PromptEncoder:
     """Turns a query and the answers given so far into prompt token ids.
 
     Text runs are tokenised whole; an answer is inserted as the token ids that were sampled, never
-    decoded and encoded again, without its end-of-sequence token.
+    decoded and encoded again, without its end-of-sequence token. What the tokenizer itself puts
+    before a text, a BOS token or sentencepiece's space, comes once, at the front: a run after an
+    answer is tokenised behind an anchor, whose ids are cut off.
 
     Args:
         tokenizer: of the policy.
@@ -33,15 +38,24 @@ class PromptEncoder:
         self.templates = templates
         self.end_ids = end_ids
         self.start_ids = _start_ids(tokenizer)
+        self.anchor_ids = self._token_ids(ANCHOR)
+        self.adds_space = self._token_ids(ANCHOR + "a") != self.anchor_ids + self._token_ids("a")
 
     def encode(self, query: Query, answers: Sequence[list[int]]) -> list[int]:
-        """Prompt ids of the next speaker, who sees `answers` (token ids, in order of speaking)."""
+        """Prompt ids of the next speaker, who sees `answers` (token ids, in order of speaking).
+
+        Raises:
+            ValueError: there would be no token at all.
+        """
         ids: list[int] = []
         for piece in self._compose(query, len(answers)):
             if isinstance(piece, Answer):
                 ids += [token for token in answers[piece.place] if token not in self.end_ids]
             else:
-                ids += self._encode_text(piece, at_start=not ids)
+                ids += self._continue(piece) if ids else self._token_ids(piece)
+        # A chat template writes such tokens itself.
+        if not is_chat(query) and ids[: len(self.start_ids)] != self.start_ids:
+            ids = self.start_ids + ids
         if not ids:
             raise ValueError(
                 f"the query {query!r} gives an empty prompt: a model needs at least one token to "
@@ -60,13 +74,17 @@ class PromptEncoder:
         text = self.tokenizer.apply_chat_template(
             [*history, {**last, "content": content}], tokenize=False, add_generation_prompt=True
         )
-        return _split_slots(str(text), num_answers)
+        return _split_slots(str(text))
 
-    def _encode_text(self, text: str, at_start: bool) -> list[int]:
-        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if at_start and ids[: len(self.start_ids)] != self.start_ids:
-            return self.start_ids + ids
-        return ids
+    def _token_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _continue(self, text: str) -> list[int]:
+        if self.adds_space:
+            ids = self._token_ids(ANCHOR + text)
+            if ids[: len(self.anchor_ids)] == self.anchor_ids:
+                return ids[len(self.anchor_ids) :]
+        return self._token_ids(text)
 
 
 def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -75,14 +93,14 @@ def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
 
 
-def _split_slots(text: str, num_answers: int) -> list[str | Answer]:
-    pieces: list[str | Answer] = []
-    for place in range(num_answers):
-        slot = SLOT.format(place)
-        while slot in text:
-            before, _, text = text.partition(slot)
-            pieces += [before, Answer(place)]
-    return [piece for piece in [*pieces, text] if piece != ""]
+def _split_slots(text: str) -> list[str | Answer]:
+    pieces = re.split(SLOT.format(r"(\d+)"), text)
+    # The pattern has a group, so every second piece is what it matched: the place of an answer.
+    return [
+        Answer(int(piece)) if index % 2 else piece
+        for index, piece in enumerate(pieces)
+        if index % 2 or piece
+    ]
 
 
 def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> frozenset[int]:

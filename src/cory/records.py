@@ -146,8 +146,8 @@ class Records:
         ]
         if changed:
             sys.stderr.write(
-                "cory: resuming with other settings than the run began with; its first part and its "
-                f"second are different experiments: {'; '.join(changed)}\n"
+                "cory: resuming with other settings than the run began with; its first part and "
+                f"its second are different experiments: {'; '.join(changed)}\n"
             )
 
 

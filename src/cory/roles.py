@@ -24,9 +24,9 @@ when one speaks, so paying them adds variance and no gradient. `own` pays nobody
 def roles_at(step: int, num_agents: int, role_exchange_period: int | None) -> tuple[int, ...]:
     """The order of speaking in iteration `step`, as agent numbers by place.
 
-    The order rotates by one place every `role_exchange_period` iterations (Algorithm 1's T_REx); with
-    two agents that is the swap of the paper. It is a function of the step alone, so exchange needs
-    no state and survives a resume.
+    The order rotates by one place every `role_exchange_period` iterations (Algorithm 1's T_REx);
+    with two agents that is the swap of the paper. It is a function of the step alone, so exchange
+    needs no state and survives a resume.
 
     >>> [roles_at(step, 2, 5) for step in (0, 4, 5, 10)]
     [(0, 1), (0, 1), (1, 0), (0, 1)]
@@ -83,8 +83,8 @@ class Answer:
 class Templates:
     """How a prompt is made from a query and the answers given so far.
 
-    `query` is used when there are none, else `observer`, whose `{references}` shows each of them through
-    `reference`. Only the placeholders are special; any other brace is text.
+    `query` is used when there are none, else `observer`, whose `{references}` shows each of them
+    through `reference`. Only the placeholders are special; any other brace is text.
     """
 
     query: str = "{query}"
@@ -94,10 +94,10 @@ class Templates:
     def compose(self, query: str, num_answers: int) -> list[str | Answer]:
         """The prompt as runs of text and answer slots; neighbouring texts are joined.
 
-        >>> imdb = Templates(observer="Improve {references}: {query}", reference='"{query}{answer}"')
-        >>> imdb.compose("It was", 1)
-        ['Improve "It was', Answer(place=0), '": It was']
-        >>> imdb.compose("It was", 0)
+        >>> templates = Templates(observer="Improve {references}: {query}", reference="{answer}!")
+        >>> templates.compose("It was", 1)
+        ['Improve ', Answer(place=0), '!: It was']
+        >>> templates.compose("It was", 0)
         ['It was']
         """
         if num_answers == 0:

@@ -12,7 +12,7 @@ from cory.batch import make_batch
 from cory.config import CORYConfig
 from cory.penalties import KL_PENALTIES
 from cory.policy import LanguageModel, Policy, score
-from cory.prompts import PromptEncoder, is_chat
+from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc, Scores, score_completions
 from cory.roles import reward_matrix, roles_at
 from cory.sampling import Sampler
@@ -58,8 +58,8 @@ class Rollout:
         """One rollout: every agent answers every query in the order of speaking of `step`.
 
         Args:
-            rows: of the data set; each gets `num_generations` answers, in consecutive places, and an
-                observer sees the earlier answers of its own place.
+            rows: of the data set; each gets `num_generations` answers, in consecutive rows, and
+                an observer sees the earlier answers of its own row.
         """
         rows = [row for row in rows for _ in range(self.args.num_generations)]
         order = roles_at(step, self.args.num_agents, self.args.role_exchange_period)
@@ -75,7 +75,7 @@ class Rollout:
         return Iteration(step, queries, experiences)
 
     def response_length(self, step: int) -> int:
-        """New tokens per answer in this iteration, drawn once for the whole batch if so configured."""
+        """New tokens per answer in this iteration: one length for the whole batch."""
         longest = self.args.max_completion_length
         shortest = self.args.min_completion_length or longest
         return shortest + derive_seed(self.args.seed, "length", step) % (longest - shortest + 1)
@@ -105,9 +105,7 @@ class Rollout:
         return turns
 
     def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
-        return judge(
-            self.reward_funcs, rows, turn.completions, turn.response_ids, self.args
-        )
+        return judge(self.reward_funcs, rows, turn.completions, turn.response_ids, self.args)
 
     def _score(self, turn: Turn, judgement: Scores, team_reward: torch.Tensor) -> Experience:
         policy, args = self.policies[turn.agent], self.args
@@ -115,15 +113,14 @@ class Rollout:
             turn.prompt_ids, turn.response_ids, self.tokenizer.pad_token_id, policy.device
         )
         in_loss = args.kl_placement == "loss"
-        with torch.autocast(policy.device.type, torch.bfloat16, enabled=args.bf16):
-            scores = score(
-                policy,
-                self.reference,
-                batch,
-                args.temperature,
-                args.per_device_eval_batch_size,
-                keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
-            )
+        scores = score(
+            policy,
+            self.reference,
+            batch,
+            args.temperature,
+            args.per_device_eval_batch_size,
+            keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
+        )
         return Experience(
             turn=turn,
             batch=batch,
@@ -143,9 +140,7 @@ def judge(
 ) -> Scores:
     """Rewards of one completion per row, under the plain query (r(s0, a), for observers too)."""
     queries = [row[args.prompt_column] for row in rows]
-    columns = {
-        name: [row[name] for row in rows] for name in rows[0] if name != args.prompt_column
-    }
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name != args.prompt_column}
     return score_completions(
         reward_funcs, args.reward_weights, queries, completions, completion_ids, columns
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from cory.batch import pad_prompts, position_ids, split_rows
 from cory.policy import LanguageModel
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Anything that answers prompts with a policy's samples."""
 
@@ -91,10 +92,10 @@ class LocalSampler:
 def sample_tokens(
     logits: Float[Tensor, "B V"], temperature: float, generator: torch.Generator
 ) -> Int[Tensor, " B"]:
-    """Draw a token per row by inverting the distribution function, or the likeliest at temperature 0.
+    """Draw a token per row by inverting the distribution function; the likeliest at temperature 0.
 
-    The first token whose cumulative probability exceeds u ~ U[0, 1) is the sample: one pass over the
-    vocabulary, many times faster than `torch.multinomial` on a CPU.
+    The first token whose cumulative probability exceeds u ~ U[0, 1) is the sample: one pass over
+    the vocabulary, many times faster than `torch.multinomial` on a CPU.
     """
     if temperature == 0:
         return logits.argmax(-1)

@@ -1,4 +1,4 @@
-"""Randomness as a function of (seed, purpose, step …): nothing to save, nothing to lose on resume."""
+"""Randomness as a function of seed, purpose and step: nothing to save, nothing to lose."""
 
 from __future__ import annotations
 

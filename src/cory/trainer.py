@@ -1,4 +1,4 @@
-"""The loop: queries → rollout → update of each agent → records; everything else is a room of its own."""
+"""The loop: queries → rollout → update of each agent → records; the rest has rooms of its own."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class CORYTrainer:
 
     Args:
         model: Hub name, local directory, model, or model with an adapter; None: `args` names it.
-        reward_funcs: a function, the name of a sequence-classification model, or a list of these; None:
-            the task's own.
+        reward_funcs: a function, the name of a sequence-classification model, or a list of these;
+            None: the task's own.
         args: settings.
         train_dataset: rows with the column `args.prompt_column`; None: the task's own.
         eval_dataset: held-out rows with the same columns.
@@ -126,7 +126,7 @@ class CORYTrainer:
         return self._finish(metrics)
 
     def _iterate(self, step: int) -> dict[str, float]:
-        """One iteration of Algorithm 1: the team answers, then every agent learns from its own turn."""
+        """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
         args = self.args
         if args.reset_on_exchange and exchanges_at(
             step, args.num_agents, args.role_exchange_period
@@ -151,7 +151,8 @@ class CORYTrainer:
         """Each agent alone on held-out queries; {} if there are none.
 
         Returns:
-            metrics by `agent_0/task_reward` and the like, and their means over agents by `task_reward`.
+            metrics by `agent_0/task_reward` and the like, and their means over agents by
+            `task_reward`.
         """
         dataset = self.workbench.eval_dataset
         if dataset is None:
@@ -159,7 +160,9 @@ class CORYTrainer:
         queries = held_out_queries(dataset, self.args.num_eval_queries)
         evaluator = self.workbench.evaluator
         by_agent = {
-            agent.name: evaluator.evaluate(agent.policy, queries, self.args.num_eval_samples).metrics
+            agent.name: evaluator.evaluate(
+                agent.policy, queries, self.args.num_eval_samples
+            ).metrics
             for agent in self.agents
         }
         metrics = {

@@ -39,7 +39,14 @@ POSITIVE_FIELDS = (
     "target_kl",
 )
 FRACTION_FIELDS = ("gamma", "lam", "adam_beta1", "adam_beta2", "elastic_reset_decay")
-NON_NEGATIVE_FIELDS = ("kl_coef", "vf_coef", "weight_decay", "max_grad_norm", "warmup_steps", "seed")
+NON_NEGATIVE_FIELDS = (
+    "kl_coef",
+    "vf_coef",
+    "weight_decay",
+    "max_grad_norm",
+    "warmup_steps",
+    "seed",
+)
 PLACEHOLDERS = {
     "query_template": ("{query}",),
     "observer_template": ("{query}", "{references}"),
@@ -87,7 +94,8 @@ def _check_templates(args: CORYConfig) -> None:
         for placeholder in placeholders:
             if placeholder not in template:
                 raise ValueError(
-                    f"{name}={template!r} has no {placeholder}: write {placeholder} where it should go"
+                    f"{name}={template!r} has no {placeholder}: "
+                    f"write {placeholder} where it should go"
                 )
 
 
@@ -105,8 +113,9 @@ def _check_batches(args: CORYConfig) -> None:
         )
     if args.advantage_estimator in GROUP_ESTIMATORS and args.num_generations < 2:
         raise ValueError(
-            f"advantage_estimator={args.advantage_estimator!r} compares the answers to one query, so it "
-            f"needs num_generations of at least 2, not {args.num_generations}: set num_generations=4"
+            f"advantage_estimator={args.advantage_estimator!r} compares the answers to one query, "
+            f"so it needs num_generations of at least 2, not {args.num_generations}: set "
+            "num_generations=4"
         )
     shortest, longest = args.min_completion_length, args.max_completion_length
     if shortest is not None and shortest > longest:
@@ -128,18 +137,19 @@ def _check_contradictions(args: CORYConfig) -> None:
         )
     if args.load_in_4bit and not args.use_peft:
         raise ValueError(
-            "load_in_4bit=True freezes the base in 4 bits, so something else must learn: set use_peft=True"
+            "load_in_4bit=True freezes the base in 4 bits, so something else must learn: set "
+            "use_peft=True"
         )
     if args.use_score_norm and not args.use_score_scaling:
         raise ValueError("use_score_norm=True needs use_score_scaling=True")
     if args.kl_controller == "adaptive" and args.kl_coef == 0:
         raise ValueError("kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0")
-    if args.reward_weights is not None and args.reward_funcs is not None:
-        if len(args.reward_weights) != len(args.reward_funcs):
-            raise ValueError(
-                f"reward_weights has {len(args.reward_weights)} entries for "
-                f"{len(args.reward_funcs)} reward_funcs: give one weight per function"
-            )
+    weights, functions = args.reward_weights, args.reward_funcs
+    if weights is not None and functions is not None and len(weights) != len(functions):
+        raise ValueError(
+            f"reward_weights has {len(weights)} entries for {len(functions)} reward_funcs: give "
+            "one weight per function"
+        )
     if args.metric_for_best_model is not None and args.eval_steps is None:
         raise ValueError(
             f"metric_for_best_model={args.metric_for_best_model!r} is watched at evaluations, but "

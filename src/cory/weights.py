@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 
+@runtime_checkable
 class Weights(Protocol):
     """The language-model weights of one agent."""
 
@@ -76,7 +77,7 @@ class Adapter:
         yield
 
     def owns(self, name: str) -> bool:
-        return f".{self.name}." in name
+        return f".{self.name}." in f"{name}."
 
     def save(self, directory: Path) -> None:
         # peft writes an adapter into a folder of the adapter's name.

@@ -150,8 +150,8 @@ def _task(
         raise ValueError("the training data set is empty: it needs at least one row")
     if args.prompt_column not in train_dataset.column_names:
         raise ValueError(
-            f"prompt_column={args.prompt_column!r} is not a column of the training data set, which has "
-            f"{', '.join(train_dataset.column_names)}: rename a column or set prompt_column"
+            f"prompt_column={args.prompt_column!r} is not a column of the training data set, which "
+            f"has {', '.join(train_dataset.column_names)}: rename a column or set prompt_column"
         )
     return train_dataset, eval_dataset, reward_funcs
 

@@ -120,10 +120,14 @@ def test_a_wrong_name_lists_the_right_ones(
         load_task(config(path, reward_file, **fields), None)
 
 
-@pytest.mark.parametrize("text", ["", "prompt\n"])
-def test_an_empty_data_set_is_refused(tmp_path: Path, reward_file: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", ""), ("a.csv", "prompt\n"), ("a.jsonl", "\n")]
+)
+def test_an_empty_data_set_is_refused(
+    tmp_path: Path, reward_file: str, name: str, text: str
+) -> None:
     """Prevents a division by zero, or a loop that never yields a batch."""
-    path = tmp_path / "empty.csv"
+    path = tmp_path / name
     path.write_text(text)
     with pytest.raises(ValueError, match="empty; give it rows"):
         load_task(config(path, reward_file), None)
@@ -132,24 +136,35 @@ def test_an_empty_data_set_is_refused(tmp_path: Path, reward_file: str, text: st
 def test_an_empty_query_is_refused(tmp_path: Path, reward_file: str) -> None:
     """Prevents a prompt without tokens."""
     path = write_rows(tmp_path / "questions.jsonl", [{"prompt": "Hello"}, {"prompt": ""}])
-    with pytest.raises(ValueError, match="Row 0 of .* has '' in column 'prompt'"):
+    with pytest.raises(ValueError, match=r"Row 0 of .* has '' in column 'prompt'"):
         load_task(config(path, reward_file), None)
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path, reward_file: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("absent.jsonl", None, r"absent.jsonl': no such file"),
+        ("notes.txt", "x", r"notes.txt as one split; .*\.parquet, \.jsonl"),
+        ("broken.jsonl", '{"prompt": "x"\nnot json {', r"broken\.jsonl cannot be read"),
+        ("folder/notes.txt", "x", r"holds no data files"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, reward_file: str, name: str, text: str | None, message: str
+) -> None:
     """Prevents errors of the loading library from reaching the user bare."""
-    with pytest.raises(ValueError, match="absent.jsonl': no such file"):
-        load_task(config("absent.jsonl", reward_file), None)
-    with pytest.raises(ValueError, match=r"notes.txt as one split; .*\.parquet, \.jsonl"):
-        (tmp_path / "notes.txt").write_text("x")
-        load_task(config(tmp_path / "notes.txt", reward_file), None)
-    with pytest.raises(ValueError, match="broken.jsonl cannot be read"):
-        (tmp_path / "broken.jsonl").write_text('{"prompt": "x"\nnot json at all {')
-        load_task(config(tmp_path / "broken.jsonl", reward_file), None)
-    with pytest.raises(ValueError, match="holds no data files"):
-        (tmp_path / "nothing").mkdir()
-        load_task(config(tmp_path / "nothing", reward_file), None)
-    with pytest.raises(ValueError, match="dataset_name='nobody/nothing' .* neither"):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if text is not None:
+        path.write_text(text)
+    source = path.parent if path.parent.name == "folder" else path
+    with pytest.raises(ValueError, match=message):
+        load_task(config(source, reward_file), None)
+
+
+def test_a_data_set_that_is_nowhere(reward_file: str) -> None:
+    """Prevents a typing error in a Hub name from ending in an error of the network."""
+    with pytest.raises(ValueError, match=r"dataset_name='nobody/nothing' .* neither"):
         load_task(config("nobody/nothing", reward_file), None)
 
 
@@ -170,7 +185,7 @@ def test_custom_needs_data_and_rewards(tmp_path: Path) -> None:
 
 def test_an_unknown_task_lists_those_there_are() -> None:
     """Prevents a typing error that ends in an ImportError."""
-    with pytest.raises(ValueError, match="task='imbd' is not one of pocket-reviews, .*gsm8k"):
+    with pytest.raises(ValueError, match=r"task='imbd' is not one of pocket-reviews, .*gsm8k"):
         task_defaults("imbd")
     assert set(TASKS) == {"pocket-reviews", "pocket-arithmetic", "imdb", "gsm8k"}
 

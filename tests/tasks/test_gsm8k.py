@@ -1,4 +1,4 @@
-"""GSM8K: which number an answer gives, against the ways real models write, and the published gold."""
+"""GSM8K: which number an answer gives, in the ways real models write, and the published gold."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ CONTINUATIONS = {
 
 @pytest.mark.parametrize(("text", "number"), [*MARKERS.items(), *LAST_NUMBERS.items()])
 def test_final_number(text: str, number: Fraction | int | None) -> None:
-    """Prevents a right answer from being paid nothing for the way it is written, or a wrong one 1."""
+    """Prevents a reward that depends on how an answer is written."""
     assert final_number(text) == number
 
 
@@ -163,12 +163,12 @@ def test_what_is_not_the_answer_is_not_read(text: str, number: int) -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_gold_solution_is_right(shared_data: Path, split: str) -> None:
     """Prevents a gold number (negative, with separators) that no answer can match."""
-    answers = find_splits(str(shared_data / "gsm8k"), "main")[split]()["answer"]
+    answers = find_splits(str(shared_data / "gsm8k"), "main")[split]()["answer"][:]
     assert gsm8k_reward(completions=answers, answer=answers) == [1.0] * len(answers)
     gold = [int(answer.rpartition("####")[2].replace(",", "")) for answer in answers]
     assert [gold_number(answer) for answer in answers] == gold
-    wrong = [f"The answer is {number + 1}." for number in gold]
-    assert gsm8k_reward(completions=wrong, answer=answers) == [0.0] * len(answers)
+    wrong = [f"The answer is {number + 1}." for number in gold[:500]]
+    assert gsm8k_reward(completions=wrong, answer=answers[:500]) == [0.0] * 500
 
 
 def test_reward_takes_chat_messages() -> None:
@@ -179,7 +179,7 @@ def test_reward_takes_chat_messages() -> None:
 
 def test_reward_refuses_what_it_cannot_judge() -> None:
     """Prevents a reward of 0 for every answer when the gold column is not GSM8K's."""
-    with pytest.raises(ValueError, match="seventy-two.* holds no number"):
+    with pytest.raises(ValueError, match=r"seventy-two.* holds no number"):
         gsm8k_reward(completions=["72"], answer=["seventy-two"])
     with pytest.raises(ValueError, match="2 completions and 1 answers"):
         gsm8k_reward(completions=["72", "73"], answer=["#### 72"])

@@ -58,7 +58,7 @@ def check_queries(dataset: Dataset, prompt_column: str, name: str) -> None:
     """
     from cory.tasks.data import require_columns
 
-    queries = require_columns(dataset, [prompt_column], name)[prompt_column]
+    queries = require_columns(dataset, [prompt_column], name)[prompt_column][:]
     for row, query in enumerate(queries):
         if not query or not (isinstance(query, str) or _is_chat(query)):
             raise ValueError(

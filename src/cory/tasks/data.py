@@ -188,3 +188,5 @@ def _read_files(paths: list[Path]) -> Dataset:
             f"{', '.join(names)} cannot be read: {error.__cause__ or error}. Check that the "
             "contents match the ending of the name."
         ) from error
+    except ValueError as error:  # there is no split where there is no row
+        raise ValueError(f"{', '.join(names)} is empty; give it rows. ({error})") from error

@@ -82,7 +82,7 @@ def openings(
 
     texts = [
         " ".join(text[: 2 * OPENING_CHARACTERS].replace("<br />", " ").split())[:OPENING_CHARACTERS]
-        for text in require_columns(reviews, ["text"], name)["text"]
+        for text in require_columns(reviews, ["text"], name)["text"][:]
     ]
     lengths = numpy.random.default_rng(seed).integers(
         MIN_QUERY_TOKENS, MAX_QUERY_TOKENS, size=len(texts), endpoint=True
@@ -104,6 +104,6 @@ def openings(
         )
     columns: dict[str, list[Any]] = {prompt_column: [queries[row] for row in kept]}
     if "label" in reviews.column_names:
-        labels = reviews["label"]
+        labels = reviews["label"][:]
         columns["label"] = [labels[row] for row in kept]
     return Dataset.from_dict(columns)

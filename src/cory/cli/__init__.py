@@ -1,0 +1,68 @@
+"""The command line: `cory train`, `cory eval`, `cory generate`.
+
+Options are parsed and checked before torch is imported, so that help and mistakes take no time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from cory import __version__
+
+COMMANDS = {
+    "train": "train a team of agents, or a single one by PPO",
+    "eval": "measure each agent of a run, or any model, alone on held-out queries",
+    "generate": "answer a prompt with an agent, a whole team, or any model",
+}
+HELP = """\
+usage: cory COMMAND [OPTIONS]
+
+Fine-tune a language model by reinforcement learning as a team.
+
+commands:
+{commands}
+
+`cory COMMAND --help` lists the options. First steps, without any download:
+
+  cory train --task pocket-reviews --output_dir runs/first
+  cory eval runs/first
+  cory generate runs/first --prompt "The film was"
+"""
+TRACEBACK = "--traceback"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; a mistake of the user's ends in one message and exit status 2.
+
+    Args:
+        argv: the words after `cory`; None: those of this process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    wants_traceback = TRACEBACK in words or bool(os.environ.get("CORY_DEBUG"))
+    try:
+        _run([word for word in words if word != TRACEBACK])
+    except ValueError as error:
+        if wants_traceback:
+            raise
+        sys.stderr.write(f"cory: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("cory: interrupted; a training goes on with --resume\n")
+        sys.exit(130)
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        commands = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+        sys.stdout.write(HELP.format(commands=commands))
+    elif words[0] in ("-V", "--version"):
+        sys.stdout.write(f"cory {__version__}\n")
+    elif words[0] in COMMANDS:
+        import_module(f"cory.cli.{words[0]}").run(words[1:])
+    else:
+        from cory.cli.options import nearest
+
+        raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; see `cory --help`")
