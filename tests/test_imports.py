@@ -21,7 +21,7 @@ ROOMS = (
     ("cli",),
     ("compare",),
     ("report", "plots"),
-    ("trainer",),
+    ("trainer", "runs"),
     ("callbacks", "console", "records"),
     ("workbench",),
     ("checkpoint",),

@@ -36,9 +36,12 @@ def queries(count: int = len(QUERIES)) -> Dataset:
     return Dataset.from_dict({"prompt": rows, "topic": [len(row) for row in rows]})
 
 
-def share_of_e(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
-    """Share of the letter e: bounded, and different for almost any two answers."""
-    return [text.count("e") / max(len(text), 1) for text in completions]
+def share_of_letters(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    """How much of an answer is ASCII letters: bounded, and rarely equal for two answers."""
+    return [
+        sum(sign.isascii() and sign.isalpha() for sign in text) / max(len(text), 1)
+        for text in completions
+    ]
 
 
 def settings(model: Path, output_dir: Path, **overrides: Any) -> CORYConfig:
@@ -64,7 +67,7 @@ def settings(model: Path, output_dir: Path, **overrides: Any) -> CORYConfig:
 def trainer(
     model: Path,
     output_dir: Path,
-    reward_funcs: Any = share_of_e,
+    reward_funcs: Any = share_of_letters,
     callbacks: Any = (),
     eval_dataset: Dataset | None = None,
     **overrides: Any,

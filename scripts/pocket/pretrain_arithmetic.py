@@ -33,6 +33,7 @@ from scripts.pocket.training import (
 
 CHARACTERS = "0123456789+-*=? "
 BATCH_SIZE = 256
+SLIP_RATE = 0.36
 RARE_SLIP_RATE = 0.12
 FIRST_STEPS = 1500
 SECOND_STEPS = 700

@@ -18,7 +18,7 @@ from scripts.pocket.review_lexicon import OPENINGS, PLAIN, POLAR, SENTENCES
 
 POLARITIES = (-2, -1, 0, 1, 2)
 POLARITY_WEIGHTS = (1.0, 2.0, 1.5, 2.0, 1.0)
-LEANING = 0.55
+LEANING = 0.6
 """The log-odds of a good review grow by twice this per unit of a sentence's polarity."""
 GOOD_SHARE = 0.45
 """Share of good reviews: a little under half, so that the base model's mean reward is below 0."""
@@ -67,9 +67,9 @@ class Review:
         return " ".join(sentence.text() for sentence in self.sentences)
 
     def raised(self, rng: random.Random) -> Review:
-        """The same review in kinder words: most sentences one or two steps up."""
+        """The same review in kinder words: each sentence one or two steps up."""
         sentences = tuple(
-            replace(sentence, polarity=min(2, sentence.polarity + rng.choice([0, 1, 1, 2])))
+            replace(sentence, polarity=min(2, sentence.polarity + rng.choice([1, 1, 2])))
             for sentence in self.sentences
         )
         return replace(self, sentences=sentences)

@@ -27,9 +27,9 @@ class Schedule(DefaultFlowCallback):
         def is_due(period: int | None) -> bool:
             return is_last or (period is not None and step % period == 0)
 
-        control.should_log = is_due(args.logging_steps)
-        control.should_evaluate = is_due(args.eval_steps)
-        control.should_save = is_due(args.save_steps)
+        control.should_log |= is_due(args.logging_steps)
+        control.should_evaluate |= is_due(args.eval_steps)
+        control.should_save |= is_due(args.save_steps)
         return control
 
 
@@ -66,29 +66,32 @@ class Events:
     def step_begins(self) -> None:
         self._tell("on_step_begin")
 
-    def step_ends(self, global_step: int) -> TrainerControl:
-        """Returns what is asked for after this iteration."""
+    def step_ends(self, global_step: int) -> None:
+        """Afterwards `control` says what is asked for after this iteration."""
         self.state.global_step = global_step
         self._tell("on_step_end")
-        return self.control
 
     def logged(self, step: int, metrics: dict[str, float]) -> None:
         self.state.log_history.append({"step": step, **metrics})
         self._tell("on_log", logs=metrics)
 
     def evaluated(self, metrics: dict[str, float]) -> None:
-        """Callbacks get the metrics under the prefix `eval_`, as transformers names them."""
+        """Callbacks get the metrics under the prefix `eval_`, as transformers names them.
+
+        Raises:
+            ValueError: `metric_for_best_model` is not among them.
+        """
         self.last_evaluated = self.state.global_step
         named = {f"eval_{key}": value for key, value in metrics.items()}
-        self._tell("on_evaluate", metrics=named)
         watched = self.args.metric_for_best_model
+        if watched is not None and "eval_" + watched.removeprefix("eval_") not in named:
+            raise ValueError(
+                f"metric_for_best_model={watched!r} is not measured: choose one of "
+                f"{', '.join(sorted(metrics))}"
+            )
+        self._tell("on_evaluate", metrics=named)
         if watched is not None:
-            value = named["eval_" + watched.removeprefix("eval_")]
-            best = self.state.best_metric
-            is_better = best is None or (value > best) == self.args.greater_is_better
-            if is_better and value != best:
-                self.state.best_metric = value
-                self.state.best_global_step = self.state.global_step
+            self._compare_with_best(named["eval_" + watched.removeprefix("eval_")])
 
     def saved(self) -> None:
         self._tell("on_save")
@@ -116,7 +119,14 @@ class Events:
             for name, value in state["callbacks"].get(type(callback).__name__, {}).items():
                 setattr(callback, name, value)
 
+    def _compare_with_best(self, value: float) -> None:
+        best = self.state.best_metric
+        is_better = best is None or (value > best) == self.args.greater_is_better
+        if is_better and value != best:
+            self.state.best_metric = value
+            self.state.best_global_step = self.state.global_step
+
     def _tell(self, event: str, **details: Any) -> None:
-        self.control = self.handler.call_event(
-            event, self.args, self.state, self.control, **details
-        )
+        # The handler's own methods also take back requests that have been met.
+        tell = getattr(self.handler, event)
+        self.control = tell(self.args, self.state, self.control, **details)

@@ -2,8 +2,8 @@
 
 `checkpoints/step-N/` holds a folder per agent, which plain transformers or peft loads, and in
 `state.safetensors` and `state.json` all else that training needs: value heads, optimizer moments,
-KL coefficients, reward statistics, moving averages, schedule, global random states. Sampling,
-mini-batches and the order of the data are functions of the seed and the step: they need no state.
+KL coefficients, reward statistics, moving averages, global random states. Sampling, mini-batches,
+the order of the data and the schedule are functions of the seed and the step: they need no state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from cory.agent import Agent, AgentState
@@ -47,7 +47,6 @@ class Checkpoints:
         step: int,
         agents: Sequence[Agent],
         optimizer: Optimizer,
-        scheduler: LRScheduler,
         tokenizer: PreTrainedTokenizerBase,
         progress: dict[str, Any],
     ) -> Path:
@@ -56,9 +55,7 @@ class Checkpoints:
         Args:
             progress: JSON values that `load` gives back.
         """
-        target = self.directory / f"step-{step}"
-        if target.exists():
-            return target
+        target = self.path(step)
         partial = self.directory / f".step-{step}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -70,8 +67,6 @@ class Checkpoints:
             "step": step,
             "progress": progress,
             "agents": {agent.name: asdict(agent.state) for agent in agents},
-            "optimizer_groups": optimizer.state_dict()["param_groups"],
-            "scheduler": scheduler.state_dict(),
             "random": _global_random_state(),
         }
         (partial / "state.json").write_text(json.dumps(state, indent=1))
@@ -80,6 +75,10 @@ class Checkpoints:
         _flush_directory(self.directory)
         self._prune()
         return target
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step is, once it is complete."""
+        return self.directory / f"step-{step}"
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint."""
@@ -95,9 +94,11 @@ class Checkpoints:
 
 
 def load_checkpoint(
-    path: Path, agents: Sequence[Agent], optimizer: Optimizer, scheduler: LRScheduler
+    path: Path, agents: Sequence[Agent], optimizer: Optimizer, scheduler: LambdaLR
 ) -> dict[str, Any]:
-    """Put agents, optimizer, schedule and global random states back as they were.
+    """Put agents, moments, schedule and global random states back as they were.
+
+    Learning rate and decay are those of the settings: they may have been changed.
 
     Returns:
         the `progress` that was saved.
@@ -120,8 +121,8 @@ def load_checkpoint(
     for key, tensor in tensors.items():
         if match := _MOMENT.fullmatch(key):
             moments.setdefault(int(match[1]), {})[match[2]] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer_groups"]})
-    scheduler.load_state_dict(state["scheduler"])
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    _advance(scheduler, state["step"])
     _restore_global_random_state(state["random"])
     return state["progress"]
 
@@ -159,6 +160,13 @@ def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor])
     if agent.elastic_reset is not None:
         for index, average in enumerate(agent.elastic_reset.average):
             average.copy_(tensors[f"{agent.name}/elastic_average/{index}"])
+
+
+def _advance(scheduler: LambdaLR, step: int) -> None:
+    """Put a new schedule where `step` calls would have put it."""
+    before = {"last_epoch": step - 1, "_step_count": step + 1}
+    scheduler.load_state_dict(scheduler.state_dict() | before)
+    scheduler.step()
 
 
 def _global_random_state() -> dict[str, Any]:

@@ -5,7 +5,10 @@ Field names are those of `transformers.TrainingArguments` and TRL wherever the m
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from functools import wraps
 from typing import Any, Literal
 
 
@@ -252,3 +255,29 @@ class CORYConfig(RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig
 
 
 FIELD_NAMES = frozenset(field.name for field in fields(CORYConfig))
+
+
+def refuse_unknown_names(names: Iterable[str]) -> None:
+    """Check that every name is a setting.
+
+    Raises:
+        ValueError: one is not; the message has the nearest that is.
+    """
+    for name in names:
+        if name not in FIELD_NAMES:
+            nearest = get_close_matches(name, FIELD_NAMES, n=1)
+            fix = f"did you mean {nearest[0]!r}?" if nearest else "`cory train --help` lists them"
+            raise ValueError(f"{name!r} is not a setting of CORYConfig: {fix}")
+
+
+def _refusing_unknown_names(init: Callable[..., None]) -> Callable[..., None]:
+    @wraps(init)
+    def checked_init(self: CORYConfig, **settings: Any) -> None:
+        refuse_unknown_names(settings)
+        init(self, **settings)
+
+    return checked_init
+
+
+# Python's own message for an unknown keyword knows no alternative.
+CORYConfig.__init__ = _refusing_unknown_names(CORYConfig.__init__)

@@ -1,4 +1,4 @@
-"""Progress for a person: a bar with the time left, and a line per agent and role."""
+"""Progress for a person: a line per step with each agent's role, and a bar with the time left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SECONDS_BETWEEN_LINES = 2.0
 
 
 class Console(TrainerCallback):
-    """Prints what is logged; nothing here changes training."""
+    """Prints what is logged; nothing here changes training.
+
+    A column of agents is a column of weights: the role that stands there moves at an exchange.
+    """
 
     def __init__(self, console: RichConsole | None = None) -> None:
         self.console = console or RichConsole(stderr=True, highlight=False)
@@ -23,11 +26,10 @@ class Console(TrainerCallback):
         self.last_line = -SECONDS_BETWEEN_LINES
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        mechanisms = (
-            f"{args.num_agents} agents, exchange every {args.role_exchange_period} steps, "
-            f"{'with' if args.knowledge_transfer else 'without'} transfer, {args.credit} credit"
-        )
-        self.console.print(f"[bold]cory[/bold] → {args.output_dir}: {mechanisms}")
+        self._print(f"cory → {args.output_dir}", style="bold")
+        self._print(_team(args))
+        self._print(_header(args), style="dim")
+        self.started, self.first_step = time.monotonic(), state.global_step
         self.progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -35,6 +37,7 @@ class Console(TrainerCallback):
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self.task = self.progress.add_task(
             "train", total=state.max_steps, completed=state.global_step
@@ -50,36 +53,71 @@ class Console(TrainerCallback):
         now = time.monotonic()
         is_last = state.global_step == state.max_steps
         if is_evaluation:
-            self.console.print(_evaluation_line(args, state, logs))
+            self._print(_evaluation_line(args, state, logs), style="bold")
         elif is_last or now - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = now
-            self.console.print(_training_line(args, state, logs))
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == state.max_steps:
-            self.console.print(f"saved {args.output_dir}/checkpoints/step-{state.global_step}")
+            left = (now - self.started) / max(1, state.global_step - self.first_step)
+            left *= state.max_steps - state.global_step
+            self._print(f"{_training_line(args, state, logs)}  {_duration(left):>8}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.close()
+        self._print(f"saved {args.output_dir}/checkpoints/step-{state.global_step}")
+
+    def close(self) -> None:
+        """Take the bar off the screen and give the terminal its cursor back."""
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
 
+    def _print(self, line: str, style: str | None = None) -> None:
+        # A line that is folded at the terminal's width is no table any more.
+        self.console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def _team(args: Any) -> str:
+    model = args.model_name_or_path or "model"
+    parts = [args.task, model, f"agents: {args.num_agents}", f"{args.credit} credit"]
+    if args.role_exchange_period is not None:
+        parts.append(f"roles exchanged every {args.role_exchange_period} steps")
+    if not args.knowledge_transfer:
+        parts.append("no knowledge transfer")
+    return " · ".join(part for part in parts if part)
+
+
+def _header(args: Any) -> str:
+    agents = "  ".join(
+        f"{f'agent_{index}':<8} {'reward':>7} {'KL':>7}" for index in range(args.num_agents)
+    )
+    return f"{'step':>5}  {agents}  {'tokens/s':>8}  {'left':>8}"
+
 
 def _training_line(args: Any, state: Any, logs: dict[str, float]) -> str:
     order = roles_at(state.global_step - 1, args.num_agents, args.role_exchange_period)
-    speakers = "  ".join(
-        f"agent_{agent} {role_name(place):<8} reward {logs[f'agent_{agent}/task_reward']:6.3f} "
-        f"kl {logs[f'agent_{agent}/kl']:6.3f}"
-        for place, agent in enumerate(order)
+    agents = "  ".join(
+        _agent(role_name(order.index(index)), logs, f"agent_{index}")
+        for index in range(args.num_agents)
     )
-    return f"{state.global_step:>5}  {speakers}  {logs['tokens_per_second']:,.0f} tokens/s"
+    return f"{state.global_step:>5}  {agents}  {logs['tokens_per_second']:>8,.0f}"
 
 
 def _evaluation_line(args: Any, state: Any, logs: dict[str, float]) -> str:
     agents = "  ".join(
-        f"agent_{agent} alone    reward {logs[f'eval/agent_{agent}/task_reward']:6.3f} "
-        f"± {logs[f'eval/agent_{agent}/task_reward_ci95']:.3f} "
-        f"kl {logs[f'eval/agent_{agent}/kl']:6.3f}"
-        for agent in range(args.num_agents)
+        _agent("alone", logs, f"eval/agent_{index}") for index in range(args.num_agents)
     )
-    return f"[bold]{state.global_step:>5}  {agents}  (held out)[/bold]"
+    return f"{state.global_step:>5}  {agents}  held out"
+
+
+def _agent(role: str, logs: dict[str, float], owner: str) -> str:
+    return f"{role:<8} {logs[f'{owner}/task_reward']:>7.3f} {logs[f'{owner}/kl']:>7.3f}"
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> _duration(3725.4), _duration(61)
+    ('1:02:05', '1:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -81,7 +81,8 @@ class ElasticReset:
     @torch.no_grad()
     def follow(self) -> None:
         """Move the average towards the weights; once after each optimizer step."""
-        torch._foreach_lerp_(self.average, self.weights, 1 - self.decay)
+        for average, weight in zip(self.average, self.weights, strict=True):
+            average.lerp_(weight, 1 - self.decay)
 
     @torch.no_grad()
     def reset(self) -> None:

@@ -28,12 +28,9 @@ class QueryOrder:
         """Rows of iteration `step`; a pass that ends in the middle is followed by the next one."""
         first = step * self.num_queries
         size = len(self.dataset)
-        rows: list[int] = []
-        for position in range(first, first + self.num_queries):
-            if not rows or position % size == 0:
-                order = self._permutation(position // size)
-            rows.append(int(order[position % size]))
-        return [self.dataset[row] for row in rows]
+        places = [divmod(position, size) for position in range(first, first + self.num_queries)]
+        orders = {epoch: self._permutation(epoch) for epoch in {epoch for epoch, _ in places}}
+        return [self.dataset[int(orders[epoch][place])] for epoch, place in places]
 
     def _permutation(self, epoch: int) -> torch.Tensor:
         generator = derive_generator(self.seed, "data", epoch)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +15,7 @@ from cory.batch import make_batch
 from cory.config import CORYConfig
 from cory.losses import masked_mean
 from cory.metrics import confidence_interval, diversity, mean_of
+from cory.models import pad_id
 from cory.policy import LanguageModel, Policy, TokenScores, score
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc
@@ -72,13 +73,13 @@ class Evaluator:
         )
         completions = self.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
         rewards = judge(self.reward_funcs, rows, completions, response_ids, args).total
-        batch = make_batch(prompt_ids, response_ids, self.tokenizer.pad_token_id, policy.device)
+        batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(
             policy, self.reference, batch, args.temperature, args.per_device_eval_batch_size
         )
         metrics = {
             **reward_metrics(rewards.view(len(queries), num_samples)),
-            **_score_metrics(scores, batch.response_mask),
+            **score_metrics(scores, batch.response_mask, num_samples),
             **diversity(response_ids),
             "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),
         }
@@ -105,17 +106,23 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
     1 − C(n − c, k) / C(n, k), the unbiased estimate of Chen et al. 2021 (arXiv 2107.03374, Eq 1).
 
-    >>> pass_at_k(5, 1, 1), pass_at_k(5, 1, 5), pass_at_k(4, 2, 2)
-    (0.2, 1.0, 0.8333333333333334)
+    >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 4), pass_at_k(4, 2, 2)
+    (0.25, 1.0, 0.8333333333333334)
     """
     return 1 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
 
 
-def _score_metrics(scores: TokenScores, response_mask: Tensor) -> dict[str, float]:
-    kl = scores.full_kl.sum(1)
+def score_metrics(
+    scores: TokenScores, response_mask: Bool[Tensor, "B T"], num_samples: int
+) -> dict[str, float]:
+    """KL to the initial model and signs of collapse; `num_samples` neighbours share a query.
+
+    The interval is over queries, since answers to one query are not independent.
+    """
+    kl = scores.full_kl.sum(1).view(-1, num_samples)
     return {
         "kl": float(kl.mean()),
-        "kl_ci95": confidence_interval(kl),
+        "kl_ci95": confidence_interval(kl.mean(1)),
         "kl_per_token": float(masked_mean(scores.full_kl, response_mask)),
         "entropy": float(masked_mean(scores.entropy, response_mask)),
         "ref_perplexity": math.exp(-float(masked_mean(scores.ref_logprobs, response_mask))),

@@ -67,7 +67,11 @@ def entropy(logits: Float[Tensor, "*batch V"]) -> Float[Tensor, "*batch"]:
 
     Logits must be finite: exclude a token by a large negative logit, not by −inf.
     """
-    logprobs = _log_softmax(logits)
+    return entropy_of(_log_softmax(logits))
+
+
+def entropy_of(logprobs: Float[Tensor, "*batch V"]) -> Float[Tensor, "*batch"]:
+    """`entropy`, from log-probabilities of the whole vocabulary."""
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
@@ -81,8 +85,14 @@ def full_kl(
     Differentiable in `logits`. Computed in float32 at least; rounding can leave a result of the
     order of −1e-7 where the two agree. Logits must be finite, as for `entropy`.
     """
-    logprobs = _log_softmax(logits)
-    return (logprobs.exp() * (logprobs - _log_softmax(ref_logits))).sum(-1)
+    return full_kl_of(_log_softmax(logits), _log_softmax(ref_logits))
+
+
+def full_kl_of(
+    logprobs: Float[Tensor, "*batch V"], ref_logprobs: Float[Tensor, "*batch V"]
+) -> Float[Tensor, "*batch"]:
+    """`full_kl`, from log-probabilities of the whole vocabulary."""
+    return (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1)
 
 
 def k1(

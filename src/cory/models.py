@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
@@ -96,6 +97,12 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
     return tokenizer
 
 
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills padded columns."""
+    assert isinstance(tokenizer.pad_token_id, int), "see ensure_pad_token"
+    return tokenizer.pad_token_id
+
+
 def build_policies(
     model: PreTrainedModel | PeftModel, args: CORYConfig, peft_config: PeftConfig | None = None
 ) -> tuple[list[Policy], LanguageModel]:
@@ -129,29 +136,32 @@ def _adapter_policies(
                 f"the model's adapter is called {taken[0]!r}, a name that cory gives to an agent's "
                 "own: load it under another name"
             )
-        peft_model, initial = model, model.active_adapter
+        peft_model, initial = model, model.active_adapters[0]
         activate_reference = Adapter(peft_model, initial, is_trainable=False).activate
     else:
-        config = peft_config or lora_config(args)
+        config = peft_config or lora_config(args, model)
         peft_model, initial = get_peft_model(model, config, adapter_name=names[0]), names[0]
         activate_reference = peft_model.disable_adapter
-    start = get_peft_model_state_dict(peft_model, adapter_name=initial)
+    start = get_peft_model_state_dict(peft_model, adapter_name=initial, save_embedding_layers=False)
     for name in names:
         if name not in peft_model.peft_config:
             peft_model.add_adapter(name, copy.deepcopy(peft_model.peft_config[initial]))
             set_peft_model_state_dict(peft_model, start, adapter_name=name)
-    if args.gradient_checkpointing:
-        checkpoint_gradients(peft_model.get_base_model())
     policies = [Policy(Adapter(peft_model, name), args.bf16) for name in names]
-    return policies, LanguageModel(peft_model.get_base_model(), activate_reference, args.bf16)
+    base = policies[0].model
+    if args.gradient_checkpointing:
+        checkpoint_gradients(base)
+    return policies, LanguageModel(base, activate_reference, args.bf16)
 
 
-def lora_config(args: CORYConfig) -> LoraConfig:
-    """The adapter that the settings describe."""
+def lora_config(args: CORYConfig, model: PreTrainedModel) -> LoraConfig:
+    """The adapter that the settings describe, for this model."""
     return LoraConfig(
         r=args.lora_r,
         lora_alpha=args.lora_alpha,
         target_modules=args.lora_target_modules or "all-linear",
+        # GPT-2 has transposed linear layers.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
 

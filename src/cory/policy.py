@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -54,8 +54,13 @@ class LanguageModel(nn.Module):
         return self.model.device
 
     @property
+    def head(self) -> Any:
+        """The layer from hidden states to logits; its `weight` is (V, D)."""
+        return self.model.get_output_embeddings()
+
+    @property
     def vocab_size(self) -> int:
-        return self.model.get_output_embeddings().weight.shape[0]
+        return self.head.weight.shape[0]
 
     def precision(self) -> torch.autocast:
         """Context in which matrix products have the configured number format."""
@@ -81,7 +86,7 @@ class LanguageModel(nn.Module):
     def logits(self, hidden: Float[Tensor, "*N D"], temperature: float) -> Float[Tensor, "*N V"]:
         """Next-token logits in float32, divided by the temperature."""
         with self.activate(), self.precision():
-            logits = self.model.get_output_embeddings()(hidden).float()
+            logits = self.head(hidden).float()
         return postprocess_logits(self.model, logits) / temperature
 
     def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
@@ -110,8 +115,7 @@ class Policy(LanguageModel):
     def __init__(self, weights: Weights, bf16: bool = False) -> None:
         super().__init__(weights.model, weights.activate, bf16)
         self.weights = weights
-        hidden_size = self.model.get_output_embeddings().weight.shape[1]
-        self.value_head = nn.Linear(hidden_size, 1, device=self.device)
+        self.value_head = nn.Linear(self.head.weight.shape[1], 1, device=self.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
@@ -158,18 +162,20 @@ def score(
         rows_per_pass: sequences per forward pass; None: all at once.
         keep_ref_hidden: also return the reference's hidden states.
     """
-    pieces = [
-        _score_rows(policy, reference, batch.select(rows), temperature)
-        for rows in split_rows(len(batch), rows_per_pass)
-    ]
+    flat: list[list[Tensor]] = []
+    ref_hidden: list[Tensor] = []
+    for rows in split_rows(len(batch), rows_per_pass):
+        *statistics, hidden = _score_rows(policy, reference, batch.select(rows), temperature)
+        flat.append(statistics)
+        if keep_ref_hidden:
+            ref_hidden.append(hidden)
     mask = batch.response_mask
-    *flat, ref_hidden = (torch.cat(column) for column in zip(*pieces, strict=True))
-    scores = [to_rows(column, mask) for column in flat]
+    scores = TokenScores(*(to_rows(torch.cat(column), mask) for column in zip(*flat, strict=True)))
     if not keep_ref_hidden:
-        return TokenScores(*scores)
-    kept = ref_hidden.new_zeros(*mask.shape, ref_hidden.shape[1])
-    kept[mask] = ref_hidden
-    return TokenScores(*scores, ref_hidden=kept)
+        return scores
+    kept = ref_hidden[0].new_zeros(*mask.shape, ref_hidden[0].shape[1])
+    kept[mask] = torch.cat(ref_hidden)
+    return scores._replace(ref_hidden=kept)
 
 
 def _score_rows(
@@ -179,15 +185,15 @@ def _score_rows(
     tokens = batch.responses[batch.response_mask]
     statistics = []
     for piece in _pieces(len(tokens), policy.vocab_size):
-        logits = policy.logits(hidden[piece], temperature).log_softmax(-1)
-        ref_logits = reference.logits(ref_hidden[piece], temperature).log_softmax(-1)
+        all_logprobs = policy.logits(hidden[piece], temperature).log_softmax(-1)
+        ref_all_logprobs = reference.logits(ref_hidden[piece], temperature).log_softmax(-1)
         chosen = tokens[piece, None]
         statistics.append(
             (
-                logits.gather(1, chosen).squeeze(1),
-                losses.entropy(logits),
-                ref_logits.gather(1, chosen).squeeze(1),
-                losses.full_kl(logits, ref_logits),
+                all_logprobs.gather(1, chosen).squeeze(1),
+                losses.entropy_of(all_logprobs),
+                ref_all_logprobs.gather(1, chosen).squeeze(1),
+                losses.full_kl_of(all_logprobs, ref_all_logprobs),
             )
         )
     logprobs, entropy, ref_logprobs, full_kl = map(torch.cat, zip(*statistics, strict=True))

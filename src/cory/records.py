@@ -65,7 +65,7 @@ class Records:
 
     def begin(self) -> None:
         """Start a new run."""
-        self._open(first_step=0)
+        self._open(first_step=-1)
 
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
         """Go on after iteration `first_step`; records of later iterations are dropped."""

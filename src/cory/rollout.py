@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cory.batch import make_batch
 from cory.config import CORYConfig
+from cory.models import pad_id
 from cory.penalties import KL_PENALTIES
 from cory.policy import LanguageModel, Policy, score
 from cory.prompts import PromptEncoder
@@ -110,7 +111,7 @@ class Rollout:
     def _score(self, turn: Turn, judgement: Scores, team_reward: torch.Tensor) -> Experience:
         policy, args = self.policies[turn.agent], self.args
         batch = make_batch(
-            turn.prompt_ids, turn.response_ids, self.tokenizer.pad_token_id, policy.device
+            turn.prompt_ids, turn.response_ids, pad_id(self.tokenizer), policy.device
         )
         in_loss = args.kl_placement == "loss"
         scores = score(

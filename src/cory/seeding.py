@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
+import numpy as np
 import torch
 
 
@@ -18,3 +20,10 @@ def derive_generator(
 ) -> torch.Generator:
     """A torch generator seeded by `derive_seed`."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *purpose))
+
+
+def seed_global_generators(seed: int) -> None:
+    """Seed what others draw from: initial adapters of peft, a user's reward functions."""
+    random.seed(derive_seed(seed, "python"))
+    np.random.seed(derive_seed(seed, "numpy") % 2**32)
+    torch.manual_seed(derive_seed(seed, "torch"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -28,6 +30,7 @@ from cory.data import QueryOrder, held_out_queries
 from cory.metrics import mean_of
 from cory.records import Records
 from cory.roles import exchanges_at
+from cory.seeding import seed_global_generators
 from cory.types import Iteration
 from cory.workbench import Brought, build_workbench
 
@@ -74,6 +77,7 @@ class CORYTrainer:
         self.args = args
         self.records = Records(args)
         self.accelerator = make_accelerator(args)
+        seed_global_generators(args.seed)
         self.workbench = build_workbench(
             args,
             Brought(
@@ -91,9 +95,7 @@ class CORYTrainer:
         self.policies = self.workbench.policies
         self.tokenizer = self.workbench.tokenizer
         self.optimizer = make_optimizer(self.workbench.policies, args)
-        self.scheduler = get_scheduler(
-            args.lr_scheduler_type, self.optimizer, args.warmup_steps, args.max_steps
-        )
+        self.scheduler = make_scheduler(self.optimizer, args)
         self.agents = [
             Agent(index, policy, self.workbench.reference, self.optimizer, args)
             for index, policy in enumerate(self.policies)
@@ -101,7 +103,8 @@ class CORYTrainer:
         self.rollout = self.workbench.rollout
         self.queries = QueryOrder(self.workbench.train_dataset, args)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit)
-        self.events = Events(args, [Console(), *callbacks], self)
+        self.console = Console()
+        self.events = Events(args, [self.console, *callbacks], self)
 
     def train(self) -> dict[str, float]:
         """Run the iterations that are left and save the last checkpoint.
@@ -109,23 +112,23 @@ class CORYTrainer:
         Returns:
             the last evaluation, or the last iteration's metrics if there is nothing held out.
         """
-        first_step = self._start()
-        metrics: dict[str, float] = {}
-        for step in range(first_step, self.args.max_steps):
-            self.events.step_begins()
-            metrics = self._iterate(step)
-            control = self.events.step_ends(step + 1)
-            if control.should_log:
-                self._log(step + 1, metrics)
-            if control.should_evaluate:
-                metrics = self.evaluate(step + 1) or metrics
-            if control.should_save:
-                self.save(step + 1)
-            if control.should_training_stop:
-                break
-        return self._finish(metrics)
+        with closing(self.console):
+            metrics: dict[str, float] = {}
+            for step in range(self._start(), self.args.max_steps):
+                self.events.step_begins()
+                metrics = self.iterate(step)
+                self.events.step_ends(step + 1)
+                if self.events.control.should_log:
+                    self._log(step + 1, metrics)
+                if self.events.control.should_evaluate:
+                    metrics = self.evaluate(step + 1) or metrics
+                if self.events.control.should_save:
+                    self.save(step + 1)
+                if self.events.control.should_training_stop:
+                    break
+            return self._finish(metrics)
 
-    def _iterate(self, step: int) -> dict[str, float]:
+    def iterate(self, step: int) -> dict[str, float]:
         """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
         args = self.args
         if args.reset_on_exchange and exchanges_at(
@@ -179,15 +182,11 @@ class CORYTrainer:
 
     def save(self, step: int) -> Path:
         """Write a checkpoint of this step; one that is there already is left alone."""
-        path = self.checkpoints.save(
-            step,
-            self.agents,
-            self.optimizer,
-            self.scheduler,
-            self.tokenizer,
-            {"records": self.records.totals(), "events": self.events.state_dict()},
-        )
-        self.events.saved()
+        path = self.checkpoints.path(step)
+        if not path.exists():
+            progress = {"records": self.records.totals(), "events": self.events.state_dict()}
+            self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
+            self.events.saved()
         return path
 
     def _start(self) -> int:
@@ -215,7 +214,8 @@ class CORYTrainer:
         self.events.training_ends()
         if self.args.report_to:
             self.accelerator.end_training()
-        return metrics
+        # Nothing was left to do for a finished run that is resumed.
+        return metrics or self.evaluate()
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:
         self.records.write(step, metrics)
@@ -267,6 +267,25 @@ def make_optimizer(policies: Sequence[Any], args: CORYConfig) -> torch.optim.Opt
         weight_decay=args.weight_decay,
         fused=True,
     )
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> LambdaLR:
+    """The learning rate as a function of the step.
+
+    Raises:
+        ValueError: there is no such schedule, or it needs more than the number of steps.
+    """
+    name = args.lr_scheduler_type
+    try:
+        scheduler = get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lr_scheduler_type={name!r} cannot be used: {error}") from error
+    if not isinstance(scheduler, LambdaLR):
+        raise ValueError(
+            f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
+            "constant, linear, cosine or another function of the step"
+        )
+    return scheduler
 
 
 def _flat(args: CORYConfig) -> dict[str, Any]:

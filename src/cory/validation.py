@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
@@ -60,20 +60,37 @@ def validate(args: CORYConfig) -> None:
     Raises:
         ValueError: names the field, its value, the rule and the fix.
     """
-    _check_choices(args)
+    _check_types(args)
     _check_ranges(args)
     _check_templates(args)
     _check_batches(args)
     _check_contradictions(args)
 
 
-def _check_choices(args: CORYConfig) -> None:
-    from typing import Literal, get_args, get_origin, get_type_hints
-
+def _check_types(args: CORYConfig) -> None:
     for name, hint in get_type_hints(type(args)).items():
         value = getattr(args, name)
-        if get_origin(hint) is Literal and value not in get_args(hint):
+        if _fits(value, hint):
+            continue
+        if get_origin(hint) is Literal:
             raise ValueError(f"{name}={value!r} is not one of {', '.join(get_args(hint))}")
+        kind = getattr(hint, "__name__", str(hint))
+        fix = " (YAML takes 1e-5 for a text: write 1.0e-5)" if "float" in kind else ""
+        raise ValueError(f"{name}={value!r} must be {kind}, not {type(value).__name__}{fix}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    options = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in options
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, options[0]) for item in value)
+    if options:
+        return any(_fits(value, option) for option in options)
+    if hint in (int, float):
+        numbers = (int, float) if hint is float else int
+        return isinstance(value, numbers) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def _check_ranges(args: CORYConfig) -> None:

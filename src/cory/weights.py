@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -17,7 +17,7 @@ class Weights(Protocol):
 
     model: PreTrainedModel
 
-    def activate(self) -> nullcontext[None]:
+    def activate(self) -> AbstractContextManager[None]:
         """Context in which `model` computes with these weights."""
         ...
 
@@ -65,7 +65,7 @@ class Adapter:
 
     def __init__(self, peft_model: PeftModel, name: str, is_trainable: bool = True) -> None:
         self.peft_model = peft_model
-        self.model = peft_model.get_base_model()
+        self.model = cast(PreTrainedModel, peft_model.get_base_model())
         self.name = name
         self.is_trainable = is_trainable
 
@@ -81,7 +81,7 @@ class Adapter:
 
     def save(self, directory: Path) -> None:
         # peft writes an adapter into a folder of the adapter's name.
-        self.peft_model.save_pretrained(directory.parent, selected_adapters=[self.name])
+        self.peft_model.save_pretrained(str(directory.parent), selected_adapters=[self.name])
         if directory.name != self.name:
             (directory.parent / self.name).replace(directory)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 
 from cory.config import CORYConfig
 from cory.evaluate import Evaluator
-from cory.models import build_policies, ensure_pad_token, load_model, load_tokenizer
+from cory.models import build_policies, ensure_pad_token, load_model, load_tokenizer, pad_id
 from cory.policy import LanguageModel, Policy, check_head
 from cory.prompts import PromptEncoder, end_token_ids
 from cory.rewards import RewardFunc, load_reward_funcs
@@ -21,6 +22,7 @@ from cory.roles import Templates
 from cory.rollout import Rollout
 from cory.sampling import LocalSampler, Sampler
 from cory.tasks import load_task
+from cory.tasks.custom import check_queries
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,12 @@ def build_workbench(
     end_ids = end_token_ids(tokenizer, reference.model.generation_config)
     templates = Templates(args.query_template, args.observer_template, args.reference_template)
     encoder = PromptEncoder(tokenizer, templates, end_ids)
-    queries = train_dataset[args.prompt_column]
-    check_context(queries, encoder, _context_length(reference), args)
-    probe = torch.tensor([encoder.encode(queries[0], [])], device=device)
+    for dataset in filter(None, (train_dataset, eval_dataset)):
+        check_context(dataset[args.prompt_column][:], encoder, _context_length(reference), args)
+    first_query = train_dataset[0][args.prompt_column]
+    probe = torch.tensor([encoder.encode(first_query, [])], device=device)
     check_head(reference, probe)
-    sampler = LocalSampler(tokenizer.pad_token_id, end_ids, args.per_device_eval_batch_size)
+    sampler = LocalSampler(pad_id(tokenizer), end_ids, args.per_device_eval_batch_size)
     return Workbench(
         args=args,
         tokenizer=tokenizer,
@@ -123,10 +126,15 @@ def _model_name(args: CORYConfig) -> str:
 def _tokenizer(args: CORYConfig, brought: Brought) -> PreTrainedTokenizerBase:
     if brought.processing_class is not None:
         return ensure_pad_token(brought.processing_class)
+    name = args.model_name_or_path
     if brought.model is not None:
-        name = brought.model.config._name_or_path
-        return load_tokenizer(name or _model_name(args), args.trust_remote_code)
-    return load_tokenizer(_model_name(args), args.trust_remote_code)
+        name = brought.model.config._name_or_path or name
+        if name is None:
+            raise ValueError(
+                "no tokenizer: the model does not say where it was loaded from, so pass its "
+                "tokenizer as processing_class"
+            )
+    return load_tokenizer(name or _model_name(args), args.trust_remote_code)
 
 
 def _task(
@@ -146,14 +154,21 @@ def _task(
         if train_dataset is None:
             train_dataset, eval_dataset = task.train_dataset, eval_dataset or task.eval_dataset
         reward_funcs = reward_funcs or task.reward_funcs
-    if len(train_dataset) == 0:
-        raise ValueError("the training data set is empty: it needs at least one row")
-    if args.prompt_column not in train_dataset.column_names:
+    _check_dataset(train_dataset, args, "train_dataset")
+    if eval_dataset is not None:
+        _check_dataset(eval_dataset, args, "eval_dataset")
+    elif args.eval_steps is not None:
         raise ValueError(
-            f"prompt_column={args.prompt_column!r} is not a column of the training data set, which "
-            f"has {', '.join(train_dataset.column_names)}: rename a column or set prompt_column"
+            f"eval_steps={args.eval_steps} asks for evaluations, but nothing is held out: pass "
+            "eval_dataset, or leave eval_steps away"
         )
     return train_dataset, eval_dataset, reward_funcs
+
+
+def _check_dataset(dataset: Dataset, args: CORYConfig, name: str) -> None:
+    if len(dataset) == 0:
+        raise ValueError(f"{name} is empty: it needs at least one row")
+    check_queries(dataset, args.prompt_column, name)
 
 
 def _context_length(reference: LanguageModel) -> int | None:
@@ -173,18 +188,21 @@ def check_context(
     """
     if context_length is None:
         return
+    longest = args.max_completion_length
     num_answers = args.num_agents - 1 if args.knowledge_transfer else 0
-    answers: list[list[int]] = [[] for _ in range(num_answers)]
-    # An answer adds at most its tokens; a reference template may hold the query several times.
-    room = (num_answers + 1) * args.max_completion_length
-    lengths = [len(encoder.encode(query, answers)) + room for query in queries]
+    word = next(token for token in count() if token not in encoder.end_ids)
+    prompts = ([], [[word] * longest] * num_answers)
+    lengths = [
+        max(len(encoder.encode(query, answers)) for answers in prompts) + longest
+        for query in queries
+    ]
     too_long = [row for row, length in enumerate(lengths) if length > context_length]
     if too_long:
         row = max(too_long, key=lengths.__getitem__)
         raise ValueError(
             f"{len(too_long)} of {len(lengths)} queries do not fit the model's context of "
-            f"{context_length} tokens; row {row} needs {lengths[row]} (prompt "
-            f"{lengths[row] - room}, plus {num_answers + 1} × max_completion_length="
-            f"{args.max_completion_length}). Leave such rows out of the data set, shorten the "
+            f"{context_length} tokens; row {row} needs {lengths[row]}: a prompt of up to "
+            f"{lengths[row] - longest}, which may show {num_answers} earlier answers, and "
+            f"max_completion_length={longest}. Leave such rows out of the data set, shorten the "
             "templates, or lower max_completion_length"
         )

@@ -1,4 +1,4 @@
-"""Every setting as an option, with its docstring as help; option words and YAML files to settings."""
+"""Every setting as an option, with its docstring as help; words and YAML files to settings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ LIST_ITEMS = {name: list_item(hint) for name, hint in HINTS.items() if list_item
 def make_parser(usage: str, description: str) -> ArgumentParser:
     """A parser of all settings; those that are not given stay out of its result."""
     parser = ArgumentParser(
-        usage=usage, description=description, exit_on_error=False, allow_abbrev=False
+        usage=usage,
+        description=description,
+        formatter_class=_HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; options win")
     parser.add_argument(
@@ -64,6 +68,20 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
     return parser
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Names and values of options without the type expressions that jsonargparse adds."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        names = [name for name in action.option_strings if not name.endswith("+")]
+        if not names:
+            return super()._format_action_invocation(action)
+        value = "" if action.nargs == 0 else self._format_args(action, _metavar(action.dest))
+        return f"{', '.join(names)} {value}".rstrip()
+
+
 def _add_setting(group: Any, name: str, description: str) -> None:
     default = _text(getattr(CORYConfig, name))
     is_switch = HINTS[name] is bool
@@ -74,6 +92,22 @@ def _add_setting(group: Any, name: str, description: str) -> None:
         help=f"{' '.join(description.split())} [{default}]",
         **({"nargs": "?", "const": True} if is_switch else {}),
     )
+
+
+def _metavar(name: str) -> str:
+    """What to write for a value in the help: its choices, or what kind of thing it is."""
+    hint = HINTS.get(name, str)
+    choices = [
+        text
+        for part in (hint, *get_args(hint))
+        if get_origin(part) is Literal
+        for text in get_args(part)
+    ]
+    if choices:
+        return f"{{{','.join(choices)}}}"
+    if name in LIST_ITEMS:
+        return "A B …"
+    return {int: "N", float: "X"}.get(get_args(hint)[0] if get_args(hint) else hint, "TEXT")
 
 
 def _text(value: Any) -> str:
@@ -123,9 +157,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         for key, value in settings.items()
     }
     try:
-        return vars(make_parser("", "").parse_object(listed))
+        read = vars(make_parser("", "").parse_object(listed))
     except argparse.ArgumentError as error:
         raise_readable(error, f"{path}: ")
+    return {name: read[name] for name in listed}
 
 
 def gather_lists(words: Sequence[str]) -> list[str]:

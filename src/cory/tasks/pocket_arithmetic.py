@@ -13,9 +13,12 @@ import random
 import re
 from typing import TYPE_CHECKING, Any
 
+from cory.tasks import Task
+
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from cory.config import CORYConfig
-    from cory.tasks import Task
 
 DEFAULTS: dict[str, Any] = {
     "model_name_or_path": "pocket-arithmetic-lm",
@@ -84,7 +87,8 @@ def random_query(rng: random.Random) -> str:
     """One expression: four one-digit numbers, three operators, at most one product."""
     numbers = [str(rng.randrange(10)) for _ in range(4)]
     operators = rng.choice(OPERATOR_TRIPLES)
-    return "".join(itertools.chain(*zip(numbers, operators))) + numbers[3]
+    pairs = zip(numbers, ["", *operators], strict=True)
+    return "".join(operator + number for number, operator in pairs)
 
 
 def is_held_out(query: str) -> bool:
@@ -124,11 +128,9 @@ def arithmetic_reward(completions: list[str], answer: list[int], **columns: Any)
     ]
 
 
-def load(args: CORYConfig, tokenizer: Any) -> Task:
+def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     """Training and held-out queries with their true answers, and the reward."""
     from datasets import Dataset
-
-    from cory.tasks import Task
 
     def build(num_queries: int, *, held_out: bool) -> Dataset:
         queries = split_queries(num_queries, held_out=held_out, seed=0)

@@ -1,0 +1,108 @@
+"""`cory eval`: each agent of a run, or a model, alone on held-out queries."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cory.cli.options import make_parser, parse
+from cory.cli.settings import model_settings, run_settings, saved_settings
+
+if TYPE_CHECKING:
+    from cory.config import CORYConfig
+    from cory.evaluate import Evaluation
+
+USAGE = "cory eval RUN|MODEL [--task TASK] [--num_samples 5] [--output FILE] [--SETTING VALUE …]"
+DESCRIPTION = """\
+Measure each agent of a run, or a model (Hub name, directory or embedded asset), alone on held-out
+queries: reward with its 95% interval, pass@k, KL to the initial model, signs of collapse. Settings
+of the run can be overridden: --task or --dataset_name asks other questions."""
+NUM_SAMPLES = 5
+SHOWN_ANSWERS = 20
+
+
+def run(words: Sequence[str]) -> None:
+    """Carry the command out.
+
+    Args:
+        words: after `cory eval`.
+
+    Raises:
+        ValueError: there is no such run or model, or an option does not fit.
+    """
+    parser = make_parser(USAGE, DESCRIPTION)
+    parser.add_argument("target", metavar="RUN|MODEL", help="run directory, or model")
+    parser.add_argument("--step", type=int, help="checkpoint of a run [the newest]")
+    parser.add_argument(
+        "--num_samples", type=int, help=f"answers per query, so pass@1 to pass@N [{NUM_SAMPLES}]"
+    )
+    parser.add_argument("--num_queries", type=int, help="held-out queries [num_eval_queries]")
+    parser.add_argument("--reference", help="initial model of a MODEL, for its KL [itself]")
+    parser.add_argument("--output", metavar="FILE", help="JSON of the results [RUN/eval.json]")
+    parser.add_argument("--json", action="store_true", help="print JSON, the table to stderr")
+    given, options = parse(parser, words)
+    given = {"num_eval_samples": NUM_SAMPLES, **given}
+    for alias, name in (("num_samples", "num_eval_samples"), ("num_queries", "num_eval_queries")):
+        if options[alias] is not None:
+            given[name] = options[alias]
+    saved = saved_settings(Path(options["target"]))
+    args = model_settings(options["target"], given) if saved is None else run_settings(saved, given)
+
+    from cory.cli.libraries import quieten
+
+    quieten()
+    report = _measure(args, options, is_run=saved is not None)
+    _publish(report, options, is_run=saved is not None)
+
+
+def _measure(args: CORYConfig, options: Mapping[str, Any], *, is_run: bool) -> dict[str, Any]:
+    from cory.runs import evaluate_alone, open_model, open_run
+
+    target = options["target"]
+    if is_run:
+        subject = open_run(Path(target), args, options["step"])
+    else:
+        subject = open_model(target, args, options["reference"])
+    evaluations = evaluate_alone(subject)
+    first = next(iter(evaluations.values()))
+    return {
+        "target": target,
+        "checkpoints": {name: str(path) for name, path in subject.weights.items()},
+        "num_queries": len(first.rows) // args.num_eval_samples,
+        "num_samples": args.num_eval_samples,
+        "metrics": {name: evaluation.metrics for name, evaluation in evaluations.items()},
+        "answers": {name: _answers(each, args) for name, each in evaluations.items()},
+        "settings": args.to_dict(),
+    }
+
+
+def _answers(evaluation: Evaluation, args: CORYConfig) -> list[dict[str, Any]]:
+    """The first answer to each of the first queries."""
+    every_query = slice(0, SHOWN_ANSWERS * args.num_eval_samples, args.num_eval_samples)
+    shown = (evaluation.rows, evaluation.completions, evaluation.task_rewards)
+    return [
+        {"query": row[args.prompt_column], "answer": completion, "task_reward": reward}
+        for row, completion, reward in zip(*(column[every_query] for column in shown), strict=True)
+    ]
+
+
+def _publish(report: Mapping[str, Any], options: Mapping[str, Any], *, is_run: bool) -> None:
+    from cory.cli.tables import evaluation_table, print_table
+
+    title = (
+        f"alone on {report['num_queries']} held-out queries, {report['num_samples']} answers each"
+        f" · {report['target']}"
+    )
+    table = evaluation_table(title, report["metrics"])
+    print_table(table, to_stderr=options["json"])
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    output = options["output"] or (str(Path(report["target"]) / "eval.json") if is_run else None)
+    if output is not None:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        Path(output).write_text(text + "\n")
+        sys.stderr.write(f"wrote {output}\n")
+    if options["json"]:
+        sys.stdout.write(text + "\n")

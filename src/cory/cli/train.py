@@ -1,0 +1,45 @@
+"""`cory train`: from options to a trained team."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cory.cli.options import make_parser, parse
+from cory.cli.settings import training_settings
+
+USAGE = "cory train [--task TASK] [--config FILE] [--output_dir RUN] [--resume] [--SETTING VALUE …]"
+DESCRIPTION = """\
+Train a team of agents from one initial model; --num_agents 1 is single-agent PPO. Settings come
+from options, else from --config, else from the run that --resume continues, else from the --task,
+else from the defaults in [brackets]. Settings that are lists take several values, or the option
+again."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Carry the command out.
+
+    Args:
+        words: after `cory train`.
+
+    Raises:
+        ValueError: an option, the data or a reward function is at fault.
+    """
+    given, _ = parse(make_parser(USAGE, DESCRIPTION), words)
+    args = training_settings(given)
+
+    from cory.cli.libraries import quieten
+    from cory.cli.tables import evaluation_table, print_table
+
+    quieten()
+    from cory.trainer import CORYTrainer
+
+    metrics = CORYTrainer(args=args).train()
+    alone = {
+        f"agent_{index}": {
+            key.removeprefix(f"agent_{index}/"): value
+            for key, value in metrics.items()
+            if key.startswith(f"agent_{index}/")
+        }
+        for index in range(args.num_agents)
+    }
+    print_table(evaluation_table(f"each agent alone, held out · {args.output_dir}", alone))

@@ -1,0 +1,182 @@
+"""Finished runs and plain models, opened to be measured or asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import PeftConfig
+
+from cory.assets import asset_path
+from cory.checkpoint import Checkpoints
+from cory.config import CORYConfig
+from cory.data import held_out_queries
+from cory.evaluate import Evaluation
+from cory.prompts import Query
+from cory.rewards import reward_device
+from cory.seeding import derive_generator
+from cory.workbench import Brought, Workbench, build_workbench
+
+INITIAL_MODEL = "initial model"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An initial model, and what became of it.
+
+    `args` names the initial model, `weights` the directory of each agent's weights, in the order of
+    agents. Without weights the initial model is itself what is looked at.
+    """
+
+    args: CORYConfig
+    weights: Mapping[str, Path] = field(default_factory=dict)
+
+
+def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subject:
+    """The agents of a run.
+
+    Args:
+        directory: of the run.
+        args: its settings.
+        step: of the checkpoint; None: the newest.
+
+    Raises:
+        ValueError: there is no such checkpoint.
+    """
+    checkpoint = find_checkpoint(directory, step)
+    names = [f"agent_{index}" for index in range(args.num_agents)]
+    if missing := [name for name in names if not (checkpoint / name).is_dir()]:
+        raise ValueError(f"{checkpoint} has no {missing[0]}: num_agents={args.num_agents} is wrong")
+    return Subject(args, {name: checkpoint / name for name in names})
+
+
+def open_model(model: str, args: CORYConfig, reference: str | None = None) -> Subject:
+    """A model alone, measured against `reference` (None: against itself)."""
+    path = Path(asset_path(model))
+    if path.is_dir() and not any(
+        (path / name).is_file() for name in ("config.json", "adapter_config.json")
+    ):
+        raise ValueError(
+            f"{model} is neither a run (no config.yaml) nor a model (no config.json): name a run "
+            "directory, a model directory or a Hub model"
+        )
+    if reference is None:
+        return Subject(args.replace(model_name_or_path=model))
+    return Subject(args.replace(model_name_or_path=reference), {MODEL: path})
+
+
+def find_checkpoint(directory: Path, step: int | None = None) -> Path:
+    """A checkpoint of a run: the newest, or that of `step`.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    checkpoints = Checkpoints(directory, limit=None)
+    newest = checkpoints.latest()
+    if newest is None:
+        raise ValueError(f"{directory} has no checkpoint yet: a run saves one at its end at least")
+    path = newest if step is None else checkpoints.directory / f"step-{step}"
+    if not path.is_dir():
+        steps = sorted(int(found.name[5:]) for found in checkpoints.directory.glob("step-*"))
+        raise ValueError(
+            f"{directory} has no checkpoint of step {step}; there is {', '.join(map(str, steps))}"
+        )
+    return path
+
+
+def build(subject: Subject, **brought: Any) -> Workbench:
+    """Models, data and tools for a subject; its policies are still the initial model.
+
+    Args:
+        subject: what to build for.
+        brought: fields of `Brought`, in place of what the settings name.
+    """
+    for directory in subject.weights.values():
+        if (directory / "adapter_config.json").is_file():
+            brought.setdefault("peft_config", PeftConfig.from_pretrained(directory))
+    return build_workbench(subject.args, Brought(**brought), reward_device(subject.args))
+
+
+def take_weights(workbench: Workbench, subject: Subject) -> None:
+    """Turn the policies from the initial model into what became of it.
+
+    Raises:
+        ValueError: weights are of another architecture.
+    """
+    for policy, directory in zip(workbench.policies, subject.weights.values(), strict=False):
+        try:
+            policy.weights.load(directory)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"the weights in {directory} do not fit the initial model "
+                f"{subject.args.model_name_or_path!r}: {error}"
+            ) from error
+
+
+def evaluate_alone(subject: Subject) -> dict[str, Evaluation]:
+    """The initial model and each agent, alone on the same held-out queries.
+
+    Raises:
+        ValueError: the settings name no model, data or rewards that can be used.
+    """
+    args, workbench = subject.args, build(subject)
+    assert workbench.eval_dataset is not None, "tasks hold queries out"
+    queries = held_out_queries(workbench.eval_dataset, args.num_eval_queries)
+
+    def evaluate(index: int) -> Evaluation:
+        policy = workbench.policies[index]
+        return workbench.evaluator.evaluate(policy, queries, args.num_eval_samples)
+
+    evaluations = {INITIAL_MODEL if subject.weights else MODEL: evaluate(0)}
+    take_weights(workbench, subject)
+    return evaluations | {name: evaluate(index) for index, name in enumerate(subject.weights)}
+
+
+def answer(
+    subject: Subject,
+    speakers: Sequence[int],
+    query: Query,
+    num_samples: int,
+    temperature: float,
+) -> list[list[str]]:
+    """Let agents answer a query one after the other, later ones in view of the earlier answers.
+
+    Args:
+        subject: whose agents.
+        speakers: agent numbers in the order of speaking; one alone gets the plain query.
+        query: a text or chat messages.
+        num_samples: answers of each speaker; sample i sees the earlier samples i.
+        temperature: of sampling; 0 takes the likeliest tokens.
+
+    Returns:
+        the answers of each speaker.
+    """
+    args = subject.args
+    workbench = build(
+        subject,
+        train_dataset=Dataset.from_list([{args.prompt_column: query}]),
+        reward_funcs=_unpaid,
+    )
+    take_weights(workbench, subject)
+    token_ids: list[list[list[int]]] = []
+    for speaker in speakers:
+        policy = workbench.policies[speaker]
+        prompts = [
+            workbench.encoder.encode(query, [earlier[index] for earlier in token_ids])
+            for index in range(num_samples)
+        ]
+        generator = derive_generator(args.seed, "generate", speaker, device=policy.device)
+        token_ids.append(
+            workbench.sampler.generate(
+                policy, prompts, args.max_completion_length, temperature, generator
+            )
+        )
+    return [workbench.tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in token_ids]
+
+
+def _unpaid(completions: list[str], **columns: Any) -> list[float]:
+    return [0.0] * len(completions)

@@ -1,0 +1,274 @@
+"""One agent's update: what moves, what stays, and which ways of learning work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from cory.agent import Agent
+from cory.config import AlgorithmConfig
+from cory.estimators import ESTIMATORS
+from cory.penalties import KL_PENALTIES
+from cory.trainer import CORYTrainer
+from cory.types import Experience, Turn
+from tests.tiny_runs import same_bits, snapshot, trainer
+
+ADAM_EPSILON = 1e-3
+"""Adam divides a gradient by its own size, and so makes a step of what should vanish and is a
+rounding error (that of a key's bias); not so with this."""
+
+
+def experiences(team: CORYTrainer, step: int = 0) -> list[Experience]:
+    """What the team answers in an iteration, by agent number."""
+    found = team.rollout.run(team.queries.at(step), step).experiences
+    return sorted(found, key=lambda experience: experience.turn.agent)
+
+
+def updated(team: CORYTrainer, agent: int = 0, step: int = 0) -> dict[str, float]:
+    """Metrics of one update of one agent."""
+    return team.agents[agent].update(experiences(team, step)[agent], step)
+
+
+def weights(agent: Agent) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in agent.policy.trainable_parameters()])
+
+
+@pytest.mark.parametrize("options", [{}, {"use_peft": True}], ids=["full", "adapters"])
+def test_an_update_moves_its_own_agent_only(
+    tiny_llama_dir: Path, tmp_path: Path, options: dict
+) -> None:
+    """Prevents gradients, momentum or weight decay from reaching the other agent."""
+    team = trainer(tiny_llama_dir, tmp_path, weight_decay=0.1, **options)
+    first, second = team.agents
+    updated(team, agent=1)
+    before = snapshot(first), snapshot(second)
+    updated(team, agent=0, step=1)
+    assert same_bits(snapshot(second), before[1])
+    assert not same_bits(snapshot(first), before[0])
+    reference = set(team.workbench.reference.model.parameters())
+    if not options:
+        assert all(parameter.grad is None for parameter in reference)
+
+
+@pytest.mark.parametrize("options", [{}, {"kl_placement": "loss", "kl_estimator": "full"}])
+def test_micro_batches_change_nothing(tiny_gpt2_dir: Path, tmp_path: Path, options: dict) -> None:
+    """Prevents a result that depends on how much fits into memory."""
+    results = []
+    for size in (None, 1, 3):
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / str(size),
+            per_device_train_batch_size=size,
+            adam_epsilon=ADAM_EPSILON,
+            **options,
+        )
+        metrics = updated(team)
+        results.append((weights(team.agents[0]), metrics))
+    for weight, metrics in results[1:]:
+        torch.testing.assert_close(weight, results[0][0], atol=1e-6, rtol=0)
+        assert metrics == pytest.approx(results[0][1], abs=1e-5)
+
+
+def test_the_order_of_rows_changes_nothing(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents answers from being paid or weighted by their place in the batch."""
+    results = []
+    for name, order in (("as they are", range(8)), ("reversed", range(7, -1, -1))):
+        team = trainer(tiny_gpt2_dir, tmp_path / name, adam_epsilon=ADAM_EPSILON)
+        experience = experiences(team)[0]
+        team.agents[0].update(reordered(experience, list(order)), 0)
+        results.append(weights(team.agents[0]))
+    torch.testing.assert_close(*results, atol=1e-6, rtol=0)
+
+
+def reordered(experience: Experience, order: list[int]) -> Experience:
+    """The same answers in another order."""
+    turn, scores = experience.turn, experience.scores
+    rows = torch.tensor(order)
+    return Experience(
+        turn=Turn(
+            agent=turn.agent,
+            place=turn.place,
+            prompt_ids=[turn.prompt_ids[row] for row in order],
+            response_ids=[turn.response_ids[row] for row in order],
+            completions=[turn.completions[row] for row in order],
+        ),
+        batch=experience.batch.select(rows),
+        scores=type(scores)(*(None if part is None else part[rows] for part in scores)),
+        task_reward=experience.task_reward[rows],
+        team_reward=experience.team_reward[rows],
+    )
+
+
+@pytest.fixture(scope="module")
+def team(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> CORYTrainer:
+    """A team whose agents are put together anew for each way of learning."""
+    return trainer(
+        tiny_gpt2_dir,
+        tmp_path_factory.mktemp("team"),
+        num_generations=4,
+        kl_placement="loss",
+        kl_estimator="full",
+        learning_rate=1e-4,
+        num_ppo_epochs=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def experience(team: CORYTrainer) -> Experience:
+    return experiences(team)[0]
+
+
+@pytest.mark.parametrize("placement", ["reward", "loss"])
+@pytest.mark.parametrize("estimator", KL_PENALTIES)
+@pytest.mark.parametrize("advantages", ESTIMATORS)
+def test_every_way_of_learning_learns(
+    team: CORYTrainer, experience: Experience, advantages: str, estimator: str, placement: str
+) -> None:
+    """Prevents a combination of settings that nobody has tried from failing, or giving NaN."""
+    args = team.args.replace(
+        advantage_estimator=advantages, kl_estimator=estimator, kl_placement=placement
+    )
+    policy, optimizer = team.policies[0], team.optimizer
+    agent = Agent(0, policy, team.workbench.reference, optimizer, args)
+    before = weights(agent)
+    metrics = agent.update(experience, 0)
+    assert all(torch.tensor(list(metrics.values())).isfinite())
+    assert weights(agent).isfinite().all()
+    assert not torch.equal(weights(agent), before)
+    assert ("kl_loss" in metrics) == (placement == "loss")
+    assert ("value_loss" in metrics) == (advantages == "gae")
+
+
+def test_every_name_of_the_settings_is_tried() -> None:
+    """Prevents a setting that names a way of learning which does not exist."""
+    hints = get_type_hints(AlgorithmConfig)
+    assert set(get_args(hints["advantage_estimator"])) == set(ESTIMATORS)
+    assert set(get_args(hints["kl_estimator"])) == set(KL_PENALTIES)
+
+
+@pytest.mark.parametrize("placement", ["reward", "loss"])
+def test_a_coefficient_of_zero_is_no_penalty(
+    tiny_gpt2_dir: Path, tmp_path: Path, placement: str
+) -> None:
+    """Prevents a penalty that is paid in spite of η = 0, and one that does nothing at η > 0."""
+    results = {}
+    for coefficient, estimator in ((0.0, "k1"), (0.0, "full"), (5.0, "k1")):
+        name = f"{coefficient}-{estimator}"
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / name,
+            kl_coef=coefficient,
+            kl_estimator=estimator,
+            kl_placement=placement,
+        )
+        updated(team, step=0)
+        updated(team, step=1)
+        results[name] = weights(team.agents[0])
+    torch.testing.assert_close(results["0.0-k1"], results["0.0-full"], atol=1e-6, rtol=0)
+    assert not torch.allclose(results["0.0-k1"], results["5.0-k1"], atol=1e-4)
+
+
+def test_a_far_step_stops_the_epochs(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents `target_kl` from being ignored, or from ending an epoch in its middle."""
+    options = {"num_ppo_epochs": 4, "num_mini_batches": 2, "learning_rate": 1e-2}
+    free = updated(trainer(tiny_gpt2_dir, tmp_path / "free", **options))
+    held = updated(trainer(tiny_gpt2_dir, tmp_path / "held", target_kl=1e-4, **options))
+    assert (free["optimizer_steps"], held["optimizer_steps"]) == (8, 2)
+
+
+def test_the_adaptive_coefficient_follows_the_kl(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a controller that is never called, or that is shared by the agents."""
+    team = trainer(
+        tiny_gpt2_dir, tmp_path, kl_controller="adaptive", kl_coef=0.1, kl_target=1, kl_horizon=80
+    )
+    metrics = updated(team)
+    # At step 0 the KL is 0, so the error is clipped at −0.2 and acts over 8 of 80 samples.
+    assert metrics["kl_coef"] == 0.1
+    assert team.agents[0].state.kl_coef == pytest.approx(0.1 * (1 - 0.2 * 8 / 80))
+    assert team.agents[1].state.kl_coef == 0.1
+
+
+def test_score_scaling_is_kept_per_agent_and_role(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an observer's rewards from being measured by a pioneer's."""
+    team = trainer(tiny_gpt2_dir, tmp_path, use_score_scaling=True, role_exchange_period=1)
+    for step in range(3):
+        for experience in experiences(team, step):
+            team.agents[experience.turn.agent].update(experience, step)
+    counts = [
+        {role: scaler.count for role, scaler in agent.state.reward_scalers.items()}
+        for agent in team.agents
+    ]
+    assert counts == [{"pioneer": 16, "observer": 8}, {"pioneer": 8, "observer": 16}]
+
+
+def test_a_clipped_score_pays_no_more_than_its_limit(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents `score_clip` from being applied before scaling, or not at all."""
+    limit = 0.01
+    options = {"advantage_estimator": "reinforce", "kl_coef": 0.0, "use_score_scaling": True}
+    free = updated(trainer(tiny_gpt2_dir, tmp_path / "free", **options))
+    clipped = updated(trainer(tiny_gpt2_dir, tmp_path / "clipped", score_clip=limit, **options))
+    assert free["advantage_std"] > 10 * limit
+    assert clipped["advantage_std"] <= limit
+
+
+def test_elastic_reset_at_its_period(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a reset at the wrong step, or to anything but the moving average."""
+    team = trainer(tiny_gpt2_dir, tmp_path, elastic_reset_period=2, elastic_reset_decay=0.5)
+    agent = team.agents[0]
+    assert agent.elastic_reset is not None
+    initial = [weight.detach().clone() for weight in agent.policy.language_parameters()]
+    updated(team, step=0)
+    for weight, average, start in zip(
+        agent.policy.language_parameters(), agent.elastic_reset.average, initial, strict=True
+    ):
+        assert not torch.equal(weight, average), "too early"
+        assert not torch.equal(average, start), "the average does not follow"
+    followed = RecordAverage(agent)
+    updated(team, step=1)
+    for weight, average, start, target in zip(
+        agent.policy.language_parameters(),
+        agent.elastic_reset.average,
+        initial,
+        followed.last,
+        strict=True,
+    ):
+        torch.testing.assert_close(weight.detach(), target, atol=1e-6, rtol=0)
+        assert torch.equal(average, start)
+
+
+class RecordAverage:
+    """Follows an agent's weights after each optimizer step, as Elastic Reset should."""
+
+    def __init__(self, agent: Agent) -> None:
+        assert agent.elastic_reset is not None
+        self.weights = agent.policy.language_parameters()
+        self.last = [average.clone() for average in agent.elastic_reset.average]
+        agent.optimizer.register_step_post_hook(self.follow)
+
+    def follow(self, *_: object) -> None:
+        self.last = [
+            (average + weight.detach()) / 2
+            for average, weight in zip(self.last, self.weights, strict=True)
+        ]
+
+
+def test_a_learning_rate_for_each_agent(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents one agent's learning rate from being used for the other."""
+    team = trainer(tiny_gpt2_dir, tmp_path, learning_rate=[1e-3, 0.0])
+    before = [weights(agent) for agent in team.agents]
+    team.iterate(0)
+    assert not torch.equal(weights(team.agents[0]), before[0])
+    assert torch.equal(weights(team.agents[1]), before[1])
+
+
+def test_bfloat16_learns(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """Prevents sampling, scoring and learning from computing in different number formats."""
+    team = trainer(tiny_llama_dir, tmp_path, bf16=True)
+    metrics = team.iterate(0)
+    for agent in team.agents:
+        assert metrics[f"{agent.name}/first_ratio_error"] < 0.2
+        assert weights(agent).dtype == torch.float32
+        assert weights(agent).isfinite().all()

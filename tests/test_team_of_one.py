@@ -1,0 +1,252 @@
+"""A team of one is plain PPO, bit for bit.
+
+The loop below is written out with torch and transformers alone: no agent, no role, no rollout, no
+loss or estimator of the library. It shares with it the tokenizer, the sampler and the seeds. Where
+float arithmetic depends on the order of operations, it keeps the library's order.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+
+from cory.policy import LanguageModel
+from cory.sampling import LocalSampler
+from cory.seeding import derive_generator
+from cory.trainer import PPOTrainer
+from tests.tiny_runs import queries, settings, share_of_letters
+
+ITERATIONS = 6
+BATCH, NEW_TOKENS, EPOCHS, MINI_BATCHES = 8, 6, 2, 2
+GAMMA, LAM, CLIP, VALUE_CLIP, VALUE_WEIGHT, ETA = 0.99, 0.95, 0.2, 0.2, 0.1, 0.05
+RATE, TEMPERATURE, MAX_NORM, DECAY, SEED = 1e-3, 0.9, 0.5, 0.01, 3
+# Many tokens that end an answer make ragged answers.
+END_IDS = range(60)
+
+
+def load(directory: Path) -> GPT2LMHeadModel:
+    """The model with torch's tanh-GELU, which the library puts in the place of GPT-2's own."""
+    return AutoModelForCausalLM.from_pretrained(
+        directory, activation_function="gelu_pytorch_tanh"
+    ).eval()
+
+
+class PlainPPO:
+    """Single-agent PPO from scratch."""
+
+    def __init__(self, directory: Path) -> None:
+        self.model = load(directory)
+        self.reference = load(directory).requires_grad_(False)
+        self.value_head = nn.Linear(self.model.config.n_embd, 1)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        self.parameters = [*self.model.parameters(), *self.value_head.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=RATE, weight_decay=DECAY, fused=True
+        )
+        self.texts = list(queries()["prompt"])
+
+    def data(self, step: int) -> list[str]:
+        """The next BATCH queries of endless shuffled passes."""
+        rows = []
+        for position in range(step * BATCH, (step + 1) * BATCH):
+            epoch, place = divmod(position, len(self.texts))
+            generator = derive_generator(SEED, "data", epoch)
+            rows.append(int(torch.randperm(len(self.texts), generator=generator)[place]))
+        return [self.texts[row] for row in rows]
+
+    def iterate(self, step: int, tokenizer) -> tuple[list[list[int]], Tensor]:
+        """One iteration; returns the sampled token ids and the rewards."""
+        texts = self.data(step)
+        prompts = [tokenizer(text)["input_ids"] for text in texts]
+        pad_id = tokenizer.eos_token_id
+        sampler = LocalSampler(pad_id, frozenset(END_IDS), rows_per_pass=256)
+        answers = sampler.generate(
+            LanguageModel(self.model),
+            prompts,
+            NEW_TOKENS,
+            TEMPERATURE,
+            derive_generator(SEED, "sampling", step, 0),
+        )
+        completions = tokenizer.batch_decode(answers, skip_special_tokens=True)
+        rewards = torch.tensor(share_of_letters(texts, completions))
+        self.learn(step, *pad(prompts, answers, pad_id), rewards)
+        return answers, rewards
+
+    def learn(
+        self, step: int, ids: Tensor, prompt_mask: Tensor, mask: Tensor, rewards: Tensor
+    ) -> None:
+        with torch.no_grad():
+            hidden = response_hidden(self.model, ids, prompt_mask, mask)
+            chosen = ids[:, prompt_mask.shape[1] :][mask][:, None]
+            old_logprobs = rectangle(all_logprobs(self.model, hidden).gather(1, chosen), mask)
+            old_values = rectangle(self.value_head(hidden), mask)
+            hidden = response_hidden(self.reference, ids, prompt_mask, mask)
+            ref_logprobs = rectangle(all_logprobs(self.reference, hidden).gather(1, chosen), mask)
+        kl = old_logprobs - ref_logprobs
+        advantages, returns = gae(token_rewards(rewards, kl, mask), old_values, mask)
+        advantages = whiten(advantages, mask)
+        for epoch in range(EPOCHS):
+            generator = derive_generator(SEED, "mini-batches", 0, step, epoch)
+            for rows in torch.randperm(BATCH, generator=generator).tensor_split(MINI_BATCHES):
+                width = int(prompt_mask[rows].sum(1).max())
+                length = int(mask[rows].sum(1).max())
+                start = prompt_mask.shape[1] - width
+                self.optimize(
+                    ids[rows][:, start : prompt_mask.shape[1] + length],
+                    prompt_mask[rows][:, start:],
+                    mask[rows][:, :length],
+                    *(
+                        whole[rows][:, :length]
+                        for whole in (old_logprobs, old_values, advantages, returns)
+                    ),
+                )
+
+    def optimize(
+        self,
+        ids: Tensor,
+        prompt_mask: Tensor,
+        mask: Tensor,
+        old_logprobs: Tensor,
+        old_values: Tensor,
+        advantages: Tensor,
+        returns: Tensor,
+    ) -> None:
+        num_tokens = int(mask.sum())
+        hidden = response_hidden(self.model, ids, prompt_mask, mask)
+        logits = self.model.lm_head(hidden) / TEMPERATURE
+        chosen = logits.gather(1, ids[:, prompt_mask.shape[1] :][mask][:, None]).squeeze(1)
+        logprobs = rectangle(chosen - logits.logsumexp(1), mask)
+        values = rectangle(self.value_head(hidden), mask)
+
+        ratio = torch.where(mask, logprobs - old_logprobs, 0.0).exp()
+        worst = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - CLIP, 1 + CLIP))
+        policy_loss = worst.sum() / num_tokens
+        near = values.clamp(old_values - VALUE_CLIP, old_values + VALUE_CLIP)
+        errors = torch.maximum((values - returns).square(), (near - returns).square())
+        loss = policy_loss + VALUE_WEIGHT * (0.5 * errors.sum() / num_tokens)
+
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, MAX_NORM)
+        self.optimizer.step()
+
+
+def pad(
+    prompts: list[list[int]], answers: list[list[int]], pad_id: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Prompts padded on the left and answers on the right: ids, prompt mask, response mask."""
+    width, length = max(map(len, prompts)), max(map(len, answers))
+    ids = torch.full((len(prompts), width + length), pad_id)
+    prompt_mask = torch.zeros(len(prompts), width, dtype=torch.bool)
+    mask = torch.zeros(len(prompts), length, dtype=torch.bool)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        ids[row, width - len(prompt) : width + len(answer)] = torch.tensor(prompt + answer)
+        prompt_mask[row, width - len(prompt) :] = True
+        mask[row, : len(answer)] = True
+    return ids, prompt_mask, mask
+
+
+def response_hidden(
+    model: GPT2LMHeadModel, ids: Tensor, prompt_mask: Tensor, mask: Tensor
+) -> Tensor:
+    """Hidden states one place before each response token, (N, D)."""
+    attention_mask = torch.cat([prompt_mask, mask], dim=1).long()[:, :-1]
+    positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+    hidden = model.transformer(
+        input_ids=ids[:, :-1], attention_mask=attention_mask, position_ids=positions
+    ).last_hidden_state
+    return hidden[:, prompt_mask.shape[1] - 1 :][mask]
+
+
+def all_logprobs(model: GPT2LMHeadModel, hidden: Tensor) -> Tensor:
+    return (model.lm_head(hidden) / TEMPERATURE).log_softmax(-1)
+
+
+def rectangle(column: Tensor, mask: Tensor) -> Tensor:
+    """One number per response token as (B, T), 0 on padding."""
+    return torch.zeros(mask.shape).masked_scatter(mask, column.reshape(-1))
+
+
+def token_rewards(rewards: Tensor, kl: Tensor, mask: Tensor) -> Tensor:
+    paid = -ETA * kl
+    for row, length in enumerate(mask.sum(1).tolist()):
+        paid[row, length - 1] = rewards[row] - ETA * kl[row, length - 1]
+    return paid
+
+
+def gae(paid: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    advantages = torch.zeros_like(values)
+    for row, length in enumerate(mask.sum(1).tolist()):
+        next_value = next_advantage = torch.tensor(0.0)
+        for t in reversed(range(length)):
+            error = paid[row, t] + GAMMA * next_value - values[row, t]
+            next_advantage = error + GAMMA * LAM * next_advantage
+            next_value = values[row, t]
+            advantages[row, t] = next_advantage
+    return advantages, torch.where(mask, advantages + values, 0.0)
+
+
+def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
+    centred = torch.where(mask, advantages - advantages[mask].min(), 0.0)
+    centred = torch.where(mask, centred - centred.sum() / mask.sum(), 0.0)
+    return centred / ((centred.square().sum() / mask.sum()).sqrt() + 1e-8)
+
+
+@pytest.fixture
+def team(tiny_gpt2_dir: Path, tmp_path: Path) -> PPOTrainer:
+    model = AutoModelForCausalLM.from_pretrained(tiny_gpt2_dir)
+    model.generation_config.eos_token_id = list(END_IDS)
+    args = settings(
+        tiny_gpt2_dir,
+        tmp_path,
+        batch_size=BATCH,
+        max_completion_length=NEW_TOKENS,
+        num_ppo_epochs=EPOCHS,
+        num_mini_batches=MINI_BATCHES,
+        gamma=GAMMA,
+        lam=LAM,
+        cliprange=CLIP,
+        cliprange_value=VALUE_CLIP,
+        vf_coef=VALUE_WEIGHT,
+        kl_coef=ETA,
+        learning_rate=RATE,
+        temperature=TEMPERATURE,
+        max_grad_norm=MAX_NORM,
+        weight_decay=DECAY,
+        seed=SEED,
+    )
+    return PPOTrainer(model, share_of_letters, args=args, train_dataset=queries())
+
+
+def test_a_team_of_one_is_plain_ppo(tiny_gpt2_dir: Path, team: PPOTrainer) -> None:
+    """Prevents a single agent from being treated, anywhere, otherwise than PPO treats it."""
+    plain = PlainPPO(tiny_gpt2_dir)
+    initial = [parameter.detach().clone() for parameter in plain.parameters]
+    lengths: set[int] = set()
+    for step in range(ITERATIONS):
+        iteration = team.rollout.run(team.queries.at(step), step)
+        (experience,) = iteration.experiences
+        team.agents[0].update(experience, step)
+        team.scheduler.step()
+        answers, rewards = plain.iterate(step, team.tokenizer)
+        assert experience.turn.response_ids == answers, f"answers of iteration {step}"
+        assert torch.equal(experience.team_reward, rewards), f"rewards of iteration {step}"
+        assert_same_weights(team, plain, step)
+        lengths |= set(map(len, answers))
+    assert lengths == set(range(1, NEW_TOKENS + 1)), "the answers were not ragged"
+    assert not any(map(torch.equal, initial, plain.parameters)), "a weight was never trained"
+
+
+def assert_same_weights(team: PPOTrainer, plain: PlainPPO, step: int) -> None:
+    ours = team.policies[0].trainable_parameters()
+    assert len(ours) == len(plain.parameters)
+    for parameter, expected in zip(ours, plain.parameters, strict=True):
+        assert torch.equal(parameter, expected), f"weights after iteration {step}"
+        moments = team.optimizer.state[parameter]
+        for name, moment in plain.optimizer.state[expected].items():
+            assert torch.equal(moments[name], moment), f"{name} after iteration {step}"
