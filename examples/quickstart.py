@@ -152,7 +152,7 @@ def show(arms: Sequence[Arm], console: Console) -> None:
         console.print(model_text(next(iter(answers.values()))[row]["query"]), style="bold")
         for title, rows in answers.items():
             line = model_text(
-                f"  {title:<13} {rows[row]['answer']}  ({rows[row]['task_reward']:+.2f})"
+                f"  {title:<13} …{rows[row]['answer']}  ({rows[row]['task_reward']:+.2f})"
             )
             console.print(line, soft_wrap=True)
         console.print()

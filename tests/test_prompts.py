@@ -50,7 +50,9 @@ def sentencepiece_like(is_legacy: bool) -> PreTrainedTokenizerBase:
         )
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=200,
         special_tokens=["<s>", "</s>"],
@@ -199,6 +201,25 @@ def test_byte_level_runs_are_tokenised_as_they_are(gpt2: PreTrainedTokenizerBase
     for text in ("\n\nfilm", "  film", "\n film"):
         prompt = make_encoder(gpt2, templates).encode(text, [[7]])
         assert prompt == [7, *ids_of(gpt2, text)]
+
+
+@pytest.mark.parametrize("is_legacy", [True, False])
+def test_answers_keep_the_space_they_begin_with(is_legacy: bool) -> None:
+    """Prevents "It was" + "good" → "It wasgood" for a reward that reads prompt and answer."""
+    tokenizer = sentencepiece_like(is_legacy)
+    encoder = make_encoder(tokenizer)
+    film = ids_of(tokenizer, "film")
+    assert tokenizer.decode(film) == "film"
+    without_space = tokenizer.convert_tokens_to_ids(["f", "i"])
+    answers = [[*film, tokenizer.eos_token_id], without_space, [tokenizer.eos_token_id]]
+    assert encoder.decode(answers) == [" film", "fi", ""]
+
+
+def test_byte_level_answers_are_decoded_as_they_are(gpt2: PreTrainedTokenizerBase) -> None:
+    """Prevents the anchor from showing, or spaces before punctuation from being cleaned up."""
+    encoder = make_encoder(gpt2)
+    for text in (" film", "film", "\n\nfilm", "4 . 5 , n 't ?", "é"):
+        assert encoder.decode([[*ids_of(gpt2, text), gpt2.eos_token_id]]) == [text]
 
 
 def test_end_ids_are_those_of_tokenizer_and_generation_config(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cory.cli import main
 from cory.metrics import read_metrics
 
-SIZES = ["--max_steps", "3", "--batch_size", "8", "--num_eval_queries", "8"]
+SIZES = "--max_steps 3 --batch_size 4 --num_eval_queries 4 --per_device_train_batch_size 4".split()
 
 
 def train_and_evaluate(words: list[str], run: Path) -> dict[str, dict[str, float]]:
@@ -21,7 +21,7 @@ def train_and_evaluate(words: list[str], run: Path) -> dict[str, dict[str, float
     main(["train", *words, *SIZES, "--output_dir", str(run)])
     steps = [record["step"] for record in read_metrics(run / "metrics.jsonl")]
     assert sorted(set(steps)) == [1, 2, 3]
-    main(["eval", str(run), "--num_queries", "4"])
+    main(["eval", str(run), "--num_queries", "2"])
     return json.loads((run / "eval.json").read_text())["metrics"]
 
 
@@ -61,9 +61,9 @@ def test_gsm8k(shared_data: Path, tiny_llama_dir: Path, tmp_path: Path) -> None:
         *("--max_completion_length", "12"),
     ]
     metrics = train_and_evaluate(words, tmp_path)
-    # The reward of random weights is 0, and so are all advantages: the agents stay where they are,
-    # but for the KL penalty, which is 0 there, too.
-    assert metrics["agent_0"]["pass@1"] <= metrics["agent_0"]["pass@5"]
+    # Random weights solve nothing, so there is no reward to learn from: what counts is the way.
+    for name in ("initial model", "agent_0", "agent_1"):
+        assert 0 <= metrics[name]["pass@1"] <= metrics[name]["pass@5"] <= 1
     for name in ("agent_0", "agent_1"):
         directory = tmp_path / "checkpoints" / "step-3" / name
         check_loads(AutoPeftModelForCausalLM.from_pretrained(directory), directory)

@@ -45,9 +45,7 @@ class PlainPPO:
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self.parameters = [*self.model.parameters(), *self.value_head.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=RATE, weight_decay=DECAY, fused=True
-        )
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=RATE, weight_decay=DECAY, fused=True)
         self.texts = list(queries()["prompt"])
 
     def data(self, step: int) -> list[str]:

@@ -79,8 +79,10 @@ def test_exchange_moves_roles_and_nothing_else(
     orders = [[turn.turn.agent for turn in play(team, step).experiences] for step in range(2)]
     snapshots = [snapshot(agent) for agent in team.agents]
     tensors, states = moments(team), [agent.state for agent in team.agents]
-    scalers = [agent.state.reward_scalers["pioneer" if not i else "observer"] for i, agent in
-               enumerate(team.agents)]
+    scalers = [
+        agent.state.reward_scalers["pioneer" if not i else "observer"]
+        for i, agent in enumerate(team.agents)
+    ]
     coefficients = [agent.state.kl_coef for agent in team.agents]
     exchanged = team.rollout.run(team.queries.at(2), 2)
 
@@ -212,9 +214,7 @@ def test_both_agents_alone_learn(tiny_gpt2_dir: Path, tmp_path: Path, num_agents
 
 def test_learning_rate_schedules(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a schedule that advances per optimizer step, or not at all."""
-    team = trainer(
-        tiny_gpt2_dir, tmp_path, lr_scheduler_type="linear", warmup_steps=1, max_steps=4
-    )
+    team = trainer(tiny_gpt2_dir, tmp_path, lr_scheduler_type="linear", warmup_steps=1, max_steps=4)
     rates = []
     for step in range(4):
         rates.append([group["lr"] for group in team.optimizer.param_groups])
@@ -233,9 +233,7 @@ def test_a_schedule_that_cannot_be_used(tiny_gpt2_dir: Path, tmp_path: Path, nam
 
 def test_evaluation_names_agents_and_their_mean(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a result of the team from being reported where the agents alone are meant."""
-    team = trainer(
-        tiny_gpt2_dir, tmp_path, eval_dataset=queries(4), eval_steps=2, max_steps=3
-    )
+    team = trainer(tiny_gpt2_dir, tmp_path, eval_dataset=queries(4), eval_steps=2, max_steps=3)
     final = team.train()
     evaluations = [line for line in records(tmp_path) if "eval/task_reward" in line]
     assert [line["step"] for line in evaluations] == [0, 2, 3]

@@ -92,7 +92,7 @@ def records(output_dir: Path | str) -> list[dict[str, Any]]:
 
 
 def snapshot(agent: Agent) -> dict[str, Tensor]:
-    """Copies of everything tensor-like that an agent owns: weights, value head, moments, averages."""
+    """Copies of all tensors that an agent owns: weights, value head, moments, moving average."""
     tensors: dict[str, Tensor] = {}
     for index, parameter in enumerate(agent.policy.trainable_parameters()):
         tensors[f"weight/{index}"] = parameter.detach().clone()

@@ -22,7 +22,17 @@ from cory.tasks.pocket_arithmetic import (
     parse_expression,
     random_query,
     solve,
+    write_expression,
 )
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One chain of thought."""
+
+    text: str
+    slipped: list[bool]
+    """For each character, whether it belongs to the value of a step that slipped."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,10 @@ class ArithmeticCorpus:
     """Probability that one step of a chain comes out wrong."""
     second_look_share: float = 0.4
     """Share of examples in which one or more earlier answers are in view."""
-    third_look_share: float = 0.15
+    third_look_share: float = 0.1
     """Share of those that show two earlier answers, as the third agent of a chain sees them."""
 
-    def examples(self, seed: int) -> Iterator[tuple[str, list[str]]]:
+    def examples(self, seed: int) -> Iterator[tuple[str, list[Chain]]]:
         """Endless pairs of a query of the training split and its answers, in order."""
         rng = random.Random(seed)
         while True:
@@ -50,29 +60,32 @@ class ArithmeticCorpus:
                     answers.append(self.later_answer(query, answers, rng))
             yield query, answers
 
-    def first_answer(self, query: str, rng: random.Random) -> str:
-        """A chain of thought in which every step slips with probability `slip_rate`."""
-        terms = parse_expression(query)
-        lines = []
-        while len(terms) > 1:
-            position, value = next_operation(terms)
-            if rng.random() < self.slip_rate:
-                value = slip(value, is_product=terms[position] == "*", rng=rng)
-            terms[position - 1 : position + 2] = [value]
-            lines.append("".join(map(str, terms)))
-        return "=".join(lines)
+    def first_answer(self, query: str, rng: random.Random) -> Chain:
+        """A chain in which every step slips with probability `slip_rate`."""
+        numbers, operators = parse_expression(query)
+        lines: list[str] = []
+        slipped: list[bool] = []
+        while operators:
+            place, value = next_operation(numbers, operators)
+            is_slip = rng.random() < self.slip_rate
+            if is_slip:
+                value = slip(value, rng)
+            numbers[place : place + 2] = [value]
+            del operators[place]
+            lines.append(write_expression(numbers, operators))
+            before = write_expression([*numbers[:place], 0], operators[:place])[:-1]
+            after = len(lines[-1]) - len(before) - len(str(value)) + len("=")
+            slipped += [False] * len(before) + [is_slip] * len(str(value)) + [False] * after
+        return Chain("=".join(lines), slipped[:-1])
 
-    def later_answer(self, query: str, answers: list[str], rng: random.Random) -> str:
+    def later_answer(self, query: str, answers: list[Chain], rng: random.Random) -> Chain:
         """The latest earlier answer that is right, else a new attempt."""
         truth = solve(query)
-        right = [answer for answer in answers if final_value(answer) == truth]
+        right = [answer for answer in answers if final_value(answer.text) == truth]
         return right[-1] if right else self.first_answer(query, rng)
 
 
-def slip(value: int, *, is_product: bool, rng: random.Random) -> int:
-    """A wrong value near the right one: off by one, two or ten, or the wrong sign."""
+def slip(value: int, rng: random.Random) -> int:
+    """A wrong value near the right one, not below zero unless that is."""
     offset = rng.choice([-1, 1, -1, 1, -2, 2, -10, 10])
-    if is_product:
-        # A product follows an operator in the text, where a minus sign could not be read.
-        return value + offset if value + offset >= 0 else value - offset
-    return -value if value and rng.random() < 0.15 else value + offset
+    return value - offset if value >= 0 > value + offset else value + offset

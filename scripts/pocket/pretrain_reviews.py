@@ -53,7 +53,7 @@ PAIR_SHARE = 0.4
 """Share of examples that show an answer, to be made more positive."""
 
 REWARD_VOCABULARY = 800
-REWARD_STEPS = 800
+REWARD_STEPS = 1200
 WRONG_LABEL_SHARE = 0.01
 """Keeps the logits finite: the classifier must never be quite sure."""
 

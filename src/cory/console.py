@@ -48,7 +48,9 @@ class Console(TrainerCallback):
         if self.progress is not None:
             self.progress.update(self.task, completed=state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **_: Any
+    ) -> None:
         is_evaluation = any(key.startswith("eval/") for key in logs)
         now = time.monotonic()
         is_last = state.global_step == state.max_steps

@@ -71,7 +71,7 @@ class Evaluator:
             args.temperature,
             derive_generator(args.seed, "evaluation", device=policy.device),
         )
-        completions = self.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
+        completions = self.encoder.decode(response_ids)
         rewards = judge(self.reward_funcs, rows, completions, response_ids, args).total
         batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(

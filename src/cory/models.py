@@ -142,6 +142,7 @@ def _adapter_policies(
         config = peft_config or lora_config(args, model)
         peft_model, initial = get_peft_model(model, config, adapter_name=names[0]), names[0]
         activate_reference = peft_model.disable_adapter
+    _check_adapter_kind(peft_model.peft_config[initial])
     start = get_peft_model_state_dict(peft_model, adapter_name=initial, save_embedding_layers=False)
     for name in names:
         if name not in peft_model.peft_config:
@@ -152,6 +153,14 @@ def _adapter_policies(
     if args.gradient_checkpointing:
         checkpoint_gradients(base)
     return policies, LanguageModel(base, activate_reference, args.bf16)
+
+
+def _check_adapter_kind(config: PeftConfig) -> None:
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise ValueError(
+            f"peft_type={config.peft_type} puts virtual tokens before the prompt, which cory does "
+            "not sample with: use LoRA or another adapter that lives inside the layers"
+        )
 
 
 def lora_config(args: CORYConfig, model: PreTrainedModel) -> LoraConfig:

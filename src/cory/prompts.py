@@ -1,4 +1,4 @@
-"""Queries and earlier answers to prompt token ids: templates, chat formats, special tokens."""
+"""Queries and earlier answers to prompt token ids, and answers back to text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANCHOR = "\n"
 
 
 class PromptEncoder:
-    """Turns a query and the answers given so far into prompt token ids.
+    """Turns a query and the answers given so far into prompt token ids, and answers into text.
 
     Text runs are tokenised whole; an answer is inserted as the token ids that were sampled, never
     decoded and encoded again, without its end-of-sequence token. What the tokenizer itself puts
@@ -62,6 +62,20 @@ class PromptEncoder:
                 "continue from. Drop empty queries or use a query_template with some text"
             )
         return ids
+
+    def decode(self, answers: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of answers without special tokens, as they go on from their prompts.
+
+        Sentencepiece takes the space off the front of every text, so the anchor goes first.
+        """
+        texts = self._texts([[*self.anchor_ids, *answer] for answer in answers])
+        [anchor] = self._texts([self.anchor_ids])
+        return [text.removeprefix(anchor) for text in texts]
+
+    def _texts(self, rows: list[list[int]]) -> list[str]:
+        return self.tokenizer.batch_decode(
+            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
 
     def _compose(self, query: Query, num_answers: int) -> list[str | Answer]:
         if isinstance(query, str):

@@ -174,9 +174,15 @@ def load_config(directory: Path) -> CORYConfig:
     """The settings of a run.
 
     Raises:
-        ValueError: the directory holds no run.
+        ValueError: the directory holds no run, or its settings cannot be read.
     """
     path = directory / "config.yaml"
     if not path.exists():
         raise ValueError(f"{directory} is not a run directory: it has no config.yaml")
-    return CORYConfig(**yaml.safe_load(path.read_text()))
+    try:
+        saved = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} holds no settings: it must have lines such as `max_steps: 100`")
+    return CORYConfig(**saved)

@@ -30,7 +30,7 @@ class Rollout:
         encoder: makes prompts.
         sampler: answers them.
         reward_funcs: judge the answers.
-        tokenizer: decodes them.
+        tokenizer: of the policies.
         args: settings.
     """
 
@@ -101,7 +101,7 @@ class Rollout:
                 self.args.temperature,
                 derive_generator(self.args.seed, "sampling", step, agent, device=policy.device),
             )
-            completions = self.tokenizer.batch_decode(response_ids, skip_special_tokens=True)
+            completions = self.encoder.decode(response_ids)
             turns.append(Turn(agent, place, prompt_ids, response_ids, completions))
         return turns
 

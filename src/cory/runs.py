@@ -175,7 +175,7 @@ def answer(
                 policy, prompts, args.max_completion_length, temperature, generator
             )
         )
-    return [workbench.tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in token_ids]
+    return [workbench.encoder.decode(ids) for ids in token_ids]
 
 
 def _unpaid(completions: list[str], **columns: Any) -> list[float]:

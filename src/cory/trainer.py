@@ -242,9 +242,8 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
     Raises:
         ValueError: started on several processes.
     """
-    accelerator = Accelerator(
-        cpu=args.use_cpu, log_with=args.report_to, project_dir=args.output_dir
-    )
+    trackers: Any = args.report_to
+    accelerator = Accelerator(cpu=args.use_cpu, log_with=trackers, project_dir=args.output_dir)
     if accelerator.num_processes > 1:
         raise ValueError(
             f"this version trains in one process, not {accelerator.num_processes}: start it with "

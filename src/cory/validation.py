@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
@@ -71,12 +72,19 @@ def _check_types(args: CORYConfig) -> None:
     for name, hint in get_type_hints(type(args)).items():
         value = getattr(args, name)
         if _fits(value, hint):
+            _check_finite(name, value)
             continue
         if get_origin(hint) is Literal:
             raise ValueError(f"{name}={value!r} is not one of {', '.join(get_args(hint))}")
         kind = getattr(hint, "__name__", str(hint))
         fix = " (YAML takes 1e-5 for a text: write 1.0e-5)" if "float" in kind else ""
         raise ValueError(f"{name}={value!r} must be {kind}, not {type(value).__name__}{fix}")
+
+
+def _check_finite(name: str, value: Any) -> None:
+    numbers = value if isinstance(value, list) else [value]
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        raise ValueError(f"{name}={value} must be finite")
 
 
 def _fits(value: Any, hint: Any) -> bool:

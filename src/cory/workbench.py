@@ -22,7 +22,7 @@ from cory.roles import Templates
 from cory.rollout import Rollout
 from cory.sampling import LocalSampler, Sampler
 from cory.tasks import load_task
-from cory.tasks.custom import check_queries
+from cory.tasks.custom import check_queries, load_queries
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def build_workbench(
     model = brought.model
     if model is None:
         model = load_model(_model_name(args), args, brought.quantization_config)
-    policies, reference = build_policies(model.to(device), args, brought.peft_config)
+    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    policies, reference = build_policies(model, args, brought.peft_config)
     for policy in policies:
         policy.to(device)
     end_ids = end_token_ids(tokenizer, reference.model.generation_config)
@@ -143,13 +144,12 @@ def _task(
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device | str,
 ) -> tuple[Dataset, Dataset | None, list[RewardFunc]]:
-    reward_funcs = None
-    if brought.reward_funcs is not None:
-        reward_funcs = load_reward_funcs(
-            brought.reward_funcs, brought.reward_processing_classes, device
-        )
+    reward_funcs = _reward_funcs(args, brought, device)
     train_dataset, eval_dataset = brought.train_dataset, brought.eval_dataset
-    if train_dataset is None or reward_funcs is None:
+    if train_dataset is None and reward_funcs is not None and args.task is None:
+        train_dataset, held_out = load_queries(args)
+        eval_dataset = eval_dataset or held_out
+    elif train_dataset is None or reward_funcs is None:
         task = load_task(args, tokenizer)
         if train_dataset is None:
             train_dataset, eval_dataset = task.train_dataset, eval_dataset or task.eval_dataset
@@ -163,6 +163,24 @@ def _task(
             "eval_dataset, or leave eval_steps away"
         )
     return train_dataset, eval_dataset, reward_funcs
+
+
+def _reward_funcs(
+    args: CORYConfig, brought: Brought, device: torch.device | str
+) -> list[RewardFunc] | None:
+    """The user's own; None: the task has some."""
+    given = brought.reward_funcs
+    if given is None and brought.train_dataset is not None and args.task is None:
+        given = args.reward_funcs or []
+    if given is None:
+        return None
+    reward_funcs = load_reward_funcs(given, brought.reward_processing_classes, device)
+    if not reward_funcs:
+        raise ValueError(
+            "no reward functions: pass `reward_funcs`, or set it to import paths such as "
+            "my_rewards.py:accuracy or to the name of a reward model"
+        )
+    return reward_funcs
 
 
 def _check_dataset(dataset: Dataset, args: CORYConfig, name: str) -> None:

@@ -39,6 +39,8 @@ def evaluation_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> 
         caption=CAPTION,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
     )
     table.add_column("", no_wrap=True)
     for name in columns:

@@ -28,6 +28,27 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
             chat messages.
     """
     from cory.rewards import load_reward_funcs, reward_device
+
+    train_dataset, eval_dataset = load_queries(args)
+    if not args.reward_funcs:
+        raise ValueError(
+            f"dataset_name={args.dataset_name!r} comes without reward_funcs; set them to import "
+            "paths such as my_rewards.py:accuracy or to the name of a reward model."
+        )
+    return Task(
+        train_dataset,
+        eval_dataset,
+        load_reward_funcs(args.reward_funcs, device=reward_device(args)),
+    )
+
+
+def load_queries(args: CORYConfig) -> tuple[Dataset, Dataset]:
+    """The training and the held-out split of `args.dataset_name`.
+
+    Raises:
+        ValueError: it is not set or cannot be used, or a query is neither a text nor a list of chat
+            messages.
+    """
     from cory.tasks.data import load_splits
 
     if args.dataset_name is None:
@@ -35,19 +56,10 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
             "Neither task nor dataset_name is set; set task to a built-in task, or dataset_name to "
             "a Hub name, a directory or a file."
         )
-    if not args.reward_funcs:
-        raise ValueError(
-            f"dataset_name={args.dataset_name!r} comes without reward_funcs; set them to import "
-            "paths such as my_rewards.py:accuracy or to the name of a reward model."
-        )
-    train_dataset, eval_dataset = load_splits(args, args.dataset_name)
-    for dataset in (train_dataset, eval_dataset):
+    splits = load_splits(args, args.dataset_name)
+    for dataset in splits:
         check_queries(dataset, args.prompt_column, args.dataset_name)
-    return Task(
-        train_dataset,
-        eval_dataset,
-        load_reward_funcs(args.reward_funcs, device=reward_device(args)),
-    )
+    return splits
 
 
 def check_queries(dataset: Dataset, prompt_column: str, name: str) -> None:

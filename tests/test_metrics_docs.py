@@ -1,0 +1,76 @@
+"""docs/metrics.md explains what is logged: all of it, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny_runs import queries, trainer
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
+OWNER = re.compile(r"(agent_\d+|pioneer|observer(_\d+)?)/")
+WAYS_OF_LEARNING: tuple[dict[str, Any], ...] = (
+    {"num_agents": 3},
+    {"kl_placement": "loss", "advantage_estimator": "group", "num_generations": 2},
+)
+
+
+def right_or_wrong(completions: list[str], **columns: Any) -> list[float]:
+    """0 or 1, so that pass@k is measured."""
+    return [float(len(text) % 2) for text in completions]
+
+
+@pytest.fixture(scope="module")
+def logged(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Keys by the heading under which they are explained."""
+    keys: dict[str, set[str]] = {name: set() for name in explained()}
+    for number, options in enumerate(WAYS_OF_LEARNING):
+        directory = tmp_path_factory.mktemp("runs") / str(number)
+        trainer(
+            tiny_gpt2_dir,
+            directory,
+            right_or_wrong,
+            eval_dataset=queries(2),
+            num_eval_samples=6,
+            max_steps=1,
+            **options,
+        ).train()
+        for line in (directory / "metrics.jsonl").read_text().splitlines():
+            for key in json.loads(line).keys() - {"step"}:
+                heading, name = place(key)
+                keys[heading].add(name)
+    return keys
+
+
+def place(key: str) -> tuple[str, str]:
+    """The heading that a key belongs to, and its name there."""
+    name = OWNER.sub("", key.removeprefix("eval/"))
+    name = re.sub(r"^reward/.*", "reward/NAME", re.sub(r"^pass@[1-5]$", "pass@k", name))
+    if key.startswith("eval/"):
+        return "Of an evaluation", name
+    return ("Of one agent in one iteration" if OWNER.match(key) else "Of the whole iteration"), name
+
+
+def explained() -> dict[str, set[str]]:
+    """Keys in the first column of each heading's table."""
+    _, *parts = re.split(r"^## (.*)$", PAGE.read_text(), flags=re.MULTILINE)
+    return {
+        heading: set(re.findall(r"^\| `([^`]+)` \|", text, flags=re.MULTILINE))
+        for heading, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def test_every_key_is_explained_and_logged(logged: dict[str, set[str]]) -> None:
+    """Prevents a number that nobody can interpret, and a page about numbers that are gone."""
+    assert explained() == logged
+
+
+def test_every_row_is_complete() -> None:
+    """Prevents a table that is broken by a stray bar."""
+    for line in PAGE.read_text().splitlines():
+        if line.startswith("| `"):
+            assert len(re.split(r"(?<!\\)\|", line)) == 5, line
