@@ -147,7 +147,7 @@ def show(arms: Sequence[Arm], console: Console) -> None:
             answers[title] = evaluation["answers"][name]
     title = f"each model alone on the plain query, {NUM_QUERIES} held-out queries"
     console.print(evaluation_table(title, columns))
-    console.print("[bold]answers[/bold] (reward)\n")
+    console.print("\n[bold]answers[/bold] (reward)\n")
     for row in range(NUM_SHOWN):
         console.print(model_text(next(iter(answers.values()))[row]["query"]), style="bold")
         for title, rows in answers.items():

@@ -108,7 +108,7 @@ def test_the_longest_prompt_that_fits_can_be_trained(tiny_gpt2_dir: Path, tmp_pa
     needed = {size: len(encode("a" * size, [[65] * 6])) + 6 for size in range(480, 520)}
     fits = max(size for size, length in needed.items() if length <= 1024)
     rows = Dataset.from_dict({"prompt": ["a" * fits]})
-    start(tiny_gpt2_dir, tmp_path, rows).iterate(0)
+    start(tiny_gpt2_dir, tmp_path, rows, batch_size=1).iterate(0)
     with pytest.raises(ValueError, match=f"row 0 needs {needed[fits + 1]}"):
         start(tiny_gpt2_dir, tmp_path, Dataset.from_dict({"prompt": ["a" * (fits + 1)]}))
 

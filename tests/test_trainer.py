@@ -187,8 +187,10 @@ def share_of_low_ids(completion_ids: list[list[int]], **columns: Any) -> list[fl
     return [sum(token < 60 for token in ids) / len(ids) for ids in completion_ids]
 
 
-@pytest.mark.parametrize("num_agents", [1, 2])
-def test_both_agents_alone_learn(tiny_gpt2_dir: Path, tmp_path: Path, num_agents: int) -> None:
+@pytest.mark.parametrize(("num_agents", "max_steps"), [(1, 5), (2, 10)])
+def test_both_agents_alone_learn(
+    tiny_gpt2_dir: Path, tmp_path: Path, num_agents: int, max_steps: int
+) -> None:
     """Prevents an update that goes nowhere, or that teaches only who speaks last."""
     team = trainer(
         tiny_gpt2_dir,
@@ -200,7 +202,7 @@ def test_both_agents_alone_learn(tiny_gpt2_dir: Path, tmp_path: Path, num_agents
         num_agents=num_agents,
         batch_size=64,
         max_completion_length=3,
-        max_steps=10,
+        max_steps=max_steps,
         num_ppo_epochs=4,
         role_exchange_period=1,
         learning_rate=5e-3,

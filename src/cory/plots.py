@@ -25,7 +25,7 @@ LINES = ("-", "--", "-.", ":")
 REWARD = "task reward per answer"
 KL = "KL to the initial model (nats per answer)"
 ITERATIONS = "iteration"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -125,7 +125,8 @@ def _plot_held_out(runs: Mapping[str, tuple[CORYConfig, Records]], path: Path) -
         for name, (args, records) in runs.items():
             samples = {0: 0, **dict(zip(*_series(records, "total_samples"), strict=True))}
             for agent in range(args.num_agents):
-                _draw_agent(axes, records, agent, samples, index, f"{name}, agent_{agent}")
+                label = f"{name}, agent_{agent}" if args.num_agents > 1 else name
+                _draw_agent(axes, records, agent, samples, index, label)
                 index += 1
         axes[0].set_ylabel(f"{REWARD}, held out")
         for axis, label in zip(axes, (ITERATIONS, "answers sampled in training", KL), strict=True):
@@ -152,8 +153,9 @@ def _draw_agent(
     lower = [reward - half for reward, half in zip(rewards, intervals, strict=True)]
     upper = [reward + half for reward, half in zip(rewards, intervals, strict=True)]
     line = _line(index)
-    sampled = [samples.get(step) for step in steps]
-    positions = (steps, sampled) if None not in sampled else (steps,)
+    positions: list[list[float]] = [[float(step) for step in steps]]
+    if all(step in samples for step in steps):
+        positions.append([samples[step] for step in steps])
     for axis, places in zip(axes, positions, strict=False):
         axis.plot(places, rewards, marker="o", markersize=3, **line, label=label)
         axis.fill_between(places, lower, upper, color=line["color"], alpha=0.15, linewidth=0)

@@ -97,7 +97,7 @@ def build(subject: Subject, **brought: Any) -> Workbench:
     """
     for directory in subject.weights.values():
         if (directory / "adapter_config.json").is_file():
-            brought.setdefault("peft_config", PeftConfig.from_pretrained(directory))
+            brought.setdefault("peft_config", PeftConfig.from_pretrained(str(directory)))
     return build_workbench(subject.args, Brought(**brought), reward_device(subject.args))
 
 

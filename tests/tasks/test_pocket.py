@@ -124,14 +124,14 @@ def test_the_reward_model_loads_in_plain_transformers() -> None:
 
 @pytest.mark.parametrize(
     ("expression", "value"),
-    [("3+4*2-1", 10), ("9-9*9-1", -73), ("1-9-9-9", -26), ("-8-9", -17), ("7", 7), ("0*5+3-9", -6)],
+    [("3+4+2-1", 8), ("9-8-1+5", 5), ("1-9", -8), ("-8-9", -17), ("7", 7), ("12-5+3-9", 1)],
 )
 def test_solve(expression: str, value: int) -> None:
-    """Prevents sums worked out before products, or from right to left."""
+    """Prevents differences worked out from right to left, and lost signs."""
     assert solve(expression) == value
 
 
-@pytest.mark.parametrize("expression", ["", "3+", "3 + 4", "3/4", "3+-4", "x"])
+@pytest.mark.parametrize("expression", ["", "3+", "3 + 4", "3*4", "3+-4", "x"])
 def test_parse_refuses_other_text(expression: str) -> None:
     """Prevents a silent answer to a question that was not asked."""
     with pytest.raises(ValueError, match="is not an expression"):
@@ -141,21 +141,21 @@ def test_parse_refuses_other_text(expression: str) -> None:
 @pytest.mark.parametrize(
     ("completion", "reward"),
     [
-        ("3+8-1=11-1=10", 1.0),
+        ("7+4-1=11-1=10", 1.0),
         ("10", 1.0),
-        ("3+8-1=12-1=11", 0.0),
-        ("3+8-1=11-1=10=11", 0.0),
-        ("3+8-1=10-1=10", 1.0),
-        ("3+8-1=11-1=", 0.0),
-        ("3+8-1=11-1=10? 3+4", 0.0),
-        ("3+8-1=11-1=100", 0.0),
-        ("3+8-1=11-1=-10", 0.0),
+        ("7+4-1=12-1=11", 0.0),
+        ("7+4-1=11-1=10=11", 0.0),
+        ("7+4-1=10-1=10", 1.0),
+        ("7+4-1=11-1=", 0.0),
+        ("7+4-1=11-1=10? 3+4", 0.0),
+        ("7+4-1=11-1=100", 0.0),
+        ("7+4-1=11-1=-10", 0.0),
         ("", 0.0),
     ],
 )
 def test_arithmetic_reward(completion: str, reward: float) -> None:
     """Prevents pay for a value on the way, for a part of a number, or for no number."""
-    assert arithmetic_reward(completions=[completion], answer=[10], prompts=["3+4*2-1"]) == [reward]
+    assert arithmetic_reward(completions=[completion], answer=[10], prompts=["3+4+4-1"]) == [reward]
 
 
 def test_arithmetic_splits_are_disjoint_and_stay_the_same(arithmetic: Pair) -> None:

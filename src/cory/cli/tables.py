@@ -56,7 +56,9 @@ def _cell(metrics: Mapping[str, float], key: str, interval: str | None, form: st
     if metrics.get(key) is None:
         return "–"
     text = form.format(metrics[key])
-    return f"{text} ± {form.format(metrics[interval])}" if interval in metrics else text
+    if interval is None or metrics.get(interval) is None:
+        return text
+    return f"{text} ± {form.format(metrics[interval])}"
 
 
 def print_table(table: Table, *, to_stderr: bool = False) -> None:
