@@ -1,14 +1,14 @@
-"""Your own queries, reward and template: openings of reviews, to be finished in few words."""
+"""Your own queries, reward and template: openings of reviews, to be finished concisely."""
 
 from datasets import load_dataset
 
 from cory import CORYConfig, CORYTrainer
 
 
-def finished(completions: list[str], limit: list[int], **columns: object) -> list[float]:
-    """1 for an answer that ends with a full stop within `limit` words, a column of the data."""
+def concise(completions: list[str], limit: list[int], **columns: object) -> list[float]:
+    """1 where the first sentence ends within `limit` words, a column of the data."""
     return [
-        float(text.rstrip().endswith(".") and len(text.split()) <= words)
+        float("." in text and len(text.split(".")[0].split()) <= words)
         for text, words in zip(completions, limit, strict=True)
     ]
 
@@ -20,10 +20,9 @@ if __name__ == "__main__":
         observer_template="I can make this sentence {references} more positive: {query}",
         reference_template='"{query}{answer}"',
         max_completion_length=16,
-        learning_rate=3e-4,
+        learning_rate=1e-4,
         max_steps=20,
-        batch_size=64,
         output_dir="runs/own-python",
     )
-    trainer = CORYTrainer("pocket-reviews-lm", finished, args, splits["train"], splits["test"])
+    trainer = CORYTrainer("pocket-reviews-lm", concise, args, splits["train"], splits["test"])
     print(trainer.train()["task_reward"])

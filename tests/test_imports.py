@@ -41,7 +41,7 @@ ROOMS = (
     ("data",),
     ("controllers",),
     ("estimators",),
-    ("losses",),
+    ("losses", "logprobs"),
     ("roles",),
     ("validation",),
     ("config",),

@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache
 
 from cory import losses
 from cory.batch import Batch, position_ids, split_rows, to_rows
+from cory.logprobs import token_logprobs
 from cory.weights import Weights
 
 LOGITS_PER_PIECE = 2**24
@@ -86,8 +87,8 @@ class LanguageModel(nn.Module):
     def logits(self, hidden: Float[Tensor, "*N D"], temperature: float) -> Float[Tensor, "*N V"]:
         """Next-token logits in float32, divided by the temperature."""
         with self.activate(), self.precision():
-            logits = self.head(hidden).float()
-        return postprocess_logits(self.model, logits) / temperature
+            logits = postprocess_logits(self.model, self.head(hidden).float())
+        return logits if temperature == 1 else logits / temperature
 
     def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
         """Hidden states from which each response token was predicted, in row-major order."""
@@ -102,8 +103,7 @@ class LanguageModel(nn.Module):
         self, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
     ) -> Float[Tensor, " N"]:
         """Log-probability of each token; differentiable in `hidden` and in the head."""
-        logits = self.logits(hidden, temperature)
-        return logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(1)
+        return token_logprobs(self.logits(hidden, temperature), tokens)
 
 
 class Policy(LanguageModel):
