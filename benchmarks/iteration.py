@@ -99,6 +99,7 @@ def measure(imdb: Path, num_agents: int, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Parse the command line, measure, print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--imdb", type=Path, required=True, help="directory with train.parquet")
     parser.add_argument("--num_agents", type=int, default=2)

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ from transformers import (
 
 from cory.prompts import PromptEncoder
 from cory.tasks.pocket_reviews import DEFAULTS
-from scripts.pocket.review_corpus import Review, reviews
+from scripts.pocket.review_corpus import Review, good_probability, reviews
 from scripts.pocket.training import (
     IGNORED,
     Example,
@@ -53,9 +53,9 @@ PAIR_SHARE = 0.4
 """Share of examples that show an answer, to be made more positive."""
 
 REWARD_VOCABULARY = 800
-REWARD_STEPS = 2400
-WRONG_LABEL_SHARE = 0.01
-"""Keeps the logits finite: the classifier must never be quite sure."""
+REWARD_STEPS = 1600
+LABEL_SMOOTHING = 0.015
+"""Keeps the logits within about ±4: the classifier must never be quite sure."""
 
 NUM_TRAIN_OPENINGS = 4096
 NUM_EVAL_OPENINGS = 512
@@ -143,27 +143,36 @@ def improved_pair(
     return prompt + target, [IGNORED] * len(prompt) + target
 
 
+def whole_text(review: Review, rng: random.Random) -> tuple[str, float]:
+    """A review, and the probability that it is good."""
+    return review.text(), good_probability(review.sentences)
+
+
+def single_sentence(review: Review, rng: random.Random) -> tuple[str, float]:
+    """One sentence, which is where negation is learned: in a whole review its trace is faint."""
+    sentence = rng.choice(review.sentences)
+    return sentence.text(), good_probability([sentence])
+
+
+def cut_text(review: Review, rng: random.Random) -> tuple[str, float]:
+    """The first words of a review; what half a sentence tells, the label itself has to teach."""
+    return " ".join(review.text().split()[: rng.randint(4, 30)]), float(review.is_good)
+
+
 def reward_batches(
     tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Whole reviews, openings and single sentences, with the review's sentiment as label.
-
-    Single sentences are where negation is learned: in a review its trace is faint. A batch holds
-    one kind of text, which saves padding.
-    """
+    """Texts with the probabilities of both labels; a batch holds one kind, to save padding."""
     rng = random.Random(seed)
     stream = reviews(seed)
-    cuts: list[Callable[[Review], str]] = [
-        lambda review: review.text(),
-        lambda review: " ".join(review.text().split()[: rng.randint(4, 30)]),
-        lambda review: rng.choice(review.sentences).text(),
-    ]
     while True:
-        (cut,) = rng.choices(cuts, weights=(0.2, 0.3, 0.5))
-        batch = list(itertools.islice(stream, BATCH_SIZE))
-        labels = [review.is_good ^ (rng.random() < WRONG_LABEL_SHARE) for review in batch]
-        inputs = tokenizer([cut(review) for review in batch], padding=True, return_tensors="pt")
-        yield {**inputs, "labels": torch.tensor(labels, dtype=torch.long)}
+        (make,) = rng.choices([whole_text, single_sentence, cut_text], weights=[1, 2, 2])
+        texts, probabilities = zip(
+            *(make(review, rng) for review in itertools.islice(stream, BATCH_SIZE)), strict=True
+        )
+        good = torch.tensor(probabilities) * (1 - 2 * LABEL_SMOOTHING) + LABEL_SMOOTHING
+        inputs = tokenizer(list(texts), padding=True, return_tensors="pt")
+        yield {**inputs, "labels": torch.stack([1 - good, good], dim=1)}
 
 
 def pretrain_lm(output_dir: Path) -> None:
@@ -203,13 +212,19 @@ def pretrain_reward(output_dir: Path) -> None:
         n_layers=2,
         n_heads=2,
         activation="relu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        seq_classif_dropout=0.0,
         pad_token_id=tokenizer.pad_token_id,
         id2label={0: "NEGATIVE", 1: "POSITIVE"},
         label2id={"NEGATIVE": 0, "POSITIVE": 1},
+        # A loss that takes probabilities as labels: each logit is learned as log-odds of its own.
+        problem_type="multi_label_classification",
     )
     model = DistilBertForSequenceClassification(config)
     batches = reward_batches(tokenizer, REWARD_SEED)
     train(model, batches, num_steps=REWARD_STEPS, learning_rate=2e-3, name="reward")
+    config.problem_type = "single_label_classification"
     for num_words in (16, None):
         report_reward(model, tokenizer, num_words)
     save(model, tokenizer, output_dir / "pocket-reviews-reward")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from scripts.pocket.review_lexicon import OPENINGS, PLAIN, POLAR, SENTENCES
@@ -94,6 +94,13 @@ def reviews(seed: int) -> Iterator[Review]:
                 for pattern, polarity in zip(patterns, polarities, strict=True)
             ),
         )
+
+
+def good_probability(sentences: Iterable[Sentence]) -> float:
+    """The probability that a review is good, given some of its sentences (Bayes' rule)."""
+    log_odds = math.log(GOOD_SHARE / (1 - GOOD_SHARE))
+    log_odds += 2 * LEANING * sum(sentence.polarity for sentence in sentences)
+    return 1 / (1 + math.exp(-log_odds))
 
 
 def _pick(name: str, rng: random.Random) -> str:

@@ -63,6 +63,17 @@ class PromptEncoder:
             )
         return ids
 
+    def upper_bound(self, query: Query, answers: Sequence[list[int]]) -> int:
+        """A number of tokens that `encode` does not exceed, without tokenising.
+
+        A token covers at least a byte; twice the bytes leave room for what a tokenizer's
+        normalisation may add.
+        """
+        pieces = self._compose(query, len(answers))
+        texts = sum(2 * len(piece.encode()) for piece in pieces if isinstance(piece, str))
+        shown = sum(len(answers[piece.place]) for piece in pieces if isinstance(piece, Answer))
+        return len(self.start_ids) + texts + shown
+
     def decode(self, answers: Sequence[Sequence[int]]) -> list[str]:
         """Texts of answers without special tokens, as they go on from their prompts.
 
