@@ -34,7 +34,7 @@ from scripts.pocket.training import (
     Example,
     batched,
     collate,
-    make_language_model,
+    make_gpt2,
     pocket_templates,
     save,
     train,
@@ -171,14 +171,14 @@ def reward_batches(
             *(make(review, rng) for review in itertools.islice(stream, BATCH_SIZE)), strict=True
         )
         good = torch.tensor(probabilities) * (1 - 2 * LABEL_SMOOTHING) + LABEL_SMOOTHING
-        inputs = tokenizer(list(texts), padding=True, return_tensors="pt")
+        inputs = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         yield {**inputs, "labels": torch.stack([1 - good, good], dim=1)}
 
 
 def pretrain_lm(output_dir: Path) -> None:
     """Train, measure and write `pocket-reviews-lm`."""
     tokenizer = make_lm_tokenizer()
-    model = make_language_model(tokenizer, num_layers=2, width=128, num_heads=4)
+    model = make_gpt2(tokenizer, num_layers=2, width=128, num_heads=4)
     model.generation_config.max_new_tokens = DEFAULTS["max_completion_length"]
     model.generation_config.do_sample = True
     encoder = PromptEncoder(tokenizer, pocket_templates(DEFAULTS), frozenset())
@@ -239,7 +239,7 @@ def report_reward(
     """Print accuracy and the spread of the positive logit on new reviews, whole or cut."""
     sample = list(itertools.islice(reviews(REPORT_SEED), 1024))
     texts = [" ".join(review.text().split()[:num_words]) for review in sample]
-    logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    logits = model(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
     truth = torch.tensor([review.is_good for review in sample])
     accuracy = (logits.argmax(dim=1) == truth).float().mean()
     quantiles = logits[:, 1].quantile(torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0])).tolist()

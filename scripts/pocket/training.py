@@ -37,7 +37,7 @@ def wrap_tokenizer(tokenizer: Tokenizer, max_length: int) -> PreTrainedTokenizer
     )
 
 
-def make_language_model(
+def make_gpt2(
     tokenizer: PreTrainedTokenizerFast, *, num_layers: int, width: int, num_heads: int
 ) -> GPT2LMHeadModel:
     """A GPT-2 of the given size without dropout, newly initialised."""

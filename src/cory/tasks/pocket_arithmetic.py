@@ -1,16 +1,16 @@
 """Pocket arithmetic: three operations on one-digit numbers, step by step, with a checkable answer.
 
-The query is an expression such as `3+4*2-1`. The embedded model answers `3+8-1=11-1=10`: it works
-out one operation at a time (the product first, then from left to right) and often slips. The reward
-is 1 if the last value equals the true one.
+The query is an expression such as `3+4+2-1`. The embedded model answers `7+2-1=9-1=8`: it works out
+one operation at a time, from left to right, and often slips. The reward is 1 if the last value
+equals the true one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import random
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cory.tasks import Task
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, Any] = {
     "model_name_or_path": "pocket-arithmetic-lm",
     "query_template": "{query}=",
-    "observer_template": "{references}{query}=",
-    "reference_template": "{query}={answer}? ",
+    "observer_template": "{query}={references}",
+    "reference_template": "{answer}? ",
     "max_completion_length": 24,
     "batch_size": 128,
     "learning_rate": 3e-4,
@@ -36,59 +36,42 @@ DEFAULTS: dict[str, Any] = {
     "max_steps": 60,
 }
 
-NUM_TRAIN_QUERIES = 16384
+NUM_TRAIN_QUERIES = 8192
 NUM_EVAL_QUERIES = 1024
 HELD_OUT_SHARE = 0.1
 
-# At most one product, so that no value has more than two digits.
-OPERATOR_TRIPLES = [
-    triple for triple in itertools.product("+-*", repeat=3) if triple.count("*") <= 1
-]
 
-
-def parse_expression(expression: str) -> list[int | str]:
-    """Numbers and operators in turn: `3+4*2` gives `[3, "+", 4, "*", 2]`.
-
-    Only the first number may carry a minus sign.
+def parse_expression(expression: str) -> list[int]:
+    """The signed terms of an expression: `3+4-2` gives `[3, 4, -2]`.
 
     Raises:
         ValueError: the text is not such an expression.
     """
-    if not re.fullmatch(r"-?\d+([+*-]\d+)*", expression):
+    if not re.fullmatch(r"-?[0-9]+([+-][0-9]+)*", expression):
         raise ValueError(
-            f"{expression!r} is not an expression: write numbers joined by +, - or *, no spaces"
+            f"{expression!r} is not an expression: write numbers joined by + or -, no spaces"
         )
-    terms = re.findall(r"^-?\d+|\d+|[+*-]", expression)
-    return [term if term in "+-*" else int(term) for term in terms]
+    return [int(term) for term in re.findall(r"[+-]?[0-9]+", expression)]
 
 
-def next_operation(terms: list[int | str]) -> tuple[int, int]:
-    """Where the operator stands that is worked out next, and the value of that operation.
-
-    The first product if there is one, else the first operation: `[3, "+", 4, "*", 2]` gives
-    `(3, 8)`.
-    """
-    position = terms.index("*") if "*" in terms else 1
-    left, operator, right = terms[position - 1 : position + 2]
-    value = {"+": left + right, "-": left - right, "*": left * right}[operator]
-    return position, value
+def write_expression(terms: Sequence[int]) -> str:
+    """The text of an expression; the inverse of `parse_expression`."""
+    return f"{terms[0]}" + "".join(f"{term:+d}" for term in terms[1:])
 
 
 def solve(expression: str) -> int:
     """The true value of an expression."""
-    terms = parse_expression(expression)
-    while len(terms) > 1:
-        position, value = next_operation(terms)
-        terms[position - 1 : position + 2] = [value]
-    return terms[0]
+    return sum(parse_expression(expression))
 
 
 def random_query(rng: random.Random) -> str:
-    """One expression: four one-digit numbers, three operators, at most one product."""
-    numbers = [str(rng.randrange(10)) for _ in range(4)]
-    operators = rng.choice(OPERATOR_TRIPLES)
-    pairs = zip(numbers, ["", *operators], strict=True)
-    return "".join(operator + number for number, operator in pairs)
+    """One expression: four one-digit numbers, added or taken away, no running total below 0."""
+    terms = [rng.randrange(1, 10)]
+    while len(terms) < 4:
+        number = rng.randrange(1, 10)
+        can_subtract = number <= sum(terms)
+        terms.append(-number if can_subtract and rng.random() < 0.5 else number)
+    return write_expression(terms)
 
 
 def is_held_out(query: str) -> bool:
@@ -120,7 +103,7 @@ def final_value(completion: str) -> int | None:
 def arithmetic_reward(completions: list[str], answer: list[int], **columns: Any) -> list[float]:
     """1 for each completion whose final value equals the true answer, else 0.
 
-    `arithmetic_reward(["3+8-1=11-1=10"], [10])` gives `[1.0]`.
+    `arithmetic_reward(["7+2-1=9-1=8"], [8])` gives `[1.0]`.
     """
     return [
         float(final_value(completion) == truth)
