@@ -31,6 +31,7 @@ ROOMS = (
     ("metrics",),
     ("types",),
     ("sampling",),
+    ("decoding",),
     ("prompts",),
     ("models",),
     ("penalties",),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cory import losses
-from cory.batch import Batch, split_rows, to_rows
+from cory.batch import Batch, to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
@@ -169,7 +169,10 @@ class Agent:
         num_tokens = lesson.batch.num_tokens
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
-        for rows in split_rows(len(lesson.batch), self.args.per_device_train_batch_size):
+        micro_batches = lesson.batch.split(
+            self.args.per_device_train_batch_size, self.policy.tokens_per_pass
+        )
+        for rows in micro_batches:
             for key, value in self._backward(lesson.select(rows), num_tokens).items():
                 totals[key] = (
                     _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
@@ -186,8 +189,8 @@ class Agent:
         """Add the gradient of one micro-batch; its statistics add up to the mini-batch's."""
         args, mask = self.args, lesson.batch.response_mask
         hidden = self.policy.response_hidden(lesson.batch)
-        sampled = lesson.batch.responses[mask]
-        flat_logprobs = self.policy.logprobs(hidden, sampled, args.temperature)
+        tokens = lesson.batch.response_tokens
+        flat_logprobs = self.policy.logprobs(hidden, tokens, args.temperature)
         logprobs = to_rows(flat_logprobs, mask)
         policy = losses.policy_loss(
             logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
@@ -212,13 +215,13 @@ class Agent:
             statistics["value_loss"] = value.loss
             statistics["value_clip_fraction"] = value.clip_fraction
         if args.kl_placement == "loss":
-            tokens = LiveTokens(
+            live = LiveTokens(
                 hidden=hidden,
                 logprobs=flat_logprobs,
                 ref_logprobs=lesson.ref_logprobs[mask],
                 ref_hidden=None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
             )
-            kl = self.penalty.while_learning(tokens, self.policy, self.reference, args.temperature)
+            kl = self.penalty.while_learning(live, self.policy, self.reference, args.temperature)
             kl_loss = kl.sum() / num_tokens
             loss = loss + self.state.kl_coef * kl_loss
             statistics["kl_loss"] = kl_loss

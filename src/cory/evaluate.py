@@ -64,7 +64,7 @@ class Evaluator:
         args = self.args
         rows = [row for row in queries for _ in range(num_samples)]
         prompt_ids = [self.encoder.encode(row[args.prompt_column], []) for row in rows]
-        response_ids = self.sampler.generate(
+        response_ids, hidden = self.sampler.generate(
             policy,
             prompt_ids,
             args.max_completion_length,
@@ -75,7 +75,12 @@ class Evaluator:
         rewards = judge(self.reward_funcs, rows, completions, response_ids, args).total
         batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(
-            policy, self.reference, batch, args.temperature, args.per_device_eval_batch_size
+            policy,
+            self.reference,
+            batch,
+            args.temperature,
+            args.per_device_eval_batch_size,
+            hidden=hidden,
         )
         metrics = {
             **reward_metrics(rewards.view(len(queries), num_samples)),

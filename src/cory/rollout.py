@@ -94,15 +94,17 @@ class Rollout:
                 for index, row in enumerate(rows)
             ]
             policy = self.policies[agent]
-            response_ids = self.sampler.generate(
+            answers = self.sampler.generate(
                 policy,
                 prompt_ids,
                 self.response_length(step),
                 self.args.temperature,
                 derive_generator(self.args.seed, "sampling", step, agent, device=policy.device),
             )
-            completions = self.encoder.decode(response_ids)
-            turns.append(Turn(agent, place, prompt_ids, response_ids, completions))
+            completions = self.encoder.decode(answers.token_ids)
+            turns.append(
+                Turn(agent, place, prompt_ids, answers.token_ids, completions, answers.hidden)
+            )
         return turns
 
     def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
@@ -120,6 +122,7 @@ class Rollout:
             batch,
             args.temperature,
             args.per_device_eval_batch_size,
+            hidden=None if recomputes_logprobs(args) else turn.hidden,
             keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
         )
         return Experience(
@@ -130,6 +133,13 @@ class Rollout:
             team_reward=team_reward.to(policy.device),
             reward_parts=judgement.means,
         )
+
+
+def recomputes_logprobs(args: CORYConfig) -> bool:
+    """Whether answers are scored in a pass of their own; see `CORYConfig.recompute_logprobs`."""
+    if args.recompute_logprobs is not None:
+        return args.recompute_logprobs
+    return args.bf16 or args.load_in_4bit or args.dtype != "float32"
 
 
 def judge(
