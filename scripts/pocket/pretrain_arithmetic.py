@@ -32,9 +32,9 @@ from scripts.pocket.training import (
 
 CHARACTERS = "0123456789+-=? "
 BATCH_SIZE = 256
-SLIP_RATE = 0.41
+SLIP_RATE = 0.39
 FIRST_STEPS = 450
-SECOND_STEPS = 450
+SECOND_STEPS = 500
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

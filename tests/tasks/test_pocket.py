@@ -210,10 +210,10 @@ def test_the_arithmetic_model_can_be_improved_and_uses_its_reference(arithmetic:
     pioneer = arithmetic.answer()
     alone = arithmetic.reward(pioneer)
     observer = arithmetic.reward(arithmetic.answer(pioneer))
-    assert 0.2 < statistics.mean(alone) < 0.4
-    assert statistics.mean(observer) > statistics.mean(alone)
+    assert 0.2 < statistics.mean(alone) < 0.33
+    assert statistics.mean(observer) > statistics.mean(alone) + 0.15
     after_right = [paid for paid, was_right in zip(observer, alone, strict=True) if was_right]
-    assert statistics.mean(after_right) > statistics.mean(alone) + 0.05
+    assert statistics.mean(after_right) > statistics.mean(alone) + 0.25
 
 
 def test_arithmetic_answers_end_in_time(arithmetic: Pair) -> None:
