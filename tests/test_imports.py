@@ -27,6 +27,7 @@ ROOMS = (
     ("checkpoint",),
     ("evaluate",),
     ("agent",),
+    ("averaging",),
     ("rollout",),
     ("metrics",),
     ("types",),
@@ -45,6 +46,7 @@ ROOMS = (
     ("roles",),
     ("validation",),
     ("config",),
+    ("extensions",),
     ("seeding",),
     ("assets",),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cory import losses
+from cory.averaging import WeightAverage, replaced
 from cory.batch import Batch, split_rows, to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
@@ -95,6 +97,7 @@ class Agent:
         self.penalty = KL_PENALTIES[args.kl_estimator]
         self.state = AgentState(args.kl_coef)
         self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
+        self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
 
     def update(self, experience: Experience, step: int) -> dict[str, float]:
         """One PPO update (Eq 10–13) on the agent's samples of this iteration.
@@ -116,6 +119,12 @@ class Agent:
         averaged = {key: mean_of(entry[key] for entry in history) for key in history[0]}
         del averaged["ratio_error"]
         return averaged | metrics
+
+    def as_result(self) -> AbstractContextManager[None]:
+        """Context in which the policy has the weights that count: their average, if one is kept."""
+        if self.weight_average is None or self.weight_average.count == 0:
+            return nullcontext()
+        return replaced(self.weight_average.weights, self.weight_average.average)
 
     def forget(self) -> None:
         """Lose optimizer moments, KL coefficient and reward statistics; weights stay.
@@ -234,6 +243,8 @@ class Agent:
         period = self.args.elastic_reset_period
         if self.elastic_reset is not None and period and (step + 1) % period == 0:
             self.elastic_reset.reset()
+        if self.weight_average is not None:
+            self.weight_average.follow()
 
 
 _COMBINE = {"ratio_error": torch.maximum}

@@ -1,4 +1,4 @@
-"""Every setting of a run: one frozen, flat dataclass, built from five themed parts.
+"""Every setting of a run: one frozen, flat dataclass, built from six themed parts.
 
 Field names are those of `transformers.TrainingArguments` and TRL wherever the meaning is the same.
 """
@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, Literal
+
+from cory.extensions import ExtensionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +215,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORYConfig(RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
+class CORYConfig(ExtensionConfig, RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
     """All settings of a run.
 
     The plain defaults keep the paper's transfer, exchange and shared reward.

@@ -162,12 +162,11 @@ class CORYTrainer:
             return {}
         queries = held_out_queries(dataset, self.args.num_eval_queries)
         evaluator = self.workbench.evaluator
-        by_agent = {
-            agent.name: evaluator.evaluate(
-                agent.policy, queries, self.args.num_eval_samples
-            ).metrics
-            for agent in self.agents
-        }
+        by_agent: dict[str, dict[str, float]] = {}
+        for agent in self.agents:
+            with agent.as_result():
+                evaluation = evaluator.evaluate(agent.policy, queries, self.args.num_eval_samples)
+            by_agent[agent.name] = evaluation.metrics
         metrics = {
             f"{name}/{key}": value
             for name, evaluation in by_agent.items()

@@ -39,7 +39,14 @@ POSITIVE_FIELDS = (
     "score_clip",
     "target_kl",
 )
-FRACTION_FIELDS = ("gamma", "lam", "adam_beta1", "adam_beta2", "elastic_reset_decay")
+FRACTION_FIELDS = (
+    "gamma",
+    "lam",
+    "adam_beta1",
+    "adam_beta2",
+    "elastic_reset_decay",
+    "weight_average_decay",
+)
 NON_NEGATIVE_FIELDS = (
     "kl_coef",
     "vf_coef",

@@ -1,0 +1,14 @@
+"""Settings beyond the paper; each is off by default and can be used alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionConfig:
+    """Averages of weights; all off by default."""
+
+    weight_average_decay: float | None = None
+    """Each agent's result is the moving average of its weights over iterations, with this decay;
+    training goes on with the weights themselves. None: the weights are the result."""
