@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory.agent import Agent
-from cory.averaging import WeightAverage, replaced
+from cory.averaging import WeightAverage, merged
+from cory.batch import position_ids
+from cory.cli import main
+from cory.policy import LanguageModel
+from cory.runs import build, open_model, take_weights
 from cory.trainer import CORYTrainer
-from tests.tiny_runs import queries, same_bits, snapshot, trainer
+from cory.weights import replaced
+from tests.teams import disturb
+from tests.tiny_runs import queries, same_bits, settings, share_of_letters, snapshot, trainer
 
 
 def one_weight(value: float = 0.0) -> nn.Parameter:
@@ -127,3 +137,155 @@ def test_a_checkpoint_holds_the_average_for_others(
         result = language_weights(team.agents[1])
     team.policies[1].weights.load(path / "agent_1")
     assert all(map(torch.equal, language_weights(team.agents[1]), result))
+
+
+KINDS = {"full": {}, "adapters": {"use_peft": True, "lora_r": 3, "lora_alpha": 7}}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def team(
+    request: pytest.FixtureRequest, tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> CORYTrainer:
+    """Three agents that are far from one another."""
+    directory = tmp_path_factory.mktemp("team")
+    team = trainer(tiny_gpt2_dir, directory, num_agents=3, **KINDS[request.param])
+    for index, policy in enumerate(team.policies):
+        disturb(policy, seed=index)
+    team.records.begin()
+    team.save(1)
+    return team
+
+
+@torch.no_grad()
+def whole_weights(policy: LanguageModel) -> dict[str, Tensor]:
+    """The weight of every layer as the model computes with it, adapters included."""
+    with policy.activate():
+        return {
+            name: module.weight + sum(module.get_delta_weight(a) for a in module.active_adapters)
+            if isinstance(module, LoraLayer)
+            else module.weight.clone()
+            for name, module in policy.model.named_modules()
+            if isinstance(getattr(module, "weight", None), Tensor) and "lora_" not in name
+        }
+
+
+@pytest.mark.parametrize("shares", [None, [1.0, 5.0, -2.0]])
+def test_merged_weights_are_the_mean_of_the_agents(
+    team: CORYTrainer, shares: list[float] | None
+) -> None:
+    """Prevents a mean of an adapter's factors, scales that count twice, and agents that change."""
+    before = [snapshot(agent) for agent in team.agents]
+    alone = [whole_weights(policy) for policy in team.policies]
+    fractions = [1 / 3] * 3 if shares is None else [share / 4 for share in shares]
+    with merged(team.policies, shares) as mean:
+        together = whole_weights(mean)
+    for name, weight in together.items():
+        expected = sum(f * weights[name] for f, weights in zip(fractions, alone, strict=True))
+        torch.testing.assert_close(weight, expected, atol=1e-5, rtol=1e-5)
+    assert any(not torch.allclose(together[name], alone[0][name]) for name in together)
+    assert all(map(same_bits, map(snapshot, team.agents), before))
+    after = [whole_weights(policy) for policy in team.policies]
+    assert all(map(same_bits, after, alone))
+
+
+def test_the_mean_of_one_agent_is_the_agent(team: CORYTrainer) -> None:
+    """Prevents a team of one from being a case of its own."""
+    with merged(team.policies[1:2]) as mean:
+        together = whole_weights(mean)
+    for name, weight in whole_weights(team.policies[1]).items():
+        torch.testing.assert_close(together[name], weight, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shares", [[1.0, 2.0], [1.0, -2.0, 1.0]])
+def test_shares_without_a_mean_are_refused(team: CORYTrainer, shares: list[float]) -> None:
+    """Prevents a mean that leaves somebody out, or that divides by 0."""
+    with pytest.raises(ValueError, match=r"one number per agent \(3 of them\)"):
+        merged(team.policies, shares).__enter__()
+
+
+def test_adapters_without_an_exact_mean_are_refused(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a mean whose scale is wrong: peft keeps the rank-stabilised one for the new rank."""
+    config = LoraConfig(use_rslora=True, fan_in_fan_out=True, task_type="CAUSAL_LM")
+    team = CORYTrainer(
+        reward_funcs=share_of_letters,
+        args=settings(tiny_gpt2_dir, tmp_path),
+        train_dataset=queries(),
+        peft_config=config,
+    )
+    with pytest.raises(ValueError, match="have no exact mean as an adapter: use plain LoRA"):
+        merged(team.policies).__enter__()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluating_the_mean_changes_nothing(
+    tiny_llama_dir: Path, tmp_path: Path, kind: str
+) -> None:
+    """Prevents an evaluation that freezes an adapter, or leaves the mean behind in an agent."""
+    options = {"eval_dataset": queries(4), "eval_steps": 1, **KINDS[kind]}
+    with_mean = trainer(tiny_llama_dir, tmp_path / "with", evaluate_merged=True, **options)
+    without = trainer(tiny_llama_dir, tmp_path / "without", **options)
+    metrics = with_mean.train()
+    expected = without.train()
+    assert {key: value for key, value in metrics.items() if "merged/" not in key} == expected
+    assert all(map(same_bits, map(snapshot, with_mean.agents), map(snapshot, without.agents)))
+    keys = {key.removeprefix("agent_0/") for key in expected if key.startswith("agent_0/")}
+    assert {key.removeprefix("merged/") for key in metrics if "merged/" in key} == keys
+
+
+def test_a_merged_run_loads_without_this_library(team: CORYTrainer, tmp_path: Path) -> None:
+    """Prevents a merged model that only its maker can use, or that is not the mean."""
+    main(["merge", team.args.output_dir, "--output_dir", str(tmp_path / "mean")])
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "mean")("The film was", return_tensors="pt")
+    name = team.args.model_name_or_path
+    if team.args.use_peft:
+        base = AutoModelForCausalLM.from_pretrained(name)
+        loaded = PeftModel.from_pretrained(base, str(tmp_path / "mean"))
+    else:
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "mean")
+    with torch.no_grad(), merged(team.policies) as mean:
+        hidden = mean.hidden_states(
+            tokens["input_ids"], tokens["attention_mask"], position_ids(tokens["attention_mask"])
+        )
+        torch.testing.assert_close(
+            mean.logits(hidden, temperature=1.0),
+            loaded.eval()(**tokens).logits,
+            atol=1e-4,
+            rtol=1e-4,
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mean"]
+
+
+def test_a_merged_run_is_weighted_as_asked(team: CORYTrainer, tmp_path: Path) -> None:
+    """Prevents weights of the command line that go to the wrong agents."""
+    directory = tmp_path / "first"
+    words = ["--weights", "3,0,0", "--step", "1", "--output_dir", str(directory)]
+    main(["merge", team.args.output_dir, *words])
+    alone = whole_weights(team.policies[0])
+    subject = open_model(
+        str(directory), team.args.replace(num_agents=1), str(team.args.model_name_or_path)
+    )
+    policies = build(subject, train_dataset=queries(), reward_funcs=share_of_letters).policies
+    take_weights(policies, subject)
+    loaded = whole_weights(policies[0])
+    for name, weight in alone.items():
+        torch.testing.assert_close(loaded[name], weight, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a new directory with --output_dir"),
+        (["--output_dir", "{taken}"], "exists already: choose another output_dir"),
+        (["--output_dir", "{new}", "--weights", "1;2"], "write numbers with commas"),
+        (["--output_dir", "{new}", "--weights", "1,2"], r"one number per agent \(3 of them\)"),
+    ],
+)
+def test_a_merge_that_cannot_be_done(
+    team: CORYTrainer, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents a traceback, and a run that is overwritten by its own mean."""
+    filled = [word.format(taken=team.args.output_dir, new=tmp_path / "new") for word in words]
+    with pytest.raises(SystemExit):
+        main(["merge", team.args.output_dir, *filled])
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "new").exists()

@@ -40,7 +40,7 @@ ROOMS = (
     ("weights",),
     ("rewards", "tasks"),
     ("data",),
-    ("controllers",),
+    ("controllers", "optimizers"),
     ("estimators",),
     ("losses", "logprobs"),
     ("roles",),

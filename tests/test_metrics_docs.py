@@ -12,9 +12,9 @@ import pytest
 from tests.tiny_runs import queries, trainer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
-OWNER = re.compile(r"(agent_\d+|pioneer|observer(_\d+)?)/")
+OWNER = re.compile(r"(agent_\d+|merged|pioneer|observer(_\d+)?)/")
 WAYS_OF_LEARNING: tuple[dict[str, Any], ...] = (
-    {"num_agents": 3},
+    {"num_agents": 3, "evaluate_merged": True},
     {"kl_placement": "loss", "advantage_estimator": "group", "num_generations": 2},
 )
 

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory import CORYTrainer, PPOTrainer
-from cory.trainer import make_scheduler
+from cory.optimizers import make_scheduler
 from cory.types import Iteration
 from tests.tiny_runs import (
     queries,

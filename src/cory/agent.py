@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cory import losses
-from cory.averaging import WeightAverage, replaced
+from cory.averaging import WeightAverage
 from cory.batch import Batch, split_rows, to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
@@ -23,6 +23,7 @@ from cory.penalties import KL_PENALTIES, LiveTokens
 from cory.policy import LanguageModel, Policy
 from cory.seeding import derive_generator
 from cory.types import Experience
+from cory.weights import replaced
 
 
 @dataclass(frozen=True)

@@ -10,26 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cory.config import CORYConfig
-
-
-@contextmanager
-def replaced(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
-    """Put other values into weights; afterwards they have their own again, bit for bit."""
-    own = [weight.detach().clone() for weight in weights]
-    try:
-        _put(values, weights)
-        yield
-    finally:
-        _put(own, weights)
-
-
-@torch.no_grad()
-def _put(values: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> None:
-    for weight, value in zip(weights, values, strict=True):
-        weight.copy_(value)
+from cory.policy import Policy
 
 
 class WeightAverage:
@@ -65,3 +49,27 @@ class WeightAverage:
         rate = max(1 - self.decay, 1 / self.count)
         for average, weight in zip(self.average, self.weights, strict=True):
             average.lerp_(weight.float(), rate)
+
+
+@contextmanager
+def merged(policies: Sequence[Policy], shares: Sequence[float] | None = None) -> Iterator[Policy]:
+    """The mean of some agents, as one policy that exists while the context lasts.
+
+    See `Weights.merged`. The mean of one agent is this agent. Its value head is new: what agents
+    expect to be paid is no part of what they answer.
+
+    Args:
+        shares: of each policy, divided by their sum; None: all equal.
+
+    Raises:
+        ValueError: there is not one share per policy, or they add up to 0.
+    """
+    shares = [1.0] * len(policies) if shares is None else list(shares)
+    if len(shares) != len(policies) or not sum(shares):
+        raise ValueError(
+            f"weights={shares} must be one number per agent ({len(policies)} of them) with a sum "
+            "other than 0"
+        )
+    first, *others = [policy.weights for policy in policies]
+    with first.merged(others, [share / sum(shares) for share in shares]) as weights:
+        yield Policy(weights, policies[0].bf16)

@@ -12,3 +12,5 @@ class ExtensionConfig:
     weight_average_decay: float | None = None
     """Each agent's result is the moving average of its weights over iterations, with this decay;
     training goes on with the weights themselves. None: the weights are the result."""
+    evaluate_merged: bool = False
+    """Evaluate the mean of all agents' weights too, as `merged`; `cory merge` saves it."""

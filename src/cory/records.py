@@ -28,6 +28,7 @@ FREE_TO_CHANGE = frozenset(
         "eval_steps",
         "num_eval_queries",
         "num_eval_samples",
+        "evaluate_merged",
         "save_steps",
         "save_total_limit",
         "per_device_train_batch_size",
