@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory.agent import Agent
-from cory.averaging import WeightAverage, merged
+from cory.averaging import WeightAverage, merged, pull_together
 from cory.batch import position_ids
 from cory.cli import main
 from cory.policy import LanguageModel
@@ -289,3 +289,37 @@ def test_a_merge_that_cannot_be_done(
         main(["merge", team.args.output_dir, *filled])
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_agents_meet_at_an_exchange_and_only_there(
+    tiny_gpt2_dir: Path, tmp_path: Path, kind: str, share: float
+) -> None:
+    """Prevents merging at another step, value heads left behind, and moments that are lost."""
+    options = {"role_exchange_period": 2, "max_steps": 3, **KINDS[kind]}
+    team = trainer(tiny_gpt2_dir, tmp_path / "team", merge_on_exchange=share, **options)
+    plain = trainer(tiny_gpt2_dir, tmp_path / "plain", **options)
+    for step in range(2):
+        team.iterate(step)
+        plain.iterate(step)
+    apart = [snapshot(agent) for agent in team.agents]
+    assert all(map(same_bits, apart, map(snapshot, plain.agents)))
+    assert any(not torch.equal(apart[0][name], apart[1][name]) for name in apart[0])
+
+    pull_together(plain.policies, share)
+    met = [snapshot(agent) for agent in plain.agents]
+    for name, first in apart[0].items():
+        second = apart[1][name]
+        if not name.startswith("weight"):
+            assert torch.equal(met[0][name], first), "moments move"
+            continue
+        gap = (1 - share) * (second - first)
+        torch.testing.assert_close(met[1][name] - met[0][name], gap, atol=1e-6, rtol=1e-5)
+        middle = (met[0][name] + met[1][name]) / 2
+        torch.testing.assert_close(middle, (first + second) / 2, atol=1e-6, rtol=1e-5)
+        assert share < 1 or torch.equal(met[0][name], met[1][name])
+
+    team.iterate(2)
+    plain.iterate(2)
+    assert all(map(same_bits, map(snapshot, team.agents), map(snapshot, plain.agents)))

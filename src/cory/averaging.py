@@ -14,6 +14,7 @@ from torch import nn
 
 from cory.config import CORYConfig
 from cory.policy import Policy
+from cory.weights import weighted_sum
 
 
 class WeightAverage:
@@ -73,3 +74,19 @@ def merged(policies: Sequence[Policy], shares: Sequence[float] | None = None) ->
     first, *others = [policy.weights for policy in policies]
     with first.merged(others, [share / sum(shares) for share in shares]) as weights:
         yield Policy(weights, policies[0].bf16)
+
+
+@torch.no_grad()
+def pull_together(policies: Sequence[Policy], share: float) -> None:
+    """Move all that each agent trains, its value head too, towards the team's mean.
+
+        θ_i ← θ_i + share · (mean θ − θ_i)        share 1: all are the mean
+
+    The numbers change in place, so that optimizer moments stay with their agents. Of adapters it
+    is the factors that are averaged, tensor by tensor: their product is then not the mean update,
+    which an adapter of the same rank cannot hold in general.
+    """
+    for same in zip(*(policy.trainable_parameters() for policy in policies), strict=True):
+        mean = weighted_sum(same, [1 / len(same)] * len(same))
+        for weight in same:
+            weight.copy_(weight.to(mean.dtype).lerp(mean, share))

@@ -14,3 +14,6 @@ class ExtensionConfig:
     training goes on with the weights themselves. None: the weights are the result."""
     evaluate_merged: bool = False
     """Evaluate the mean of all agents' weights too, as `merged`; `cory merge` saves it."""
+    merge_on_exchange: float = 0.0
+    """At every exchange of roles each agent's weights go this share of the way to the team's mean:
+    1 makes all agents equal, 0 leaves them alone. Optimizer moments stay."""

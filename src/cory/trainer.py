@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from cory.agent import Agent
+from cory.averaging import pull_together
 from cory.callbacks import Events
 from cory.checkpoint import Checkpoints, load_checkpoint
 from cory.config import CORYConfig
@@ -128,12 +129,8 @@ class CORYTrainer:
 
     def iterate(self, step: int) -> dict[str, float]:
         """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
-        args = self.args
-        if args.reset_on_exchange and exchanges_at(
-            step, args.num_agents, args.role_exchange_period
-        ):
-            for agent in self.agents:
-                agent.forget()
+        if exchanges_at(step, self.args.num_agents, self.args.role_exchange_period):
+            self._exchange()
         started = time.perf_counter()
         iteration = self.rollout.run(self.queries.at(step), step)
         answered = time.perf_counter()
@@ -147,6 +144,14 @@ class CORYTrainer:
         return self.records.iteration_metrics(
             iteration, updates, self.workbench.encoder.end_ids, seconds
         )
+
+    def _exchange(self) -> None:
+        """What may happen at an exchange of roles, which itself needs nothing to be done."""
+        if self.args.reset_on_exchange:
+            for agent in self.agents:
+                agent.forget()
+        if self.args.merge_on_exchange:
+            pull_together(self.policies, self.args.merge_on_exchange)
 
     def evaluate(self, step: int | None = None) -> dict[str, float]:
         """Each agent alone on held-out queries; {} if there are none.

@@ -46,6 +46,7 @@ FRACTION_FIELDS = (
     "adam_beta2",
     "elastic_reset_decay",
     "weight_average_decay",
+    "merge_on_exchange",
 )
 NON_NEGATIVE_FIELDS = (
     "kl_coef",
@@ -176,6 +177,11 @@ def _check_contradictions(args: CORYConfig) -> None:
         raise ValueError("use_score_norm=True needs use_score_scaling=True")
     if args.kl_controller == "adaptive" and args.kl_coef == 0:
         raise ValueError("kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0")
+    if args.merge_on_exchange and args.role_exchange_period is None:
+        raise ValueError(
+            f"merge_on_exchange={args.merge_on_exchange} acts at exchanges of roles, but "
+            "role_exchange_period is None: set a period, or merge_on_exchange=0"
+        )
     weights, functions = args.reward_weights, args.reward_funcs
     if weights is not None and functions is not None and len(weights) != len(functions):
         raise ValueError(
