@@ -102,6 +102,7 @@ def test_a_task_brings_its_defaults() -> None:
         ({"learning_rate": [1e-3] * 3}, r"learning_rate=.* \(2 of them\)"),
         ({"load_in_4bit": True}, r"load_in_4bit=True .* set use_peft=True"),
         ({"use_score_norm": True}, r"use_score_norm=True needs use_score_scaling=True"),
+        ({"kl_placement": "both"}, r"kl_estimator='k1': set kl_estimator='full'"),
         (
             {"merge_on_exchange": 0.5, "role_exchange_period": None},
             r"merge_on_exchange=0.5 acts at exchanges .* set a period",

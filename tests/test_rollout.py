@@ -236,6 +236,7 @@ def test_reference_hidden_states_are_kept_for_a_full_kl_loss_only(tiny_gpt2_dir:
     """Prevents (B, T, D) of memory where no loss reads it, and a missing one where it does."""
     for settings, is_kept in (
         ({"kl_estimator": "full", "kl_placement": "loss"}, True),
+        ({"kl_estimator": "full", "kl_placement": "both"}, True),
         ({"kl_estimator": "k1", "kl_placement": "loss"}, False),
         ({"kl_estimator": "full", "kl_placement": "reward"}, False),
     ):

@@ -19,7 +19,7 @@ from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
 from cory.metrics import mean_of
-from cory.penalties import KL_PENALTIES, LiveTokens
+from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from cory.policy import LanguageModel, Policy
 from cory.seeding import derive_generator
 from cory.types import Experience
@@ -37,6 +37,8 @@ class Lesson:
     ref_hidden: Float[Tensor, "B T D"] | None
     advantages: Float[Tensor, "B T"]
     returns: Float[Tensor, "B T"]
+    kl_weight: float
+    """Weight of the KL in the loss, if it is there."""
 
     def select(self, rows: Tensor) -> Lesson:
         """Some sequences, without the columns that are padding in all of them."""
@@ -54,6 +56,7 @@ class Lesson:
             ref_hidden=cut(self.ref_hidden),
             advantages=cut(self.advantages),
             returns=cut(self.returns),
+            kl_weight=self.kl_weight,
         )
 
 
@@ -96,6 +99,7 @@ class Agent:
         self.args = args
         self.estimator = ESTIMATORS[args.advantage_estimator]
         self.penalty = KL_PENALTIES[args.kl_estimator]
+        self.placement = KL_PLACEMENTS[args.kl_placement]
         self.state = AgentState(args.kl_coef)
         self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
         self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
@@ -140,14 +144,15 @@ class Agent:
         args, batch, scores = self.args, experience.batch, experience.scores
         mask = batch.response_mask
         team_reward = self._scaled(experience)
-        in_reward = args.kl_placement == "reward"
-        kl = self.penalty.when_sampled(scores) if in_reward else torch.zeros_like(scores.logprobs)
+        kl = self.placement.in_reward(self.penalty.when_sampled(scores), mask, args.gamma)
         token_rewards = losses.token_rewards(team_reward, kl, mask, self.state.kl_coef)
         advantages, returns = self.estimator.compute(
             token_rewards, scores.values, mask, args.gamma, args.lam, args.num_generations
         )
         whiten = self.estimator.whiten if args.whiten_advantages is None else args.whiten_advantages
-        metrics = {"advantage_std": float(advantages[mask].std(correction=0))}
+        advantage_std = float(advantages[mask].std(correction=0))
+        metrics = {"advantage_std": advantage_std}
+        follows = whiten and self.placement.follows_whitening
         if self.estimator.uses_values:
             metrics["explained_variance"] = explained_variance(scores.values[mask], returns[mask])
         lesson = Lesson(
@@ -158,6 +163,7 @@ class Agent:
             ref_hidden=scores.ref_hidden,
             advantages=losses.masked_whiten(advantages, mask) if whiten else advantages,
             returns=returns,
+            kl_weight=self.state.kl_coef / (advantage_std + 1e-4 if follows else 1.0),
         )
         return lesson, metrics
 
@@ -221,7 +227,7 @@ class Agent:
             loss = loss + args.vf_coef * value.loss
             statistics["value_loss"] = value.loss
             statistics["value_clip_fraction"] = value.clip_fraction
-        if args.kl_placement == "loss":
+        if self.placement.in_loss:
             tokens = LiveTokens(
                 hidden=hidden,
                 logprobs=flat_logprobs,
@@ -230,7 +236,7 @@ class Agent:
             )
             kl = self.penalty.while_learning(tokens, self.policy, self.reference, args.temperature)
             kl_loss = kl.sum() / num_tokens
-            loss = loss + self.state.kl_coef * kl_loss
+            loss = loss + lesson.kl_weight * kl_loss
             statistics["kl_loss"] = kl_loss
         loss.backward()
         return {key: statistic.detach() for key, statistic in statistics.items()}

@@ -118,8 +118,9 @@ class AlgorithmConfig:
     """η, the weight of the KL to the initial model."""
     kl_estimator: Literal["full", "k1", "k2", "k3", "abs", "mse"] = "k1"
     """What the KL penalty is computed from; the full KL is reported in any case."""
-    kl_placement: Literal["reward", "loss"] = "reward"
-    """Where the penalty goes."""
+    kl_placement: Literal["reward", "loss", "both"] = "reward"
+    """Where the penalty goes. both, with `full` only: its exact gradient, a token's own KL in the
+    loss and that of later tokens in the reward."""
     kl_controller: Literal["fixed", "adaptive"] = "fixed"
     """adaptive: each agent moves its η so that its KL per sequence tends to `kl_target`."""
     kl_target: float = 6.0

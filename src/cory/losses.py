@@ -164,6 +164,22 @@ def token_rewards(
     return torch.where(is_last_token, team_reward[:, None], 0.0) - penalties
 
 
+def kl_to_come(
+    kl: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
+) -> Float[Tensor, "B T"]:
+    """γ · KL of the next response token: what the choice of a token can still change.
+
+    The full KL of a token depends on the tokens before it, so it answers for the choice of the
+    token before; the last token has none to come.
+    """
+    to_come = torch.zeros_like(kl)
+    next_kl = kl.new_zeros(len(kl))
+    for t in reversed(range(kl.shape[1])):
+        to_come[:, t] = gamma * next_kl
+        next_kl = torch.where(response_mask[:, t], kl[:, t], next_kl)
+    return zero_padding(to_come, response_mask)
+
+
 class PolicyLoss(NamedTuple):
     """Sums over response tokens, divided by `num_tokens`; only `loss` carries a gradient."""
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from cory.batch import make_batch
 from cory.config import CORYConfig
 from cory.models import pad_id
-from cory.penalties import KL_PENALTIES
+from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
 from cory.policy import LanguageModel, Policy, score
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc, Scores, score_completions
@@ -113,7 +113,7 @@ class Rollout:
         batch = make_batch(
             turn.prompt_ids, turn.response_ids, pad_id(self.tokenizer), policy.device
         )
-        in_loss = args.kl_placement == "loss"
+        in_loss = KL_PLACEMENTS[args.kl_placement].in_loss
         scores = score(
             policy,
             self.reference,

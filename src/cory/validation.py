@@ -177,6 +177,11 @@ def _check_contradictions(args: CORYConfig) -> None:
         raise ValueError("use_score_norm=True needs use_score_scaling=True")
     if args.kl_controller == "adaptive" and args.kl_coef == 0:
         raise ValueError("kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0")
+    if args.kl_placement == "both" and args.kl_estimator != "full":
+        raise ValueError(
+            f"kl_placement='both' splits the gradient of the full KL, but kl_estimator="
+            f"{args.kl_estimator!r}: set kl_estimator='full' (k1 in the reward is complete already)"
+        )
     if args.merge_on_exchange and args.role_exchange_period is None:
         raise ValueError(
             f"merge_on_exchange={args.merge_on_exchange} acts at exchanges of roles, but "
