@@ -27,7 +27,7 @@ ROOMS = (
     ("checkpoint",),
     ("evaluate",),
     ("agent",),
-    ("averaging",),
+    ("lessons", "averaging"),
     ("rollout",),
     ("metrics",),
     ("types",),

@@ -15,6 +15,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 OWNER = re.compile(r"(agent_\d+|merged|pioneer|observer(_\d+)?)/")
 WAYS_OF_LEARNING: tuple[dict[str, Any], ...] = (
     {"num_agents": 3, "evaluate_merged": True},
+    {"transfer_back_weight": 1.0, "partner_samples_weight": 1.0},
     {"kl_placement": "loss", "advantage_estimator": "group", "num_generations": 2},
 )
 
@@ -50,6 +51,7 @@ def place(key: str) -> tuple[str, str]:
     """The heading that a key belongs to, and its name there."""
     name = OWNER.sub("", key.removeprefix("eval/"))
     name = re.sub(r"^reward/.*", "reward/NAME", re.sub(r"^pass@[1-5]$", "pass@k", name))
+    name = re.sub(r"^from_agent_\d+/", "from_agent_K/", name)
     if key.startswith("eval/"):
         return "Of an evaluation", name
     return ("Of one agent in one iteration" if OWNER.match(key) else "Of the whole iteration"), name

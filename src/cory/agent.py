@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -14,50 +13,17 @@ from torch.optim import Optimizer
 
 from cory import losses
 from cory.averaging import WeightAverage
-from cory.batch import Batch, split_rows, to_rows
+from cory.batch import split_rows, to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
+from cory.lessons import Lesson, better_answers, importance_of, plain_samples
 from cory.metrics import mean_of
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
-from cory.policy import LanguageModel, Policy
+from cory.policy import LanguageModel, Policy, score
 from cory.seeding import derive_generator
 from cory.types import Experience
 from cory.weights import replaced
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What an agent learns from in one iteration; fixed before its first epoch."""
-
-    batch: Batch
-    old_logprobs: Float[Tensor, "B T"]
-    old_values: Float[Tensor, "B T"]
-    ref_logprobs: Float[Tensor, "B T"]
-    ref_hidden: Float[Tensor, "B T D"] | None
-    advantages: Float[Tensor, "B T"]
-    returns: Float[Tensor, "B T"]
-    kl_weight: float
-    """Weight of the KL in the loss, if it is there."""
-
-    def select(self, rows: Tensor) -> Lesson:
-        """Some sequences, without the columns that are padding in all of them."""
-        batch = self.batch.select(rows)
-        length = batch.response_mask.shape[1]
-
-        def cut(rectangle: Tensor | None) -> Any:
-            return None if rectangle is None else rectangle[rows, :length]
-
-        return Lesson(
-            batch=batch,
-            old_logprobs=cut(self.old_logprobs),
-            old_values=cut(self.old_values),
-            ref_logprobs=cut(self.ref_logprobs),
-            ref_hidden=cut(self.ref_hidden),
-            advantages=cut(self.advantages),
-            returns=cut(self.returns),
-            kl_weight=self.kl_weight,
-        )
 
 
 @dataclass
@@ -104,26 +70,63 @@ class Agent:
         self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
         self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
 
-    def update(self, experience: Experience, step: int) -> dict[str, float]:
+    def update(
+        self, experience: Experience, step: int, team: Sequence[Experience] = ()
+    ) -> dict[str, float]:
         """One PPO update (Eq 10–13) on the agent's samples of this iteration.
+
+        Args:
+            experience: its own.
+            step: of the iteration.
+            team: everybody's, in the order of speaking, for what is learnt from partners.
 
         Returns:
             metrics, averaged over optimizer steps unless docs/metrics.md says otherwise.
         """
-        lesson, metrics = self._prepare(experience)
+        own, metrics = self._prepare(experience)
+        lessons = [own]
+        for learnt, measured in (self.study(team), better_answers(team, self.args)):
+            lessons += learnt
+            metrics |= measured
         history: list[dict[str, float]] = []
         for epoch in range(self.args.num_ppo_epochs):
-            for rows in self._mini_batches(len(lesson.batch), step, epoch):
-                history.append(self._optimizer_step(lesson.select(rows)))
+            parts = [self._mini_batches(len(lesson.batch), step, epoch) for lesson in lessons]
+            for rows in zip(*parts, strict=True):
+                history.append(self._optimizer_step(lessons, rows))
             if self.args.target_kl is not None and history[-1]["approx_kl"] > self.args.target_kl:
                 break
         metrics["first_ratio_error"] = history[0]["ratio_error"]
         metrics["optimizer_steps"] = float(len(history))
         metrics["kl_coef"] = self.state.kl_coef
         self._finish(experience, step)
-        averaged = {key: mean_of(entry[key] for entry in history) for key in history[0]}
-        del averaged["ratio_error"]
-        return averaged | metrics
+        return _averages(history) | metrics
+
+    def study(self, team: Sequence[Experience]) -> tuple[list[Lesson], dict[str, float]]:
+        """Partners' answers to the plain query, as if this agent had given them in their place.
+
+        Scored by its own weights; each advantage is weighted by how much likelier its token was to
+        this agent than to the one who sampled it.
+
+        Returns:
+            a lesson per partner, and their metrics.
+        """
+        lessons, metrics = [], {}
+        for partner in plain_samples(team, self.index, self.args):
+            scores = score(
+                self.policy,
+                self.reference,
+                partner.batch,
+                self.args.temperature,
+                self.args.per_device_eval_batch_size,
+            )._replace(ref_hidden=partner.scores.ref_hidden)
+            lesson, _ = self._prepare(replace(partner, scores=scores))
+            importance = importance_of(scores.logprobs, partner.scores.logprobs)
+            name = f"from_agent_{partner.turn.agent}/"
+            metrics[f"{name}importance"] = float(importance[partner.batch.response_mask].mean())
+            weighted = lesson.advantages * importance
+            weight = self.args.partner_samples_weight
+            lessons.append(replace(lesson, advantages=weighted, weight=weight, name=name))
+        return lessons, metrics
 
     def as_result(self) -> AbstractContextManager[None]:
         """Context in which the policy has the weights that count: their average, if one is kept."""
@@ -155,15 +158,16 @@ class Agent:
         follows = whiten and self.placement.follows_whitening
         if self.estimator.uses_values:
             metrics["explained_variance"] = explained_variance(scores.values[mask], returns[mask])
+        kl_weight = self.state.kl_coef / (advantage_std + 1e-4 if follows else 1.0)
         lesson = Lesson(
             batch=batch,
             old_logprobs=scores.logprobs,
-            old_values=scores.values,
+            old_values=scores.values if self.estimator.uses_values else None,
             ref_logprobs=scores.ref_logprobs,
             ref_hidden=scores.ref_hidden,
             advantages=losses.masked_whiten(advantages, mask) if whiten else advantages,
             returns=returns,
-            kl_weight=self.state.kl_coef / (advantage_std + 1e-4 if follows else 1.0),
+            kl_weight=kl_weight if self.placement.in_loss else None,
         )
         return lesson, metrics
 
@@ -181,15 +185,16 @@ class Agent:
         order = torch.randperm(num_rows, generator=generator)
         yield from order.tensor_split(self.args.num_mini_batches)
 
-    def _optimizer_step(self, lesson: Lesson) -> dict[str, float]:
-        num_tokens = lesson.batch.num_tokens
+    def _optimizer_step(
+        self, lessons: Sequence[Lesson], rows: Sequence[Tensor]
+    ) -> dict[str, float]:
+        """One step on some rows of each lesson."""
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
-        for rows in split_rows(len(lesson.batch), self.args.per_device_train_batch_size):
-            for key, value in self._backward(lesson.select(rows), num_tokens).items():
-                totals[key] = (
-                    _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
-                )
+        for lesson, chosen in zip(lessons, rows, strict=True):
+            # Few answers, split into more mini-batches, leave some without any.
+            if len(chosen):
+                totals |= self._accumulate(lesson.select(chosen))
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
         totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
@@ -198,6 +203,17 @@ class Agent:
             self.elastic_reset.follow()
         return {key: float(value) for key, value in totals.items()}
 
+    def _accumulate(self, lesson: Lesson) -> dict[str, Tensor]:
+        """Add the gradient of a mini-batch, one micro-batch at a time."""
+        num_tokens = lesson.batch.num_tokens
+        totals: dict[str, Tensor] = {}
+        for rows in split_rows(len(lesson.batch), self.args.per_device_train_batch_size):
+            for key, value in self._backward(lesson.select(rows), num_tokens).items():
+                totals[key] = (
+                    _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
+                )
+        return {f"{lesson.name}{key}": totals[key] for key in lesson.kept(totals)}
+
     def _backward(self, lesson: Lesson, num_tokens: int) -> dict[str, Tensor]:
         """Add the gradient of one micro-batch; its statistics add up to the mini-batch's."""
         args, mask = self.args, lesson.batch.response_mask
@@ -205,7 +221,7 @@ class Agent:
         sampled = lesson.batch.responses[mask]
         flat_logprobs = self.policy.logprobs(hidden, sampled, args.temperature)
         logprobs = to_rows(flat_logprobs, mask)
-        policy = losses.policy_loss(
+        policy = lesson.policy_loss(
             logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
         )
         loss = policy.loss
@@ -215,7 +231,7 @@ class Agent:
             "approx_kl": policy.approx_kl,
             "ratio_error": (logprobs - lesson.old_logprobs)[mask].exp().sub(1).abs().max(),
         }
-        if self.estimator.uses_values:
+        if lesson.old_values is not None and lesson.returns is not None:
             value = losses.value_loss(
                 to_rows(self.policy.values(hidden), mask),
                 lesson.old_values,
@@ -227,7 +243,7 @@ class Agent:
             loss = loss + args.vf_coef * value.loss
             statistics["value_loss"] = value.loss
             statistics["value_clip_fraction"] = value.clip_fraction
-        if self.placement.in_loss:
+        if lesson.kl_weight is not None and lesson.ref_logprobs is not None:
             tokens = LiveTokens(
                 hidden=hidden,
                 logprobs=flat_logprobs,
@@ -238,7 +254,7 @@ class Agent:
             kl_loss = kl.sum() / num_tokens
             loss = loss + lesson.kl_weight * kl_loss
             statistics["kl_loss"] = kl_loss
-        loss.backward()
+        (lesson.weight * loss).backward()
         return {key: statistic.detach() for key, statistic in statistics.items()}
 
     def _finish(self, experience: Experience, step: int) -> None:
@@ -255,6 +271,12 @@ class Agent:
 
 
 _COMBINE = {"ratio_error": torch.maximum}
+
+
+def _averages(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the optimizer steps that measured a key."""
+    keys = {key: None for entry in history for key in entry if key != "ratio_error"}
+    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}
 
 
 def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]) -> float:

@@ -217,6 +217,29 @@ def policy_loss(
     )
 
 
+def likelihood_loss(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, "B T"],
+    response_mask: Bool[Tensor, "B T"],
+    cliprange: float,
+    num_tokens: Scalar,
+) -> PolicyLoss:
+    """The weighted likelihood, negated: what `policy_loss` is without ratio and clip.
+
+        loss = −Σ_t A_t log π(w_t) / num_tokens
+
+    It takes the same arguments, so that either can stand where the other does.
+    """
+    log_ratio = zero_padding(logprobs - old_logprobs, response_mask)
+    weighted = zero_padding(advantages, response_mask) * zero_padding(logprobs, response_mask)
+    return PolicyLoss(
+        loss=-weighted.sum() / num_tokens,
+        clip_fraction=torch.zeros_like(log_ratio.sum()),
+        approx_kl=(log_ratio.expm1() - log_ratio).detach().sum() / num_tokens,
+    )
+
+
 class ValueLoss(NamedTuple):
     """Sums over response tokens, divided by `num_tokens`; only `loss` carries a gradient."""
 

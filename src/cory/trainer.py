@@ -135,7 +135,9 @@ class CORYTrainer:
         iteration = self.rollout.run(self.queries.at(step), step)
         answered = time.perf_counter()
         updates = {
-            experience.turn.agent: self.agents[experience.turn.agent].update(experience, step)
+            experience.turn.agent: self.agents[experience.turn.agent].update(
+                experience, step, iteration.experiences
+            )
             for experience in iteration.experiences
         }
         self.scheduler.step()

@@ -55,6 +55,8 @@ NON_NEGATIVE_FIELDS = (
     "max_grad_norm",
     "warmup_steps",
     "seed",
+    "transfer_back_weight",
+    "partner_samples_weight",
 )
 PLACEHOLDERS = {
     "query_template": ("{query}",),
