@@ -49,7 +49,7 @@ def logged(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def place(key: str) -> tuple[str, str]:
     """The heading that a key belongs to, and its name there."""
-    name = OWNER.sub("", key.removeprefix("eval/"))
+    name = OWNER.sub("", key.removeprefix("eval/"), count=1)
     name = re.sub(r"^reward/.*", "reward/NAME", re.sub(r"^pass@[1-5]$", "pass@k", name))
     name = re.sub(r"^from_agent_\d+/", "from_agent_K/", name)
     if key.startswith("eval/"):
