@@ -157,6 +157,26 @@ def test_the_kl_may_be_in_reward_and_loss(
     assert "kl_loss" in metrics
 
 
+def test_a_group_of_an_observer_shares_its_reference(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an advantage that a good reference earned: equal answers to one prompt get none."""
+
+    def by_reference(completions: list[str], **columns: object) -> list[float]:
+        return [float(row // 4) for row in range(len(completions))]
+
+    team = trainer(
+        tiny_gpt2_dir,
+        tmp_path,
+        by_reference,
+        observer_generations=4,
+        num_generations=8,
+        advantage_estimator="leave_one_out",
+        partner_reward_weight=0.0,
+        kl_coef=0.0,
+    )
+    assert updated(team, agent=1)["advantage_std"] == 0
+    assert updated(team, agent=0, step=1)["advantage_std"] > 0
+
+
 @pytest.mark.parametrize("whiten", [True, False])
 def test_the_two_parts_of_the_exact_kl_keep_their_proportion(
     tiny_gpt2_dir: Path, tmp_path: Path, whiten: bool

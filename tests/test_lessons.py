@@ -74,21 +74,26 @@ def test_the_likelihood_loss_by_hand() -> None:
     torch.testing.assert_close(logprobs.grad, torch.tensor([[-0.1, 0.0], [-0.3, 0.0]]))
 
 
-@pytest.mark.parametrize("num_agents", [2, 3])
+@pytest.mark.parametrize(("num_agents", "times"), [(2, 1), (3, 1), (2, 3)])
 def test_better_answers_move_to_the_plain_query(
-    tiny_gpt2_dir: Path, tmp_path: Path, num_agents: int
+    tiny_gpt2_dir: Path, tmp_path: Path, num_agents: int, times: int
 ) -> None:
     """Prevents answers behind the wrong query, worse answers, and probabilities of other tokens."""
-    team = team_of(tiny_gpt2_dir, tmp_path, num_agents=num_agents, transfer_back_weight=0.5)
+    options = {"transfer_back_weight": 0.5, "observer_generations": times}
+    team = team_of(tiny_gpt2_dir, tmp_path, num_agents=num_agents, **options)
     pioneer, *later = play(team)
     [lesson], metrics = better_answers([pioneer, *later], team.args)
     expected = [
-        (pioneer.turn.prompt_ids[row], answer, experience.scores.logprobs[row, : len(answer)])
+        (
+            pioneer.turn.prompt_ids[row // times],
+            answer,
+            experience.scores.logprobs[row, : len(answer)],
+        )
         for experience in later
         for row, answer in enumerate(experience.turn.response_ids)
-        if experience.task_reward[row] > pioneer.task_reward[row]
+        if experience.task_reward[row] > pioneer.task_reward[row // times]
     ]
-    num_answers = 8 * len(later)
+    num_answers = 8 * times * len(later)
     assert 0 < len(expected) < num_answers
     assert metrics == {"transfer_back/share": pytest.approx(len(expected) / num_answers)}
     batch = lesson.batch

@@ -21,6 +21,7 @@ from cory.lessons import Lesson, better_answers, importance_of, plain_samples
 from cory.metrics import mean_of
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from cory.policy import LanguageModel, Policy, score
+from cory.roles import group_size_at
 from cory.seeding import derive_generator
 from cory.types import Experience
 from cory.weights import replaced
@@ -149,8 +150,9 @@ class Agent:
         team_reward = self._scaled(experience)
         kl = self.placement.in_reward(self.penalty.when_sampled(scores), mask, args.gamma)
         token_rewards = losses.token_rewards(team_reward, kl, mask, self.state.kl_coef)
+        size = group_size_at(experience.turn.place, args.num_generations, args.observer_generations)
         advantages, returns = self.estimator.compute(
-            token_rewards, scores.values, mask, args.gamma, args.lam, args.num_generations
+            token_rewards, scores.values, mask, args.gamma, args.lam, size
         )
         whiten = self.estimator.whiten if args.whiten_advantages is None else args.whiten_advantages
         advantage_std = float(advantages[mask].std(correction=0))

@@ -27,3 +27,6 @@ class ExtensionConfig:
     partner_samples_weight: float = 0.0
     """Agents also learn from a partner's answers to the plain query, importance-weighted, with this
     weight beside their own answers."""
+    observer_generations: int = 1
+    """Answers of a later speaker to each query and answer of the pioneer, who is paid its share of
+    their mean; so an observer has this many times `batch_size` answers per iteration."""

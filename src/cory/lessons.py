@@ -120,7 +120,7 @@ def better_answers(
 
 def beats(experience: Experience, pioneer: Experience) -> Bool[Tensor, " B"]:
     """Whether each answer earned more than the answer of the pioneer that it saw."""
-    answers_each = len(experience.batch) // len(pioneer.batch)
+    answers_each = len(experience.turn) // len(pioneer.turn)
     return experience.task_reward > pioneer.task_reward.repeat_interleave(answers_each)
 
 
@@ -131,7 +131,7 @@ def _behind_the_plain_query(
     answers: list[list[int]] = []
     logprobs: list[Tensor] = []
     for experience, is_better in chosen:
-        answers_each = len(experience.batch) // len(pioneer.batch)
+        answers_each = len(experience.turn) // len(pioneer.turn)
         for row in is_better.nonzero().flatten().tolist():
             prompts.append(pioneer.turn.prompt_ids[row // answers_each])
             answers.append(experience.turn.response_ids[row])

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from cory.batch import make_batch
@@ -15,7 +17,7 @@ from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
 from cory.policy import LanguageModel, Policy, score
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc, Scores, score_completions
-from cory.roles import reward_matrix, roles_at
+from cory.roles import answers_at, reward_matrix, roles_at
 from cory.sampling import Sampler
 from cory.seeding import derive_generator, derive_seed
 from cory.types import Experience, Iteration, Turn
@@ -60,17 +62,18 @@ class Rollout:
 
         Args:
             rows: of the data set; each gets `num_generations` answers, in consecutive rows, and
-                an observer sees the earlier answers of its own row.
+                an observer sees the earlier answers of its own row, which it answers
+                `observer_generations` times, in consecutive rows too.
         """
         rows = [row for row in rows for _ in range(self.args.num_generations)]
         order = roles_at(step, self.args.num_agents, self.args.role_exchange_period)
         turns = self._speak(rows, order, step)
-        judgements = [self._judge(rows, turn) for turn in turns]
-        task_rewards = torch.stack([judgement.total for judgement in judgements])
-        team_rewards = self.reward_matrix @ task_rewards
+        judgements = [self._judge(self._rows_at(turn.place, rows), turn) for turn in turns]
+        team_rewards = share_rewards(
+            [judgement.total for judgement in judgements], self.reward_matrix
+        )
         experiences = [
-            self._score(turn, judgement, team_rewards[turn.place])
-            for turn, judgement in zip(turns, judgements, strict=True)
+            self._score(*answered) for answered in zip(turns, judgements, team_rewards, strict=True)
         ]
         queries = [row[self.args.prompt_column] for row in rows]
         return Iteration(step, queries, experiences)
@@ -87,11 +90,13 @@ class Rollout:
         turns: list[Turn] = []
         for place, agent in enumerate(order):
             visible = turns if self.args.knowledge_transfer else []
+            asked = self._rows_at(place, rows)
             prompt_ids = [
                 self.encoder.encode(
-                    row[self.args.prompt_column], [turn.response_ids[index] for turn in visible]
+                    row[self.args.prompt_column],
+                    [turn.response_ids[index // (len(asked) // len(turn))] for turn in visible],
                 )
-                for index, row in enumerate(rows)
+                for index, row in enumerate(asked)
             ]
             policy = self.policies[agent]
             response_ids = self.sampler.generate(
@@ -104,6 +109,11 @@ class Rollout:
             completions = self.encoder.decode(response_ids)
             turns.append(Turn(agent, place, prompt_ids, response_ids, completions))
         return turns
+
+    def _rows_at(self, place: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the speaker at a place answers: one entry per answer."""
+        times = answers_at(place, self.args.observer_generations)
+        return [row for row in rows for _ in range(times)]
 
     def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
         return judge(self.reward_funcs, rows, turn.completions, turn.response_ids, self.args)
@@ -130,6 +140,27 @@ class Rollout:
             team_reward=team_reward.to(policy.device),
             reward_parts=judgement.means,
         )
+
+
+def share_rewards(
+    task_rewards: Sequence[Float[Tensor, " _"]], reward_matrix: Float[Tensor, "N N"]
+) -> list[Float[Tensor, " _"]]:
+    """What each speaker is paid for each of its answers (Eq 4).
+
+    An answer that several answers of a later speaker follow is paid its share of their mean.
+
+    Args:
+        task_rewards: of each place; a later one may have several answers for one of an earlier.
+        reward_matrix: see `roles.reward_matrix`.
+    """
+    most = max(map(len, task_rewards))
+    aligned = torch.stack(
+        [reward.repeat_interleave(most // len(reward)) for reward in task_rewards]
+    )
+    paid = reward_matrix @ aligned
+    return [
+        row.view(len(reward), -1).mean(1) for row, reward in zip(paid, task_rewards, strict=True)
+    ]
 
 
 def judge(
