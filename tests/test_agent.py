@@ -14,6 +14,7 @@ from cory.estimators import ESTIMATORS
 from cory.penalties import KL_PENALTIES
 from cory.trainer import CORYTrainer
 from cory.types import Experience, Turn
+from tests.teams import disturb
 from tests.tiny_runs import same_bits, snapshot, trainer
 
 ADAM_EPSILON = 1e-3
@@ -140,6 +141,87 @@ def test_every_way_of_learning_learns(
     assert not torch.equal(weights(agent), before)
     assert ("kl_loss" in metrics) == (placement == "loss")
     assert ("value_loss" in metrics) == (advantages == "gae")
+
+
+@pytest.mark.parametrize("advantages", ESTIMATORS)
+def test_the_kl_may_be_in_reward_and_loss(
+    team: CORYTrainer, experience: Experience, advantages: str
+) -> None:
+    """Prevents an exact gradient of the KL that fails, or gives NaN, with some estimator."""
+    args = team.args.replace(advantage_estimator=advantages, kl_placement="both")
+    agent = Agent(0, team.policies[0], team.workbench.reference, team.optimizer, args)
+    before = weights(agent)
+    metrics = agent.update(experience, 0)
+    assert all(torch.tensor(list(metrics.values())).isfinite())
+    assert not torch.equal(weights(agent), before)
+    assert "kl_loss" in metrics
+
+
+def test_a_group_of_an_observer_shares_its_reference(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an advantage that a good reference earned: equal answers to one prompt get none."""
+
+    def by_reference(completions: list[str], **columns: object) -> list[float]:
+        return [float(row // 4) for row in range(len(completions))]
+
+    team = trainer(
+        tiny_gpt2_dir,
+        tmp_path,
+        by_reference,
+        observer_generations=4,
+        num_generations=8,
+        advantage_estimator="leave_one_out",
+        partner_reward_weight=0.0,
+        kl_coef=0.0,
+    )
+    assert updated(team, agent=1)["advantage_std"] == 0
+    assert updated(team, agent=0, step=1)["advantage_std"] > 0
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_the_two_parts_of_the_exact_kl_keep_their_proportion(
+    tiny_gpt2_dir: Path, tmp_path: Path, whiten: bool
+) -> None:
+    """Prevents a KL in the loss that outweighs the whitened KL in the reward, or vanishes by it.
+
+    Rewards and η times ten make advantages ten times as large: whitened, they are the same, and so
+    must be the whole update.
+    """
+    results = []
+    for scale in (1.0, 10.0):
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / str(scale),
+            reward_weights=[scale],
+            kl_coef=0.5 * scale,
+            kl_placement="both",
+            kl_estimator="full",
+            advantage_estimator="reinforce",
+            whiten_advantages=whiten,
+            max_grad_norm=0.0,
+            adam_epsilon=ADAM_EPSILON,
+        )
+        disturb(team.policies[0], seed=0)
+        updated(team)
+        results.append(weights(team.agents[0]))
+    assert torch.allclose(*results, atol=1e-5) == whiten
+
+
+def test_one_token_has_no_kl_to_come(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents the KL of a token from being charged to its own choice: it is fixed by then."""
+    results = []
+    for placement in ("both", "loss"):
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / placement,
+            max_completion_length=1,
+            kl_placement=placement,
+            kl_estimator="full",
+            whiten_advantages=False,
+        )
+        disturb(team.policies[0], seed=0)
+        updated(team)
+        results.append(weights(team.agents[0]))
+    assert torch.equal(*results)
 
 
 def test_every_name_of_the_settings_is_tried() -> None:

@@ -28,6 +28,10 @@ EVERYTHING = {
     "use_score_norm": True,
     "elastic_reset_period": 4,
     "elastic_reset_decay": 0.9,
+    "weight_average_decay": 0.7,
+    "merge_on_exchange": 0.5,
+    "transfer_back_weight": 0.5,
+    "partner_samples_weight": 0.5,
     "num_mini_batches": 2,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 2,
@@ -107,6 +111,28 @@ def test_ten_iterations_are_five_and_five(
     second = everything(directory, tmp_path / "parts", resume=True, **options)
     second.train()
     assert_same_run(second, whole)
+
+
+def test_an_average_of_weights_may_be_given_up_or_begun_at_a_resume(
+    tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents the average, which is what a checkpoint's folders hold, from being trained on."""
+    trainer(tiny_gpt2_dir, tmp_path / "kept", max_steps=3, weight_average_decay=0.5).train()
+    options: dict[str, Any] = {"resume": True, "eval_dataset": queries(4)}
+    given_up = trainer(tiny_gpt2_dir, tmp_path / "kept", max_steps=4, **options)
+    given_up.train()
+    plain = trainer(tiny_gpt2_dir, tmp_path / "plain", max_steps=4)
+    plain.train()
+    assert all(map(same_bits, map(snapshot, given_up.agents), map(snapshot, plain.agents)))
+    folders = [tmp_path / name / "checkpoints/step-4/agent_1" for name in ("kept", "plain")]
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
+    assert same_bits(ours, theirs)
+
+    begun = trainer(
+        tiny_gpt2_dir, tmp_path / "plain", max_steps=4, weight_average_decay=0.5, **options
+    )
+    metrics = begun.train()
+    assert metrics == given_up.evaluate(), "nothing is averaged yet"
 
 
 def test_a_crash_loses_nothing_before_the_last_checkpoint(

@@ -273,6 +273,25 @@ def test_eval_of_a_checkpoint_or_of_an_agent_as_a_plain_model(
     assert against_itself["model"]["task_reward"] == of_run["agent_1"]["task_reward"]
 
 
+def test_eval_of_the_mean_of_the_agents(
+    run_dir: Path,
+    command: list[str],
+    tiny_gpt2_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Prevents a mean that is measured in another way than the model that is written."""
+    sizes = ["--num_queries", "4", "--num_samples", "1", "--json"]
+    main(["merge", str(run_dir), "--output_dir", str(tmp_path / "mean")])
+    main(["eval", str(run_dir), "--evaluate_merged", *sizes])
+    of_run = json.loads(capsys.readouterr().out)["metrics"]
+    model = [str(tmp_path / "mean"), *command[3:7], "--max_completion_length", "6"]
+    main(["eval", *model, "--reference", str(tiny_gpt2_dir), *sizes])
+    of_model = json.loads(capsys.readouterr().out)["metrics"]
+    assert list(of_run) == ["initial model", "agent_0", "agent_1", "merged"]
+    assert of_run["merged"] == of_model["model"]
+
+
 def test_eval_says_which_checkpoints_there_are(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -45,7 +45,7 @@ def test_every_setting_does_something(name: str) -> None:
     users = [
         path
         for path in SOURCES.rglob("*.py")
-        if path.name not in ("config.py", "validation.py", "records.py")
+        if path.name not in ("config.py", "extensions.py", "validation.py", "records.py")
         and re.search(rf"\bargs\.{name}\b|[\"']{name}[\"']", path.read_text())
     ]
     used_by_transformers = {"greater_is_better", "metric_for_best_model"}
@@ -54,7 +54,7 @@ def test_every_setting_does_something(name: str) -> None:
 
 def test_every_setting_is_explained() -> None:
     """Prevents an option without help."""
-    source = (SOURCES / "config.py").read_text()
+    source = (SOURCES / "config.py").read_text() + (SOURCES / "extensions.py").read_text()
     for field in fields(CORYConfig):
         assert re.search(rf'^    {field.name}: .*?\n    """\w', source, re.M | re.S), field.name
 
@@ -102,6 +102,11 @@ def test_a_task_brings_its_defaults() -> None:
         ({"learning_rate": [1e-3] * 3}, r"learning_rate=.* \(2 of them\)"),
         ({"load_in_4bit": True}, r"load_in_4bit=True .* set use_peft=True"),
         ({"use_score_norm": True}, r"use_score_norm=True needs use_score_scaling=True"),
+        ({"kl_placement": "both"}, r"kl_estimator='k1': set kl_estimator='full'"),
+        (
+            {"merge_on_exchange": 0.5, "role_exchange_period": None},
+            r"merge_on_exchange=0.5 acts at exchanges .* set a period",
+        ),
         ({"kl_controller": "adaptive", "kl_coef": 0.0}, r"kl_coef=0 would stay 0"),
         (
             {"reward_funcs": ["a.b"], "reward_weights": [1.0, 2.0]},

@@ -12,9 +12,10 @@ import pytest
 from tests.tiny_runs import queries, trainer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
-OWNER = re.compile(r"(agent_\d+|pioneer|observer(_\d+)?)/")
+OWNER = re.compile(r"(agent_\d+|merged|pioneer|observer(_\d+)?)/")
 WAYS_OF_LEARNING: tuple[dict[str, Any], ...] = (
-    {"num_agents": 3},
+    {"num_agents": 3, "evaluate_merged": True},
+    {"transfer_back_weight": 1.0, "partner_samples_weight": 1.0},
     {"kl_placement": "loss", "advantage_estimator": "group", "num_generations": 2},
 )
 
@@ -48,8 +49,9 @@ def logged(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def place(key: str) -> tuple[str, str]:
     """The heading that a key belongs to, and its name there."""
-    name = OWNER.sub("", key.removeprefix("eval/"))
+    name = OWNER.sub("", key.removeprefix("eval/"), count=1)
     name = re.sub(r"^reward/.*", "reward/NAME", re.sub(r"^pass@[1-5]$", "pass@k", name))
+    name = re.sub(r"^from_agent_\d+/", "from_agent_K/", name)
     if key.startswith("eval/"):
         return "Of an evaluation", name
     return ("Of one agent in one iteration" if OWNER.match(key) else "Of the whole iteration"), name

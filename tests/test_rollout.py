@@ -234,6 +234,47 @@ def test_team_rewards_by_hand(
         torch.testing.assert_close(experience.team_reward, sums[name])
 
 
+@pytest.mark.parametrize("credit", ["collective", "causal", "own"])
+def test_several_observer_answers_by_hand(tiny_gpt2_dir: Path, credit: Any) -> None:
+    """Prevents answers behind another row's reference, and a pioneer paid m times or for one."""
+    team = make_team(
+        tiny_gpt2_dir,
+        reward_funcs=spy_reward,
+        num_agents=3,
+        observer_generations=2,
+        partner_reward_weight=0.5,
+        credit=credit,
+    )
+    SEEN.clear()
+    iteration = team.rollout.run(rows_of(team), step=0)
+    assert iteration.queries == list(QUERIES)
+    pioneer, *observers = (experience.turn for experience in iteration.experiences)
+    twice = [query for query in QUERIES for _ in range(2)]
+    assert [len(seen["completions"]) for seen in SEEN] == [6, 12, 12]
+    assert [seen["prompts"] for seen in SEEN] == [list(QUERIES), twice, twice]
+    for place, turn in enumerate(observers):
+        for row, query in enumerate(twice):
+            earlier = [observer.response_ids[row] for observer in observers[:place]]
+            answers = [pioneer.response_ids[row // 2], *earlier]
+            assert turn.prompt_ids[row] == team.encoder.encode(query, answers)
+        assert turn.response_ids[0::2] != turn.response_ids[1::2]
+    first, second, third = (experience.task_reward for experience in iteration.experiences)
+    means = (second[0::2] + second[1::2]) / 2, (third[0::2] + third[1::2]) / 2
+    seen_first = torch.stack([first, first], dim=1).flatten()
+    expected = {
+        "collective": (
+            first + means[0] / 2 + means[1] / 2,
+            second + seen_first / 2 + third / 2,
+            third + seen_first / 2 + second / 2,
+        ),
+        "causal": (first + means[0] / 2 + means[1] / 2, second + third / 2, third),
+        "own": (first, second, third),
+    }
+    for experience, paid in zip(iteration.experiences, expected[credit], strict=True):
+        torch.testing.assert_close(experience.team_reward, paid)
+        assert len(experience.batch) == len(paid)
+
+
 def test_generations_of_a_query_are_neighbours(tiny_gpt2_dir: Path) -> None:
     """Prevents groups that mix queries, which would compare answers to different questions."""
     team = make_team(tiny_gpt2_dir, num_generations=2, batch_size=2 * len(QUERIES))
@@ -276,6 +317,7 @@ def test_reference_hidden_states_are_kept_for_a_full_kl_loss_only(tiny_gpt2_dir:
     """Prevents (B, T, D) of memory where no loss reads it, and a missing one where it does."""
     for settings, is_kept in (
         ({"kl_estimator": "full", "kl_placement": "loss"}, True),
+        ({"kl_estimator": "full", "kl_placement": "both"}, True),
         ({"kl_estimator": "k1", "kl_placement": "loss"}, False),
         ({"kl_estimator": "full", "kl_placement": "reward"}, False),
     ):

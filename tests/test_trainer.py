@@ -10,10 +10,11 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
+from pyarrow.parquet import read_table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory import CORYTrainer, PPOTrainer
-from cory.trainer import make_scheduler
+from cory.optimizers import make_scheduler
 from cory.types import Iteration
 from tests.tiny_runs import (
     queries,
@@ -105,6 +106,29 @@ def test_exchange_moves_roles_and_nothing_else(
         assert agent.state.kl_coef != coefficient, "the controller goes on from its own value"
         assert agent.state.reward_scalers[role] is scaler
         assert set(agent.state.reward_scalers) == {"pioneer", "observer"}
+
+
+def test_several_observer_answers_are_learnt_from_and_counted(
+    tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents samples that matched compute does not see, and groups that mix references."""
+    team = trainer(
+        tiny_gpt2_dir,
+        tmp_path,
+        observer_generations=3,
+        num_generations=2,
+        advantage_estimator="leave_one_out",
+        log_samples_steps=1,
+        role_exchange_period=1,
+    )
+    team.train()
+    lines = records(tmp_path)
+    assert [line["total_samples"] for line in lines if "total_samples" in line] == [32, 64]
+    rows = read_table(tmp_path / "samples/step-000001.parquet").to_pylist()
+    indices = [row["index"] for row in rows if row["role"] == "observer"]
+    assert indices == [index for index in range(8) for _ in range(3)]
+    queries_of = {row["index"]: row["query"] for row in rows if row["role"] == "pioneer"}
+    assert all(row["query"] == queries_of[row["index"]] for row in rows)
 
 
 def test_prompts_show_the_exchange(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def records(output_dir: Path | str) -> list[dict[str, Any]]:
 
 
 def snapshot(agent: Agent) -> dict[str, Tensor]:
-    """Copies of all tensors that an agent owns: weights, value head, moments, moving average."""
+    """Copies of all tensors that an agent owns: weights, value head, moments, moving averages."""
     tensors: dict[str, Tensor] = {}
     for index, parameter in enumerate(agent.policy.trainable_parameters()):
         tensors[f"weight/{index}"] = parameter.detach().clone()
@@ -101,6 +101,9 @@ def snapshot(agent: Agent) -> dict[str, Tensor]:
     if agent.elastic_reset is not None:
         for index, average in enumerate(agent.elastic_reset.average):
             tensors[f"average/{index}"] = average.clone()
+    if agent.weight_average is not None:
+        for index, average in enumerate(agent.weight_average.average):
+            tensors[f"weight_average/{index}"] = average.clone()
     return tensors
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -12,46 +12,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cory import losses
-from cory.batch import Batch, to_rows
+from cory.averaging import WeightAverage
+from cory.batch import to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
+from cory.lessons import Lesson, better_answers, importance_of, plain_samples
 from cory.metrics import mean_of
-from cory.penalties import KL_PENALTIES, LiveTokens
-from cory.policy import LanguageModel, Policy
+from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
+from cory.policy import LanguageModel, Policy, score
+from cory.roles import group_size_at
 from cory.seeding import derive_generator
 from cory.types import Experience
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What an agent learns from in one iteration; fixed before its first epoch."""
-
-    batch: Batch
-    old_logprobs: Float[Tensor, "B T"]
-    old_values: Float[Tensor, "B T"]
-    ref_logprobs: Float[Tensor, "B T"]
-    ref_hidden: Float[Tensor, "B T D"] | None
-    advantages: Float[Tensor, "B T"]
-    returns: Float[Tensor, "B T"]
-
-    def select(self, rows: Tensor) -> Lesson:
-        """Some sequences, without the columns that are padding in all of them."""
-        batch = self.batch.select(rows)
-        length = batch.response_mask.shape[1]
-
-        def cut(rectangle: Tensor | None) -> Any:
-            return None if rectangle is None else rectangle[rows, :length]
-
-        return Lesson(
-            batch=batch,
-            old_logprobs=cut(self.old_logprobs),
-            old_values=cut(self.old_values),
-            ref_logprobs=cut(self.ref_logprobs),
-            ref_hidden=cut(self.ref_hidden),
-            advantages=cut(self.advantages),
-            returns=cut(self.returns),
-        )
+from cory.weights import replaced
 
 
 @dataclass
@@ -93,29 +66,74 @@ class Agent:
         self.args = args
         self.estimator = ESTIMATORS[args.advantage_estimator]
         self.penalty = KL_PENALTIES[args.kl_estimator]
+        self.placement = KL_PLACEMENTS[args.kl_placement]
         self.state = AgentState(args.kl_coef)
         self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
+        self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
 
-    def update(self, experience: Experience, step: int) -> dict[str, float]:
+    def update(
+        self, experience: Experience, step: int, team: Sequence[Experience] = ()
+    ) -> dict[str, float]:
         """One PPO update (Eq 10–13) on the agent's samples of this iteration.
+
+        Args:
+            experience: its own.
+            step: of the iteration.
+            team: everybody's, in the order of speaking, for what is learnt from partners.
 
         Returns:
             metrics, averaged over optimizer steps unless docs/metrics.md says otherwise.
         """
-        lesson, metrics = self._prepare(experience)
+        own, metrics = self._prepare(experience)
+        lessons = [own]
+        for learnt, measured in (self.study(team), better_answers(team, self.args)):
+            lessons += learnt
+            metrics |= measured
         history: list[dict[str, float]] = []
         for epoch in range(self.args.num_ppo_epochs):
-            for rows in self._mini_batches(len(lesson.batch), step, epoch):
-                history.append(self._optimizer_step(lesson.select(rows)))
+            parts = [self._mini_batches(len(lesson.batch), step, epoch) for lesson in lessons]
+            for rows in zip(*parts, strict=True):
+                history.append(self._optimizer_step(lessons, rows))
             if self.args.target_kl is not None and history[-1]["approx_kl"] > self.args.target_kl:
                 break
         metrics["first_ratio_error"] = history[0]["ratio_error"]
         metrics["optimizer_steps"] = float(len(history))
         metrics["kl_coef"] = self.state.kl_coef
         self._finish(experience, step)
-        averaged = {key: mean_of(entry[key] for entry in history) for key in history[0]}
-        del averaged["ratio_error"]
-        return averaged | metrics
+        return _averages(history) | metrics
+
+    def study(self, team: Sequence[Experience]) -> tuple[list[Lesson], dict[str, float]]:
+        """Partners' answers to the plain query, as if this agent had given them in their place.
+
+        Scored by its own weights; each advantage is weighted by how much likelier its token was to
+        this agent than to the one who sampled it.
+
+        Returns:
+            a lesson per partner, and their metrics.
+        """
+        lessons, metrics = [], {}
+        for partner in plain_samples(team, self.index, self.args):
+            scores = score(
+                self.policy,
+                self.reference,
+                partner.batch,
+                self.args.temperature,
+                self.args.per_device_eval_batch_size,
+            )._replace(ref_hidden=partner.scores.ref_hidden)
+            lesson, _ = self._prepare(replace(partner, scores=scores))
+            importance = importance_of(scores.logprobs, partner.scores.logprobs)
+            name = f"from_agent_{partner.turn.agent}/"
+            metrics[f"{name}importance"] = float(importance[partner.batch.response_mask].mean())
+            weighted = lesson.advantages * importance
+            weight = self.args.partner_samples_weight
+            lessons.append(replace(lesson, advantages=weighted, weight=weight, name=name))
+        return lessons, metrics
+
+    def as_result(self) -> AbstractContextManager[None]:
+        """Context in which the policy has the weights that count: their average, if one is kept."""
+        if self.weight_average is None or self.weight_average.count == 0:
+            return nullcontext()
+        return replaced(self.weight_average.weights, self.weight_average.average)
 
     def forget(self) -> None:
         """Lose optimizer moments, KL coefficient and reward statistics; weights stay.
@@ -130,24 +148,28 @@ class Agent:
         args, batch, scores = self.args, experience.batch, experience.scores
         mask = batch.response_mask
         team_reward = self._scaled(experience)
-        in_reward = args.kl_placement == "reward"
-        kl = self.penalty.when_sampled(scores) if in_reward else torch.zeros_like(scores.logprobs)
+        kl = self.placement.in_reward(self.penalty.when_sampled(scores), mask, args.gamma)
         token_rewards = losses.token_rewards(team_reward, kl, mask, self.state.kl_coef)
+        size = group_size_at(experience.turn.place, args.num_generations, args.observer_generations)
         advantages, returns = self.estimator.compute(
-            token_rewards, scores.values, mask, args.gamma, args.lam, args.num_generations
+            token_rewards, scores.values, mask, args.gamma, args.lam, size
         )
         whiten = self.estimator.whiten if args.whiten_advantages is None else args.whiten_advantages
-        metrics = {"advantage_std": float(advantages[mask].std(correction=0))}
+        advantage_std = float(advantages[mask].std(correction=0))
+        metrics = {"advantage_std": advantage_std}
+        follows = whiten and self.placement.follows_whitening
         if self.estimator.uses_values:
             metrics["explained_variance"] = explained_variance(scores.values[mask], returns[mask])
+        kl_weight = self.state.kl_coef / (advantage_std + 1e-4 if follows else 1.0)
         lesson = Lesson(
             batch=batch,
             old_logprobs=scores.logprobs,
-            old_values=scores.values,
+            old_values=scores.values if self.estimator.uses_values else None,
             ref_logprobs=scores.ref_logprobs,
             ref_hidden=scores.ref_hidden,
             advantages=losses.masked_whiten(advantages, mask) if whiten else advantages,
             returns=returns,
+            kl_weight=kl_weight if self.placement.in_loss else None,
         )
         return lesson, metrics
 
@@ -165,9 +187,27 @@ class Agent:
         order = torch.randperm(num_rows, generator=generator)
         yield from order.tensor_split(self.args.num_mini_batches)
 
-    def _optimizer_step(self, lesson: Lesson) -> dict[str, float]:
-        num_tokens = lesson.batch.num_tokens
+    def _optimizer_step(
+        self, lessons: Sequence[Lesson], rows: Sequence[Tensor]
+    ) -> dict[str, float]:
+        """One step on some rows of each lesson."""
         self.optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for lesson, chosen in zip(lessons, rows, strict=True):
+            # Few answers, split into more mini-batches, leave some without any.
+            if len(chosen):
+                totals |= self._accumulate(lesson.select(chosen))
+        weights = self.policy.trainable_parameters()
+        limit = self.args.max_grad_norm or float("inf")
+        totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
+        self.optimizer.step()
+        if self.elastic_reset is not None:
+            self.elastic_reset.follow()
+        return {key: float(value) for key, value in totals.items()}
+
+    def _accumulate(self, lesson: Lesson) -> dict[str, Tensor]:
+        """Add the gradient of a mini-batch, one micro-batch at a time."""
+        num_tokens = lesson.batch.num_tokens
         totals: dict[str, Tensor] = {}
         micro_batches = lesson.batch.split(
             self.args.per_device_train_batch_size, self.policy.tokens_per_pass
@@ -177,13 +217,7 @@ class Agent:
                 totals[key] = (
                     _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
                 )
-        weights = self.policy.trainable_parameters()
-        limit = self.args.max_grad_norm or float("inf")
-        totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
-        self.optimizer.step()
-        if self.elastic_reset is not None:
-            self.elastic_reset.follow()
-        return {key: float(value) for key, value in totals.items()}
+        return {f"{lesson.name}{key}": totals[key] for key in lesson.kept(totals)}
 
     def _backward(self, lesson: Lesson, num_tokens: int) -> dict[str, Tensor]:
         """Add the gradient of one micro-batch; its statistics add up to the mini-batch's."""
@@ -192,7 +226,7 @@ class Agent:
         tokens = lesson.batch.response_tokens
         flat_logprobs = self.policy.logprobs(hidden, tokens, args.temperature)
         logprobs = to_rows(flat_logprobs, mask)
-        policy = losses.policy_loss(
+        policy = lesson.policy_loss(
             logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
         )
         loss = policy.loss
@@ -202,7 +236,7 @@ class Agent:
             "approx_kl": policy.approx_kl,
             "ratio_error": (logprobs - lesson.old_logprobs)[mask].exp().sub(1).abs().max(),
         }
-        if self.estimator.uses_values:
+        if lesson.old_values is not None and lesson.returns is not None:
             value = losses.value_loss(
                 to_rows(self.policy.values(hidden), mask),
                 lesson.old_values,
@@ -214,7 +248,7 @@ class Agent:
             loss = loss + args.vf_coef * value.loss
             statistics["value_loss"] = value.loss
             statistics["value_clip_fraction"] = value.clip_fraction
-        if args.kl_placement == "loss":
+        if lesson.kl_weight is not None and lesson.ref_logprobs is not None:
             live = LiveTokens(
                 hidden=hidden,
                 logprobs=flat_logprobs,
@@ -223,9 +257,9 @@ class Agent:
             )
             kl = self.penalty.while_learning(live, self.policy, self.reference, args.temperature)
             kl_loss = kl.sum() / num_tokens
-            loss = loss + self.state.kl_coef * kl_loss
+            loss = loss + lesson.kl_weight * kl_loss
             statistics["kl_loss"] = kl_loss
-        loss.backward()
+        (lesson.weight * loss).backward()
         return {key: statistic.detach() for key, statistic in statistics.items()}
 
     def _finish(self, experience: Experience, step: int) -> None:
@@ -237,9 +271,17 @@ class Agent:
         period = self.args.elastic_reset_period
         if self.elastic_reset is not None and period and (step + 1) % period == 0:
             self.elastic_reset.reset()
+        if self.weight_average is not None:
+            self.weight_average.follow()
 
 
 _COMBINE = {"ratio_error": torch.maximum}
+
+
+def _averages(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the optimizer steps that measured a key."""
+    keys = {key: None for entry in history for key in entry if key != "ratio_error"}
+    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}
 
 
 def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]) -> float:

@@ -4,6 +4,9 @@
 `state.safetensors` and `state.json` all else that training needs: value heads, optimizer moments,
 KL coefficients, reward statistics, moving averages, global random states. Sampling, mini-batches,
 the order of the data and the schedule are functions of the seed and the step: they need no state.
+
+Where an average of the weights is kept, the folders hold the average, as it is the result; the
+weights from which training goes on are then among the state.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from cory.agent import Agent, AgentState
+from cory.averaging import WeightAverage
 from cory.controllers import RewardScaler
 
 
@@ -60,7 +64,8 @@ class Checkpoints:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for agent in agents:
-            agent.policy.weights.save(partial / agent.name)
+            with agent.as_result():
+                agent.policy.weights.save(partial / agent.name)
             tokenizer.save_pretrained(partial / agent.name)
         save_file(_tensors(agents, optimizer), partial / "state.safetensors")
         state = {
@@ -147,6 +152,16 @@ def _tensors(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, Tensor]
         if agent.elastic_reset is not None:
             for index, average in enumerate(agent.elastic_reset.average):
                 tensors[f"{agent.name}/elastic_average/{index}"] = average
+        if agent.weight_average is not None:
+            tensors |= _averaged_tensors(agent.name, agent.weight_average)
+    return tensors
+
+
+def _averaged_tensors(name: str, kept: WeightAverage) -> dict[str, Tensor]:
+    tensors = {f"{name}/weight_average_count": torch.tensor(kept.count)}
+    for index, (average, weight) in enumerate(zip(kept.average, kept.weights, strict=True)):
+        tensors[f"{name}/weight_average/{index}"] = average
+        tensors[f"{name}/trained/{index}"] = weight.detach()
     return tensors
 
 
@@ -160,6 +175,21 @@ def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor])
     if agent.elastic_reset is not None:
         for index, average in enumerate(agent.elastic_reset.average):
             average.copy_(tensors[f"{agent.name}/elastic_average/{index}"])
+    _load_averaged(agent, tensors)
+
+
+@torch.no_grad()
+def _load_averaged(agent: Agent, tensors: dict[str, Tensor]) -> None:
+    """If an average was kept; a run that no longer keeps one still needs the weights."""
+    count = tensors.get(f"{agent.name}/weight_average_count")
+    if count is None:
+        return
+    for index, weight in enumerate(agent.policy.language_parameters()):
+        weight.copy_(tensors[f"{agent.name}/trained/{index}"])
+    if agent.weight_average is not None:
+        agent.weight_average.count = int(count)
+        for index, average in enumerate(agent.weight_average.average):
+            average.copy_(tensors[f"{agent.name}/weight_average/{index}"])
 
 
 def _advance(scheduler: LambdaLR, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Every setting of a run: one frozen, flat dataclass, built from five themed parts.
+"""Every setting of a run: one frozen, flat dataclass, built from six themed parts.
 
 Field names are those of `transformers.TrainingArguments` and TRL wherever the meaning is the same.
 """
@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, Literal
+
+from cory.extensions import ExtensionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +118,9 @@ class AlgorithmConfig:
     """η, the weight of the KL to the initial model."""
     kl_estimator: Literal["full", "k1", "k2", "k3", "abs", "mse"] = "k1"
     """What the KL penalty is computed from; the full KL is reported in any case."""
-    kl_placement: Literal["reward", "loss"] = "reward"
-    """Where the penalty goes."""
+    kl_placement: Literal["reward", "loss", "both"] = "reward"
+    """Where the penalty goes. both, with `full` only: its exact gradient, a token's own KL in the
+    loss and that of later tokens in the reward."""
     kl_controller: Literal["fixed", "adaptive"] = "fixed"
     """adaptive: each agent moves its η so that its KL per sequence tends to `kl_target`."""
     kl_target: float = 6.0
@@ -216,7 +219,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORYConfig(RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
+class CORYConfig(ExtensionConfig, RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
     """All settings of a run.
 
     The plain defaults keep the paper's transfer, exchange and shared reward.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from cory.averaging import merged
 from cory.batch import make_batch
 from cory.config import CORYConfig
 from cory.losses import masked_mean
@@ -22,6 +23,7 @@ from cory.rewards import RewardFunc
 from cory.rollout import judge
 from cory.sampling import Sampler
 from cory.seeding import derive_generator
+from cory.weights import MERGED
 
 LARGEST_K = 5
 
@@ -50,6 +52,24 @@ class Evaluator:
     reward_funcs: Sequence[RewardFunc]
     tokenizer: PreTrainedTokenizerBase
     args: CORYConfig
+
+    def evaluate_each(
+        self, policies: Mapping[str, Policy], queries: Sequence[dict[str, Any]]
+    ) -> dict[str, Evaluation]:
+        """Each agent alone and, with `evaluate_merged`, the mean of their weights as `merged`.
+
+        Args:
+            policies: agents by name.
+            queries: rows of the held-out data set.
+        """
+        num_samples = self.args.num_eval_samples
+        evaluations = {
+            name: self.evaluate(policy, queries, num_samples) for name, policy in policies.items()
+        }
+        if self.args.evaluate_merged:
+            with merged(list(policies.values())) as mean:
+                evaluations[MERGED] = self.evaluate(mean, queries, num_samples)
+        return evaluations
 
     def evaluate(
         self, policy: Policy, queries: Sequence[dict[str, Any]], num_samples: int

@@ -169,6 +169,22 @@ def token_rewards(
     return torch.where(is_last_token, team_reward[:, None], 0.0) - penalties
 
 
+def kl_to_come(
+    kl: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
+) -> Float[Tensor, "B T"]:
+    """γ · KL of the next response token: what the choice of a token can still change.
+
+    The full KL of a token depends on the tokens before it, so it answers for the choice of the
+    token before; the last token has none to come.
+    """
+    to_come = torch.zeros_like(kl)
+    next_kl = kl.new_zeros(len(kl))
+    for t in reversed(range(kl.shape[1])):
+        to_come[:, t] = gamma * next_kl
+        next_kl = torch.where(response_mask[:, t], kl[:, t], next_kl)
+    return zero_padding(to_come, response_mask)
+
+
 class PolicyLoss(NamedTuple):
     """Sums over response tokens, divided by `num_tokens`; only `loss` carries a gradient."""
 
@@ -202,6 +218,29 @@ def policy_loss(
     return PolicyLoss(
         loss=torch.maximum(unclipped, clipped).sum() / num_tokens,
         clip_fraction=(clipped > unclipped).sum() / num_tokens,
+        approx_kl=(log_ratio.expm1() - log_ratio).detach().sum() / num_tokens,
+    )
+
+
+def likelihood_loss(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, "B T"],
+    response_mask: Bool[Tensor, "B T"],
+    cliprange: float,
+    num_tokens: Scalar,
+) -> PolicyLoss:
+    """The weighted likelihood, negated: what `policy_loss` is without ratio and clip.
+
+        loss = −Σ_t A_t log π(w_t) / num_tokens
+
+    It takes the same arguments, so that either can stand where the other does.
+    """
+    log_ratio = zero_padding(logprobs - old_logprobs, response_mask)
+    weighted = zero_padding(advantages, response_mask) * zero_padding(logprobs, response_mask)
+    return PolicyLoss(
+        loss=-weighted.sum() / num_tokens,
+        clip_fraction=torch.zeros_like(log_ratio.sum()),
         approx_kl=(log_ratio.expm1() - log_ratio).detach().sum() / num_tokens,
     )
 

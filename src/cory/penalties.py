@@ -1,4 +1,4 @@
-"""The KL penalty by name: from stored scores for the reward, from live weights for the loss.
+"""The KL penalty by name, and where it goes: scores for the reward, live weights for the loss.
 
 Legend: B sequences, T response columns, N response tokens of all sequences together, D hidden size.
 """
@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cory.losses import KL_ESTIMATORS
+from cory.losses import KL_ESTIMATORS, kl_to_come
 from cory.policy import LanguageModel, TokenScores, differentiable_full_kl
 
 
@@ -97,3 +98,36 @@ KL_PENALTIES: dict[str, KLPenalty] = {
     "full": FullKL(),
     **{name: SampledKL(estimate) for name, estimate in KL_ESTIMATORS.items()},
 }
+
+
+def _all_of_it(
+    kl: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
+) -> Float[Tensor, "B T"]:
+    return kl
+
+
+def _nothing(
+    kl: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
+) -> Float[Tensor, "B T"]:
+    return torch.zeros_like(kl)
+
+
+@dataclass(frozen=True)
+class KLPlacement:
+    """Which part of the penalty is paid in the reward, and whether the loss has it."""
+
+    in_reward: Callable[[Tensor, Tensor, float], Tensor]
+    """`(kl, response_mask, gamma) -> kl`, what each token is charged."""
+    in_loss: bool
+    """Whether the penalty, differentiable, is a term of the loss."""
+    follows_whitening: bool = False
+    """Whether that term is divided by what whitening divides the advantages by, so that the two
+    parts keep their proportion. (1e-4 is added: no signal must not become all penalty.)"""
+
+
+KL_PLACEMENTS: dict[str, KLPlacement] = {
+    "reward": KLPlacement(_all_of_it, in_loss=False),
+    "loss": KLPlacement(_nothing, in_loss=True),
+    "both": KLPlacement(kl_to_come, in_loss=True, follows_whitening=True),
+}
+"""By the name in `CORYConfig.kl_placement`."""

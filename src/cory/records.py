@@ -28,6 +28,7 @@ FREE_TO_CHANGE = frozenset(
         "eval_steps",
         "num_eval_queries",
         "num_eval_samples",
+        "evaluate_merged",
         "save_steps",
         "save_total_limit",
         "per_device_train_batch_size",
@@ -154,19 +155,23 @@ class Records:
 def _sample_rows(iteration: Iteration, experience: Experience) -> list[dict[str, Any]]:
     turn = experience.turn
     kl = experience.scores.full_kl.sum(1).tolist()
+    answers_each = len(turn) // len(iteration.queries)
+    texts = [
+        query if isinstance(query, str) else query[-1]["content"] for query in iteration.queries
+    ]
     return [
         {
             "step": iteration.step + 1,
-            "index": index,
-            "query": query if isinstance(query, str) else query[-1]["content"],
+            "index": row // answers_each,
+            "query": texts[row // answers_each],
             "agent": f"agent_{turn.agent}",
             "role": turn.role,
-            "answer": turn.completions[index],
-            "task_reward": float(experience.task_reward[index]),
-            "team_reward": float(experience.team_reward[index]),
-            "kl": kl[index],
+            "answer": answer,
+            "task_reward": float(experience.task_reward[row]),
+            "team_reward": float(experience.team_reward[row]),
+            "kl": kl[row],
         }
-        for index, query in enumerate(iteration.queries)
+        for row, answer in enumerate(turn.completions)
     ]
 
 

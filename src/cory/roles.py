@@ -44,6 +44,25 @@ def exchanges_at(step: int, num_agents: int, role_exchange_period: int | None) -
     )
 
 
+def answers_at(place: int, observer_generations: int) -> int:
+    """How often the speaker at `place` answers what the pioneer answers once.
+
+    >>> [answers_at(place, 4) for place in range(3)]
+    [1, 4, 4]
+    """
+    return observer_generations if place else 1
+
+
+def group_size_at(place: int, num_generations: int, observer_generations: int) -> int:
+    """How many consecutive answers a group baseline compares: to one prompt, where there are any.
+
+    >>> group_size_at(0, 2, 4), group_size_at(1, 2, 4), group_size_at(1, 2, 1)
+    (2, 4, 2)
+    """
+    answers = answers_at(place, observer_generations)
+    return answers if answers > 1 else num_generations
+
+
 def role_name(place: int) -> str:
     """`pioneer`, `observer`, then `observer_2`, `observer_3` … down a chain."""
     return ("pioneer", "observer")[place] if place < 2 else f"observer_{place}"

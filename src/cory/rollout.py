@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from cory.batch import make_batch
 from cory.config import CORYConfig
 from cory.models import pad_id
-from cory.penalties import KL_PENALTIES
+from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
 from cory.policy import LanguageModel, Policy, score
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc, Scores, score_completions
-from cory.roles import reward_matrix, roles_at
+from cory.roles import answers_at, reward_matrix, roles_at
 from cory.sampling import Sampler
 from cory.seeding import derive_generator, derive_seed
 from cory.types import Experience, Iteration, Turn
@@ -60,17 +62,18 @@ class Rollout:
 
         Args:
             rows: of the data set; each gets `num_generations` answers, in consecutive rows, and
-                an observer sees the earlier answers of its own row.
+                an observer sees the earlier answers of its own row, which it answers
+                `observer_generations` times, in consecutive rows too.
         """
         rows = [row for row in rows for _ in range(self.args.num_generations)]
         order = roles_at(step, self.args.num_agents, self.args.role_exchange_period)
         turns = self._speak(rows, order, step)
-        judgements = [self._judge(rows, turn) for turn in turns]
-        task_rewards = torch.stack([judgement.total for judgement in judgements])
-        team_rewards = self.reward_matrix @ task_rewards
+        judgements = [self._judge(self._rows_at(turn.place, rows), turn) for turn in turns]
+        team_rewards = share_rewards(
+            [judgement.total for judgement in judgements], self.reward_matrix
+        )
         experiences = [
-            self._score(turn, judgement, team_rewards[turn.place])
-            for turn, judgement in zip(turns, judgements, strict=True)
+            self._score(*answered) for answered in zip(turns, judgements, team_rewards, strict=True)
         ]
         queries = [row[self.args.prompt_column] for row in rows]
         return Iteration(step, queries, experiences)
@@ -87,11 +90,13 @@ class Rollout:
         turns: list[Turn] = []
         for place, agent in enumerate(order):
             visible = turns if self.args.knowledge_transfer else []
+            asked = self._rows_at(place, rows)
             prompt_ids = [
                 self.encoder.encode(
-                    row[self.args.prompt_column], [turn.response_ids[index] for turn in visible]
+                    row[self.args.prompt_column],
+                    [turn.response_ids[index // (len(asked) // len(turn))] for turn in visible],
                 )
-                for index, row in enumerate(rows)
+                for index, row in enumerate(asked)
             ]
             policy = self.policies[agent]
             answers = self.sampler.generate(
@@ -107,6 +112,11 @@ class Rollout:
             )
         return turns
 
+    def _rows_at(self, place: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the speaker at a place answers: one entry per answer."""
+        times = answers_at(place, self.args.observer_generations)
+        return [row for row in rows for _ in range(times)]
+
     def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
         return judge(self.reward_funcs, rows, turn.completions, turn.response_ids, self.args)
 
@@ -115,7 +125,7 @@ class Rollout:
         batch = make_batch(
             turn.prompt_ids, turn.response_ids, pad_id(self.tokenizer), policy.device
         )
-        in_loss = args.kl_placement == "loss"
+        in_loss = KL_PLACEMENTS[args.kl_placement].in_loss
         scores = score(
             policy,
             self.reference,
@@ -140,6 +150,27 @@ def recomputes_logprobs(args: CORYConfig) -> bool:
     if args.recompute_logprobs is not None:
         return args.recompute_logprobs
     return args.bf16 or args.load_in_4bit or args.dtype != "float32"
+
+
+def share_rewards(
+    task_rewards: Sequence[Float[Tensor, " _"]], reward_matrix: Float[Tensor, "N N"]
+) -> list[Float[Tensor, " _"]]:
+    """What each speaker is paid for each of its answers (Eq 4).
+
+    An answer that several answers of a later speaker follow is paid its share of their mean.
+
+    Args:
+        task_rewards: of each place; a later one may have several answers for one of an earlier.
+        reward_matrix: see `roles.reward_matrix`.
+    """
+    most = max(map(len, task_rewards))
+    aligned = torch.stack(
+        [reward.repeat_interleave(most // len(reward)) for reward in task_rewards]
+    )
+    paid = reward_matrix @ aligned
+    return [
+        row.view(len(reward), -1).mean(1) for row, reward in zip(paid, task_rewards, strict=True)
+    ]
 
 
 def judge(

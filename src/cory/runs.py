@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,17 @@ from datasets import Dataset
 from peft import PeftConfig
 
 from cory.assets import asset_path
+from cory.averaging import merged
 from cory.checkpoint import Checkpoints
 from cory.config import CORYConfig
 from cory.data import held_out_queries
 from cory.evaluate import Evaluation
+from cory.models import build_policies, load_model, load_tokenizer
+from cory.policy import Policy
 from cory.prompts import Query
 from cory.rewards import reward_device
 from cory.seeding import derive_generator
+from cory.weights import MERGED
 from cory.workbench import Brought, Workbench, build_workbench
 
 INITIAL_MODEL = "initial model"
@@ -95,19 +100,24 @@ def build(subject: Subject, **brought: Any) -> Workbench:
         subject: what to build for.
         brought: fields of `Brought`, in place of what the settings name.
     """
-    for directory in subject.weights.values():
-        if (directory / "adapter_config.json").is_file():
-            brought.setdefault("peft_config", PeftConfig.from_pretrained(str(directory)))
+    brought.setdefault("peft_config", _peft_config(subject))
     return build_workbench(subject.args, Brought(**brought), reward_device(subject.args))
 
 
-def take_weights(workbench: Workbench, subject: Subject) -> None:
+def _peft_config(subject: Subject) -> PeftConfig | None:
+    for directory in subject.weights.values():
+        if (directory / "adapter_config.json").is_file():
+            return PeftConfig.from_pretrained(str(directory))
+    return None
+
+
+def take_weights(policies: Sequence[Policy], subject: Subject) -> None:
     """Turn the policies from the initial model into what became of it.
 
     Raises:
         ValueError: weights are of another architecture.
     """
-    for policy, directory in zip(workbench.policies, subject.weights.values(), strict=False):
+    for policy, directory in zip(policies, subject.weights.values(), strict=False):
         try:
             policy.weights.load(directory)
         except (OSError, RuntimeError) as error:
@@ -120,6 +130,8 @@ def take_weights(workbench: Workbench, subject: Subject) -> None:
 def evaluate_alone(subject: Subject) -> dict[str, Evaluation]:
     """The initial model and each agent, alone on the same held-out queries.
 
+    With `evaluate_merged` the mean of the agents is among them.
+
     Raises:
         ValueError: the settings name no model, data or rewards that can be used.
     """
@@ -127,13 +139,42 @@ def evaluate_alone(subject: Subject) -> dict[str, Evaluation]:
     assert workbench.eval_dataset is not None, "tasks hold queries out"
     queries = held_out_queries(workbench.eval_dataset, args.num_eval_queries)
 
-    def evaluate(index: int) -> Evaluation:
-        policy = workbench.policies[index]
-        return workbench.evaluator.evaluate(policy, queries, args.num_eval_samples)
+    evaluator, policies = workbench.evaluator, workbench.policies
+    before = evaluator.evaluate(policies[0], queries, args.num_eval_samples)
+    if not subject.weights:
+        return {MODEL: before}
+    take_weights(policies, subject)
+    agents = dict(zip(subject.weights, policies, strict=False))
+    return {INITIAL_MODEL: before, **evaluator.evaluate_each(agents, queries)}
 
-    evaluations = {INITIAL_MODEL if subject.weights else MODEL: evaluate(0)}
-    take_weights(workbench, subject)
-    return evaluations | {name: evaluate(index) for index, name in enumerate(subject.weights)}
+
+def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | None = None) -> None:
+    """Write the mean of a run's agents as one plain model, or as one adapter, with its tokenizer.
+
+    Args:
+        subject: whose agents.
+        directory: to write; plain transformers or peft loads it.
+        shares: of each agent, divided by their sum; None: all equal.
+
+    Raises:
+        ValueError: the directory is taken, or the agents have no mean of their kind.
+    """
+    if directory.exists():
+        raise ValueError(f"{directory} exists already: choose another output_dir")
+    args, first = subject.args, next(iter(subject.weights.values()))
+    if args.model_name_or_path is None:
+        raise ValueError("the run was given its model as an object: name it, --model_name_or_path")
+    model = load_model(args.model_name_or_path, args)
+    policies, _ = build_policies(model, args, _peft_config(subject))
+    take_weights(policies, subject)
+    partial = directory.parent / f".{directory.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with merged(policies, shares) as mean:
+        mean.weights.save(partial / MERGED)
+    load_tokenizer(str(first)).save_pretrained(partial / MERGED)
+    (partial / MERGED).rename(directory)
+    # peft has put a model card beside its adapter.
+    shutil.rmtree(partial)
 
 
 def answer(
@@ -161,7 +202,7 @@ def answer(
         train_dataset=Dataset.from_list([{args.prompt_column: query}]),
         reward_funcs=_unpaid,
     )
-    take_weights(workbench, subject)
+    take_weights(workbench.policies, subject)
     token_ids: list[list[list[int]]] = []
     for speaker in speakers:
         policy = workbench.policies[speaker]

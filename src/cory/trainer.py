@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
-    get_scheduler,
 )
 
 from cory.agent import Agent
+from cory.averaging import pull_together
 from cory.callbacks import Events
 from cory.checkpoint import Checkpoints, load_checkpoint
 from cory.config import CORYConfig
 from cory.console import Console
 from cory.data import QueryOrder, held_out_queries
 from cory.metrics import mean_of
+from cory.optimizers import make_optimizer, make_scheduler
 from cory.records import Records
 from cory.roles import exchanges_at
 from cory.seeding import seed_global_generators
@@ -130,17 +129,15 @@ class CORYTrainer:
 
     def iterate(self, step: int) -> dict[str, float]:
         """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
-        args = self.args
-        if args.reset_on_exchange and exchanges_at(
-            step, args.num_agents, args.role_exchange_period
-        ):
-            for agent in self.agents:
-                agent.forget()
+        if exchanges_at(step, self.args.num_agents, self.args.role_exchange_period):
+            self._exchange()
         started = time.perf_counter()
         iteration = self.rollout.run(self.queries.at(step), step)
         answered = time.perf_counter()
         updates = {
-            experience.turn.agent: self.agents[experience.turn.agent].update(experience, step)
+            experience.turn.agent: self.agents[experience.turn.agent].update(
+                experience, step, iteration.experiences
+            )
             for experience in iteration.experiences
         }
         self.scheduler.step()
@@ -149,6 +146,14 @@ class CORYTrainer:
         return self.records.iteration_metrics(
             iteration, updates, self.workbench.encoder.end_ids, seconds
         )
+
+    def _exchange(self) -> None:
+        """What may happen at an exchange of roles, which itself needs nothing to be done."""
+        if self.args.reset_on_exchange:
+            for agent in self.agents:
+                agent.forget()
+        if self.args.merge_on_exchange:
+            pull_together(self.policies, self.args.merge_on_exchange)
 
     def evaluate(self, step: int | None = None) -> dict[str, float]:
         """Each agent alone on held-out queries; {} if there are none.
@@ -161,20 +166,19 @@ class CORYTrainer:
         if dataset is None:
             return {}
         queries = held_out_queries(dataset, self.args.num_eval_queries)
-        evaluator = self.workbench.evaluator
-        by_agent = {
-            agent.name: evaluator.evaluate(
-                agent.policy, queries, self.args.num_eval_samples
-            ).metrics
-            for agent in self.agents
-        }
+        policies = {agent.name: agent.policy for agent in self.agents}
+        with ExitStack() as stack:
+            for agent in self.agents:
+                stack.enter_context(agent.as_result())
+            alone = self.workbench.evaluator.evaluate_each(policies, queries)
         metrics = {
             f"{name}/{key}": value
-            for name, evaluation in by_agent.items()
-            for key, value in evaluation.items()
+            for name, evaluation in alone.items()
+            for key, value in evaluation.metrics.items()
         }
-        for key in set.intersection(*map(set, by_agent.values())):
-            metrics[key] = mean_of(evaluation[key] for evaluation in by_agent.values())
+        by_agent = [alone[name].metrics for name in policies]
+        for key in set.intersection(*map(set, by_agent)):
+            metrics[key] = mean_of(evaluation[key] for evaluation in by_agent)
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
             self.events.evaluated(metrics)
@@ -250,41 +254,6 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
             "`cory train` instead of accelerate or torchrun"
         )
     return accelerator
-
-
-def make_optimizer(policies: Sequence[Any], args: CORYConfig) -> torch.optim.Optimizer:
-    """One AdamW for the team, with a parameter group per agent."""
-    rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
-    rates = rates * (len(policies) if len(rates) == 1 else 1)
-    return torch.optim.AdamW(
-        [
-            {"params": policy.trainable_parameters(), "lr": rate}
-            for policy, rate in zip(policies, rates, strict=True)
-        ],
-        betas=(args.adam_beta1, args.adam_beta2),
-        eps=args.adam_epsilon,
-        weight_decay=args.weight_decay,
-        fused=True,
-    )
-
-
-def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> LambdaLR:
-    """The learning rate as a function of the step.
-
-    Raises:
-        ValueError: there is no such schedule, or it needs more than the number of steps.
-    """
-    name = args.lr_scheduler_type
-    try:
-        scheduler = get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"lr_scheduler_type={name!r} cannot be used: {error}") from error
-    if not isinstance(scheduler, LambdaLR):
-        raise ValueError(
-            f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
-            "constant, linear, cosine or another function of the step"
-        )
-    return scheduler
 
 
 def _flat(args: CORYConfig) -> dict[str, Any]:

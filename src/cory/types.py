@@ -28,6 +28,9 @@ class Turn:
     completions: list[str]
     hidden: Float[Tensor, "B T D"] | None = None
 
+    def __len__(self) -> int:
+        return len(self.response_ids)
+
     @property
     def role(self) -> str:
         return role_name(self.place)
@@ -51,7 +54,10 @@ class Experience:
 
 @dataclass(frozen=True)
 class Iteration:
-    """One rollout of the whole team; experiences are in the order of speaking."""
+    """One rollout of the whole team; experiences are in the order of speaking.
+
+    There is a query per answer of the pioneer; a later speaker may have several answers to each.
+    """
 
     step: int
     queries: list[Query]

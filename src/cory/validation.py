@@ -12,6 +12,7 @@ GROUP_ESTIMATORS = ("group", "leave_one_out")
 POSITIVE_FIELDS = (
     "num_agents",
     "num_generations",
+    "observer_generations",
     "num_ppo_epochs",
     "num_mini_batches",
     "max_steps",
@@ -39,7 +40,15 @@ POSITIVE_FIELDS = (
     "score_clip",
     "target_kl",
 )
-FRACTION_FIELDS = ("gamma", "lam", "adam_beta1", "adam_beta2", "elastic_reset_decay")
+FRACTION_FIELDS = (
+    "gamma",
+    "lam",
+    "adam_beta1",
+    "adam_beta2",
+    "elastic_reset_decay",
+    "weight_average_decay",
+    "merge_on_exchange",
+)
 NON_NEGATIVE_FIELDS = (
     "kl_coef",
     "vf_coef",
@@ -47,6 +56,8 @@ NON_NEGATIVE_FIELDS = (
     "max_grad_norm",
     "warmup_steps",
     "seed",
+    "transfer_back_weight",
+    "partner_samples_weight",
 )
 PLACEHOLDERS = {
     "query_template": ("{query}",),
@@ -169,6 +180,16 @@ def _check_contradictions(args: CORYConfig) -> None:
         raise ValueError("use_score_norm=True needs use_score_scaling=True")
     if args.kl_controller == "adaptive" and args.kl_coef == 0:
         raise ValueError("kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0")
+    if args.kl_placement == "both" and args.kl_estimator != "full":
+        raise ValueError(
+            f"kl_placement='both' splits the gradient of the full KL, but kl_estimator="
+            f"{args.kl_estimator!r}: set kl_estimator='full' (k1 in the reward is complete already)"
+        )
+    if args.merge_on_exchange and args.role_exchange_period is None:
+        raise ValueError(
+            f"merge_on_exchange={args.merge_on_exchange} acts at exchanges of roles, but "
+            "role_exchange_period is None: set a period, or merge_on_exchange=0"
+        )
     weights, functions = args.reward_weights, args.reward_funcs
     if weights is not None and functions is not None and len(weights) != len(functions):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The command line: `cory train`, `cory eval`, `cory generate`.
+"""The command line: `cory train`, `cory eval`, `cory generate`, `cory merge`.
 
 Options are parsed and checked before torch is imported, so that help and mistakes take no time.
 """
@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a team of agents, or a single one by PPO",
     "eval": "measure each agent of a run, or any model, alone on held-out queries",
     "generate": "answer a prompt with an agent, a whole team, or any model",
+    "merge": "write the mean of a run's agents as one plain model",
 }
 HELP = """\
 usage: cory COMMAND [OPTIONS]

@@ -24,6 +24,7 @@ from cory.config import (
     TaskConfig,
     TeamConfig,
 )
+from cory.extensions import ExtensionConfig
 
 PARTS = {
     "task": TaskConfig,
@@ -31,6 +32,7 @@ PARTS = {
     "team": TeamConfig,
     "algorithm": AlgorithmConfig,
     "run": RunConfig,
+    "beyond the paper": ExtensionConfig,
 }
 HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -34,12 +34,14 @@ def run(words: Sequence[str]) -> None:
     from cory.trainer import CORYTrainer
 
     metrics = CORYTrainer(args=args).train()
+    names = [*(f"agent_{index}" for index in range(args.num_agents)), "merged"]
     alone = {
-        f"agent_{index}": {
-            key.removeprefix(f"agent_{index}/"): value
+        name: {
+            key.removeprefix(f"{name}/"): value
             for key, value in metrics.items()
-            if key.startswith(f"agent_{index}/")
+            if key.startswith(f"{name}/")
         }
-        for index in range(args.num_agents)
+        for name in names
+        if f"{name}/task_reward" in metrics
     }
     print_table(evaluation_table(f"each agent alone, held out · {args.output_dir}", alone))

@@ -1,0 +1,55 @@
+"""`cory merge`: the agents of a run as one plain model, the mean of their weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cory.cli.options import make_parser, parse
+from cory.cli.settings import run_settings, saved_settings
+
+USAGE = "cory merge RUN --output_dir DIR [--step N] [--weights 0.5,0.5]"
+DESCRIPTION = """\
+Write the mean of a run's agents as one plain model, which transformers loads; of adapters as one
+adapter whose update is the mean of theirs. `cory eval RUN --evaluate_merged` measures it beside the
+agents."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Carry the command out.
+
+    Args:
+        words: after `cory merge`.
+
+    Raises:
+        ValueError: there is no such run, or nowhere to write.
+    """
+    parser = make_parser(USAGE, DESCRIPTION)
+    parser.add_argument("target", metavar="RUN", help="run directory")
+    parser.add_argument("--step", type=int, help="checkpoint of the run [the newest]")
+    parser.add_argument("--weights", metavar="W0,W1,…", help="weight of each agent [all equal]")
+    given, options = parse(parser, words)
+    saved = saved_settings(Path(options["target"]))
+    if saved is None:
+        raise ValueError(f"{options['target']} is not a run directory: it has no config.yaml")
+    if "output_dir" not in given:
+        raise ValueError("nowhere to write the model: name a new directory with --output_dir")
+    directory = Path(given.pop("output_dir"))
+    shares = None if options["weights"] is None else _numbers(options["weights"])
+    args = run_settings(saved, given)
+
+    from cory.cli.libraries import quieten
+
+    quieten()
+    from cory.runs import open_run, save_merged
+
+    save_merged(open_run(Path(options["target"]), args, options["step"]), directory, shares)
+    sys.stderr.write(f"wrote {directory}\n")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--weights {text}: write numbers with commas, such as 0.7,0.3") from error
