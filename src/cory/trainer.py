@@ -29,7 +29,7 @@ from cory.console import Console
 from cory.data import QueryOrder, held_out_queries
 from cory.metrics import mean_of
 from cory.records import Records
-from cory.roles import exchanges_at
+from cory.roles import exchange_is_due
 from cory.seeding import seed_global_generators
 from cory.types import Iteration
 from cory.workbench import Brought, build_workbench
@@ -131,9 +131,7 @@ class CORYTrainer:
     def iterate(self, step: int) -> dict[str, float]:
         """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
         args = self.args
-        if args.reset_on_exchange and exchanges_at(
-            step, args.num_agents, args.role_exchange_period
-        ):
+        if args.reset_on_exchange and exchange_is_due(step, args.role_exchange_period):
             for agent in self.agents:
                 agent.forget()
         started = time.perf_counter()
