@@ -17,6 +17,8 @@ from cory.cli.tables import print_table
 Row = Mapping[Hashable, Any]
 AXES = (("kl_coef", "η"), ("learning_rate", "lr"))
 DERIVED = ("mean", "worst")
+REWARD_PART = "reward/"
+MEAN = "mean of a team's agents"
 DIFFERENCES = {
     "iterations": "",
     "samples": "_at_samples",
@@ -31,6 +33,8 @@ def print_tables(directory: Path, baseline: str) -> None:
     summary = pd.read_csv(directory / "summary.csv")
     survivors = pd.read_csv(directory / "robustness.csv")
     tables = [result_table(summary)]
+    if len(_reward_parts(summary)) > 1:
+        tables.append(reward_table(summary))
     if summary["arm"].nunique() > 1:
         tables.append(difference_table(summary, baseline))
         frontier = pd.read_csv(directory / "frontier.csv")
@@ -70,12 +74,28 @@ def result_table(summary: pd.DataFrame) -> Table:
     return table
 
 
+def reward_table(summary: pd.DataFrame) -> Table:
+    """What every arm would earn by each single reward function, whatever it is paid by."""
+    axes = _axes(summary)
+    parts = _reward_parts(summary)
+    names = [name.removeprefix(REWARD_PART) for name in parts]
+    labels = [label for _, label in axes]
+    table = _table("held out, by each reward function", MEAN, "arm", *labels, *names)
+    for mean in _means(summary):
+        table.add_row(
+            mean["arm"],
+            *(f"{mean[name]:g}" for name, _ in axes),
+            *(_with_interval(mean, part) for part in parts),
+        )
+    return table
+
+
 def difference_table(summary: pd.DataFrame, baseline: str) -> Table:
     """Differences in reward to the baseline, at equal iterations and at equal cost."""
     axes = _axes(summary)
     table = _table(
         f"reward less that of {baseline}, at equal …",
-        "mean of a team's agents, paired by seed; bold: the 95% interval does not hold 0",
+        f"{MEAN}, paired by seed; bold: the 95% interval does not hold 0",
         "arm",
         *(label for _, label in axes),
         *DIFFERENCES,
@@ -146,6 +166,15 @@ def robustness_table(survivors: pd.DataFrame) -> Table:
 def _means(summary: pd.DataFrame, but: str | None = None) -> list[dict[Hashable, Any]]:
     """The rows of `mean`, without those of one arm."""
     return summary[(summary["agent"] == "mean") & (summary["arm"] != but)].to_dict("records")
+
+
+def _reward_parts(summary: pd.DataFrame) -> list[str]:
+    """Columns of single reward functions."""
+    return [
+        str(name)
+        for name in summary.columns
+        if str(name).startswith(REWARD_PART) and not str(name).endswith("_interval")
+    ]
 
 
 def _axes(table: pd.DataFrame) -> list[tuple[str, str]]:

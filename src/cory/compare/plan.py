@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Comparison:
         _check_base(self)
         _check_arms(self)
 
-    @property
+    @cached_property
     def base_config(self) -> CORYConfig:
         """The base as a run's settings."""
         task = self.base.get("task")
@@ -123,6 +124,13 @@ class Comparison:
         found = []
         if len(set(self.seeds)) < 2:
             found.append("one seed: differences come without intervals, so they show nothing yet")
+        if any("reward_funcs" in arm for arm in self.arms.values()):
+            found.append(
+                "arms have other reward functions, so their rewards cannot be compared: list all "
+                "functions in the base and let arms differ in reward_weights"
+            )
+        elif any("reward_weights" in arm for arm in self.arms.values()):
+            found.append("arms are paid differently: compare reward/NAME, not their task reward")
         for name in self.arms:
             args = self.arm_config(name)
             period = args.role_exchange_period

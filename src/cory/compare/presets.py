@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from cory.compare.arms import STANDARD_ARMS
-
 PRESETS: dict[str, dict[str, Any]] = {
     "pocket": {
         "title": "The main arms at pocket scale",
@@ -42,9 +40,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "title": "The paper's experiment on GSM8K, every arm at both learning rates",
         "task": "gsm8k",
         "arms": {
-            "ppo": STANDARD_ARMS["ppo"],
-            "ppo-2x": STANDARD_ARMS["ppo-2x"],
-            "cory": STANDARD_ARMS["cory"],
+            "ppo": None,
+            "ppo-2x": None,
+            "cory": None,
             "elastic-reset": {"num_agents": 1, "elastic_reset_period": 40},
         },
         "seeds": [0, 1, 2],

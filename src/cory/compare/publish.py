@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from cory.compare.curves import draw_all
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.results import gather, write_results
@@ -17,6 +19,21 @@ def publish(comparison: Comparison, runs: Sequence[PlannedRun], output_dir: Path
     Raises:
         ValueError: no run was evaluated.
     """
+    table, survivors = write_tables(comparison, runs, output_dir)
+    draw_all(table, survivors, output_dir / "plots")
+
+
+def write_tables(
+    comparison: Comparison, runs: Sequence[PlannedRun], output_dir: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write results, summary, frontier and robustness.
+
+    Returns:
+        the tidy table of all evaluations, and who came through.
+
+    Raises:
+        ValueError: no run was evaluated.
+    """
     table = gather(runs, output_dir, comparison.collapse)
     if table.empty:
         raise ValueError(f"no run in {output_dir} was evaluated, so there is nothing to compare")
@@ -25,4 +42,4 @@ def publish(comparison: Comparison, runs: Sequence[PlannedRun], output_dir: Path
     summarise(table, baseline).to_csv(output_dir / "summary.csv", index=False)
     frontier(table, baseline).to_csv(output_dir / "frontier.csv", index=False)
     survivors.to_csv(output_dir / "robustness.csv", index=False)
-    draw_all(table, survivors, output_dir / "plots")
+    return table, survivors

@@ -120,12 +120,9 @@ def hypervolume(points: Iterable[Point], reference: Point) -> float:
     4.0
     """
     least_reward, largest_kl = reference
-    front = [
-        (reward, kl)
-        for reward, kl in pareto_front(points)
-        if reward > least_reward and kl < largest_kl
-    ]
-    ends = [kl for _, kl in front[1:]] + [largest_kl]
-    return math.fsum(
-        (reward - least_reward) * (end - kl) for (reward, kl), end in zip(front, ends, strict=True)
-    )
+    area, end = 0.0, largest_kl
+    for reward, kl in reversed(pareto_front(points)):
+        if reward > least_reward and kl < largest_kl:
+            area += (reward - least_reward) * (end - kl)
+            end = kl
+    return area

@@ -169,7 +169,7 @@ def _differences(own: Curves, base: Curves, name: str) -> dict[str, float]:
     columns: dict[str, float] = {}
     for suffix, total in {"": "step", **{f"_at_{cost}": COSTS[cost] for cost in COSTS}}.items():
         budgets = {
-            seed: min(own[seed][total].iloc[-1], base[seed][total].iloc[-1])
+            seed: float(min(own[seed][total].iloc[-1], base[seed][total].iloc[-1]))
             for seed in own
             if seed in base
         }
