@@ -68,16 +68,14 @@ def test_the_commands_are_valid(words: list[str]) -> None:
     )
 
 
+def first_column(header: str) -> set[str]:
+    """The names in the first column of the table with this header."""
+    _, *rows = PAGE.split(header)[1].split("\n\n")[0].splitlines()[1:]
+    return {name for row in rows for name in re.findall(r"`(.+?)`", row.split("|")[1])}
+
+
 def test_arms_presets_and_keys_are_all_explained() -> None:
     """Prevents a page about yesterday's arms, or an arm that nobody can find."""
-    arms = PAGE.split("| standard arm |")[1].split("\n\n")[0]
-    named = {
-        name
-        for line in arms.splitlines()[2:]
-        for name in re.findall(r"`(.+?)`", line.split("|")[1])
-    }
-    assert named == set(STANDARD_ARMS)
-    keys = PAGE.split("| key | |")[1].split("\n\n")[0]
-    rows = [line.split("|")[1] for line in keys.splitlines()[2:]]
-    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == KEYS
+    assert first_column("| standard arm |") == set(STANDARD_ARMS)
+    assert first_column("| key | |") == KEYS
     assert all(f"`{name}`" in PAGE for name in PRESETS)
