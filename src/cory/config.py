@@ -86,8 +86,8 @@ class TeamConfig:
     credit: Literal["collective", "causal", "own"] = "collective"
     """Whose rewards count: all partners' (the paper), those who speak later, or nobody's."""
     reset_on_exchange: bool = False
-    """At an exchange, forget optimizer, reward statistics and KL coefficients, as the paper's
-    reference code does (a control)."""
+    """Whenever an exchange is due, forget optimizer, reward statistics and KL coefficients, as the
+    paper's reference code does (a control). A single agent forgets at the same iterations."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,8 @@ class Evaluator:
             derive_generator(args.seed, "evaluation", device=policy.device),
         )
         completions = self.encoder.decode(response_ids)
-        rewards = judge(self.reward_funcs, rows, completions, response_ids, args).total
+        judgement = judge(self.reward_funcs, rows, completions, response_ids, args)
+        rewards = judgement.total
         batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(
             policy,
@@ -104,6 +105,7 @@ class Evaluator:
         )
         metrics = {
             **reward_metrics(rewards.view(len(queries), num_samples)),
+            **{f"reward/{name}": mean for name, mean in judgement.means.items()},
             **score_metrics(scores, batch.response_mask, num_samples),
             **diversity(response_ids),
             "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),

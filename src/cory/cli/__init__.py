@@ -15,6 +15,7 @@ from cory import __version__
 COMMANDS = {
     "train": "train a team of agents, or a single one by PPO",
     "eval": "measure each agent of a run, or any model, alone on held-out queries",
+    "compare": "run arms × seeds under equal settings, and say which differences are real",
     "generate": "answer a prompt with an agent, a whole team, or any model",
     "merge": "write the mean of a run's agents as one plain model",
 }
@@ -31,6 +32,7 @@ commands:
   cory train --task pocket-reviews --output_dir runs/first
   cory eval runs/first
   cory generate runs/first --prompt "The film was"
+  cory compare --preset pocket --output_dir runs/pocket
 """
 TRACEBACK = "--traceback"
 
