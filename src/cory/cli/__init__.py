@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"cory: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("cory: interrupted; a training goes on with --resume\n")
+        sys.stderr.write("cory: interrupted; the same command goes on (a training with --resume)\n")
         sys.exit(130)
 
 
