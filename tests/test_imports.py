@@ -46,6 +46,7 @@ ROOMS = (
     ("roles",),
     ("validation",),
     ("config",),
+    ("presets",),
     ("extensions",),
     ("seeding",),
     ("assets",),

@@ -25,6 +25,7 @@ from cory.config import (
     TeamConfig,
 )
 from cory.extensions import ExtensionConfig
+from cory.presets import preset_settings
 
 PARTS = {
     "task": TaskConfig,
@@ -140,6 +141,8 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> tuple[dict[str, Any],
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of a YAML file, with the types of `CORYConfig`.
 
+    `preset: NAME` stands for the settings of that name; other lines win over it.
+
     Raises:
         ValueError: there is no such file, or it holds something else than settings.
     """
@@ -151,6 +154,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(settings, Mapping):
         raise ValueError(f"{path} must hold `key: value` lines, one per setting")
+    settings = _expand_preset(settings, path)
     for key in settings:
         if key not in HINTS:
             raise ValueError(f"{path}: unknown key {key!r}{nearest(str(key), HINTS)}")
@@ -163,6 +167,15 @@ def read_settings(path: Path) -> dict[str, Any]:
     except argparse.ArgumentError as error:
         raise_readable(error, f"{path}: ")
     return {name: read[name] for name in listed}
+
+
+def _expand_preset(settings: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
+    others = {key: value for key, value in settings.items() if key != "preset"}
+    name = settings.get("preset")
+    try:
+        return {**preset_settings(None if name is None else str(name)), **others}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def gather_lists(words: Sequence[str]) -> list[str]:
