@@ -138,6 +138,26 @@ def test_options_win_over_the_file_and_the_file_over_the_task(tmp_path: Path) ->
         assert args.batch_size == task_defaults("imdb")["batch_size"]
 
 
+def test_a_preset_stands_between_the_task_and_the_file(tmp_path: Path) -> None:
+    """Prevents a preset that a task's defaults undo, or that undoes what the user wrote."""
+    path = tmp_path / "run.yaml"
+    path.write_text("preset: paper\ntask: pocket-arithmetic\nlam: 0.9\ncredit: own\n")
+    args = training_settings(settings_of(["--config", str(path), "--credit", "causal"]))
+    assert (args.lam, args.credit, args.kl_estimator) == (0.9, "causal", "full")
+    assert args.batch_size == task_defaults("pocket-arithmetic")["batch_size"]
+
+
+def test_a_run_records_what_its_preset_meant(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents a record that changes its meaning when a preset does."""
+    words = ["--preset", "paper", "--vf_coef", "0.3", "--max_steps", "1"]
+    main([*command, *words, "--output_dir", str(tmp_path / "run")])
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert "preset" not in saved
+    assert (saved["kl_estimator"], saved["vf_coef"]) == ("full", 0.3)
+
+
 def test_resuming_takes_the_settings_of_the_run(tmp_path: Path) -> None:
     """Prevents a resumed run from going on with default settings."""
     saved = CORYConfig.for_task("imdb", seed=5, kl_coef=0.9, output_dir=str(tmp_path))
@@ -169,6 +189,7 @@ def test_another_task_brings_its_questions_only() -> None:
         (["train", "--credit", "all"], "'all' is not one of collective, causal, own"),
         (["train", "--lam", "1.5"], "lam=1.5 must lie between 0 and 1"),
         (["train", "--task", "imbd"], "task='imbd' is not one of pocket-reviews"),
+        (["train", "--preset", "papers"], "no preset 'papers': did you mean paper?"),
         (["train", "--config", "absent.yaml"], "--config absent.yaml: no such file"),
         (["train", "stray"], "unrecognized arguments: stray"),
         (["eval"], "required: target"),
@@ -191,6 +212,7 @@ def test_mistakes_get_one_message_and_status_2(
     ("text", "message"),
     [
         ("max_step: 3", "unknown key 'max_step': did you mean max_steps?"),
+        ("preset: best of all", "no preset 'best of all': there is paper"),
         ("seed: many", "seed: 'many' is not a whole number"),
         ("- seed", "must hold `key: value` lines"),
         ("seed: [", "is not YAML"),

@@ -47,6 +47,7 @@ ROOMS = (
     ("roles",),
     ("validation",),
     ("config",),
+    ("presets",),
     ("extensions",),
     ("seeding",),
     ("assets",),

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Any, Literal
 
 from cory.extensions import ExtensionConfig
+from cory.presets import preset_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,11 +236,11 @@ class CORYConfig(ExtensionConfig, RunConfig, AlgorithmConfig, TeamConfig, ModelC
         validate(self)
 
     @classmethod
-    def for_task(cls, task: str, **overrides: Any) -> CORYConfig:
-        """The task's defaults, changed by `overrides`."""
+    def for_task(cls, task: str, *, preset: str | None = None, **overrides: Any) -> CORYConfig:
+        """The task's defaults, changed by a preset such as `paper`, changed by `overrides`."""
         from cory.tasks import task_defaults
 
-        return cls(**{"task": task, **task_defaults(task), **overrides})
+        return cls(**{"task": task, **task_defaults(task), **preset_settings(preset), **overrides})
 
     @property
     def eval_strategy(self) -> str:

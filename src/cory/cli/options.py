@@ -26,6 +26,7 @@ from cory.config import (
     TeamConfig,
 )
 from cory.extensions import ExtensionConfig
+from cory.presets import preset_settings
 
 PARTS = {
     "task": TaskConfig,
@@ -162,10 +163,12 @@ def parse_words(
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of a YAML file, with the types of `CORYConfig`.
 
+    `preset: NAME` stands for the settings of that name; other lines win over it.
+
     Raises:
         ValueError: there is no such file, or it holds something else than settings.
     """
-    return typed_settings(read_mapping(path), str(path))
+    return typed_settings(_expand_preset(read_mapping(path), path), str(path))
 
 
 def read_mapping(path: Path) -> Mapping[Any, Any]:
@@ -207,6 +210,15 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
     except argparse.ArgumentError as error:
         raise_readable(error, f"{where}: ")
     return {name: read[name] for name in listed}
+
+
+def _expand_preset(settings: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
+    others = {key: value for key, value in settings.items() if key != "preset"}
+    name = settings.get("preset")
+    try:
+        return {**preset_settings(None if name is None else str(name)), **others}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def gather_lists(words: Sequence[str]) -> list[str]:

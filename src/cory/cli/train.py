@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import training_settings
+from cory.presets import PRESETS, preset_settings
 
-USAGE = "cory train [--task TASK] [--config FILE] [--output_dir RUN] [--resume] [--SETTING VALUE …]"
+USAGE = (
+    "cory train [--task TASK] [--preset PRESET] [--config FILE] [--output_dir RUN] [--resume] "
+    "[--SETTING VALUE …]"
+)
 DESCRIPTION = """\
 Train a team of agents from one initial model; --num_agents 1 is single-agent PPO. Settings come
-from options, else from --config, else from the run that --resume continues, else from the --task,
-else from the defaults in [brackets]. Settings that are lists take several values, or the option
-again."""
+from options, else from --config, else from --preset, else from the run that --resume continues,
+else from the --task, else from the defaults in [brackets]. Settings that are lists take several
+values, or the option again."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -24,8 +28,10 @@ def run(words: Sequence[str]) -> None:
     Raises:
         ValueError: an option, the data or a reward function is at fault.
     """
-    given, _ = parse(make_parser(USAGE, DESCRIPTION), words)
-    args = training_settings(given)
+    parser = make_parser(USAGE, DESCRIPTION)
+    parser.add_argument("--preset", help=f"settings with a name: {', '.join(PRESETS)}")
+    given, options = parse(parser, words)
+    args = training_settings({**preset_settings(options["preset"]), **given})
 
     from cory.cli.libraries import quieten
     from cory.cli.tables import evaluation_table, print_table
