@@ -11,7 +11,7 @@ from cory.batch import make_batch
 def test_the_floor_is_counted_on_real_tokens() -> None:
     """Prevents a floor that is too high, which would flatter us: padding, prompts in the head.
 
-    By hand: a layer of width D has 12 D² weights in its matrices, the head has V D; seven tokens, of
+    By hand: a layer of width D has 12 D² weights in its matrices, the head V D; seven tokens, of
     which three are answered; one pass to generate, one of the reference, three per epoch.
     """
     model = GPT2LMHeadModel(
