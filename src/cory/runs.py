@@ -17,10 +17,10 @@ from cory.data import held_out_queries
 from cory.evaluate import Evaluation
 from cory.prompts import Query
 from cory.rewards import reward_device
+from cory.samples import INITIAL_MODEL
 from cory.seeding import derive_generator
 from cory.workbench import Brought, Workbench, build_workbench
 
-INITIAL_MODEL = "initial model"
 MODEL = "model"
 
 
