@@ -1,4 +1,4 @@
-"""The command line: `cory train`, `cory eval`, `cory generate`.
+"""The command line: `cory train`, `cory eval`, `cory generate`, `cory report`.
 
 Options are parsed and checked before torch is imported, so that help and mistakes take no time.
 """
@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a team of agents, or a single one by PPO",
     "eval": "measure each agent of a run, or any model, alone on held-out queries",
     "generate": "answer a prompt with an agent, a whole team, or any model",
+    "report": "write a run or a comparison as one HTML page",
 }
 HELP = """\
 usage: cory COMMAND [OPTIONS]
@@ -30,6 +31,7 @@ commands:
   cory train --task pocket-reviews --output_dir runs/first
   cory eval runs/first
   cory generate runs/first --prompt "The film was"
+  cory report runs/first
 """
 TRACEBACK = "--traceback"
 
