@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 
 from cory.copying import copied_spans, copy_rate
@@ -44,15 +45,18 @@ def browse(runs: Mapping[str, Path], max_bytes: int) -> dict[str, Any]:
     total = 0
     logged: list[list[dict[str, Any]]] = []
     for number, path in files:
-        by_query = _rows_by_query(path)
-        total += len(by_query)
-        logged.append([_entry(number, rows) for rows in by_query[:limit]])
+        count, by_query = _first_queries(path, limit)
+        total += count
+        logged.append([_entry(number, rows) for rows in by_query])
     entries = fitting(logged, max_bytes)
     return {"runs": list(runs), "entries": entries, "total": total}
 
 
 def fitting(groups: Sequence[Sequence[Any]], max_bytes: int) -> list[Any]:
-    """The first k of each group, k as large as the bytes allow."""
+    """The first k of each group, k as large as the bytes allow.
+
+    Where not even one of each fits, every second group, or fourth, and so on, is left.
+    """
     longest = max(map(len, groups), default=0)
     taken: list[list[Any]] = [[] for _ in groups]
     size = 0
@@ -63,6 +67,8 @@ def fitting(groups: Sequence[Sequence[Any]], max_bytes: int) -> list[Any]:
             break
         for kept, entry in zip(taken, layer, strict=True):
             kept += [] if entry is None else [entry]
+    if not any(taken) and len(groups) > 1:
+        return fitting(groups[::2], max_bytes)
     return [entry for kept in taken for entry in kept]
 
 
@@ -70,18 +76,19 @@ def _size(entry: Any) -> int:
     return len(json.dumps(entry, ensure_ascii=False).encode())
 
 
-def _rows_by_query(path: Path) -> list[list[dict[str, Any]]]:
+def _first_queries(path: Path, limit: int) -> tuple[int, list[list[dict[str, Any]]]]:
+    """How many queries there are, and the rows of each of the first."""
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        table = pyarrow.parquet.read_table(path)
     except pyarrow.ArrowException as error:
         raise ValueError(
             f"{path} cannot be read as parquet: {error}. If the run was cut off while writing it, "
             "delete it; the run can do without"
         ) from error
     by_query: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
+    for row in table.filter(pyarrow.compute.field("index") < limit).to_pylist():
         by_query[row["index"]].append(row)
-    return list(by_query.values())
+    return len(table["index"].unique()), list(by_query.values())
 
 
 def _entry(run: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

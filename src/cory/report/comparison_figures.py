@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cory.report.figures import ALL, Axis, Curve, Figure, Switch, panels_of
-from cory.report.measures import HELD_OUT, KL, REWARD, Measure
+from cory.report.measures import ALIVE, HELD_OUT, KL, REWARD, Measure
 from cory.report.results import Results, Setting
 from cory.report.statistics import mean_interval
 from cory.report.wording import setting
@@ -65,9 +65,7 @@ def curves_figure(results: Results) -> Figure:
         for agent, which, looks in _lines(results):
             points = results.over_steps(which, agent, measure.key)
             if points:
-                means, halves = zip(
-                    *(mean_interval(list(seeds.values())) for seeds in points.values()), strict=True
-                )
+                means, halves = _means(list(points.values()))
                 x = {axis.key: results.places(which, list(points), axis.key) for axis in AXES}
                 found.append(Curve(x=x, y=means, **_band(means, halves), **looks))
         return found
@@ -77,9 +75,17 @@ def curves_figure(results: Results) -> Figure:
         title="Arms over training.",
         note="Lines are means over seeds, bands their 95% intervals (Student's t).",
         axes=AXES,
-        panels=panels_of((measure.label, curves(measure)) for measure in HELD_OUT),
+        panels=panels_of((measure, curves(measure)) for measure in HELD_OUT),
         switches=_switches(results),
     )
+
+
+def _means(
+    points: Sequence[Mapping[Any, float]],
+) -> tuple[list[float], list[float | None]]:
+    """Mean and half its 95% interval over the seeds of each point."""
+    intervals = [mean_interval(list(seeds.values())) for seeds in points]
+    return [mean for mean, _ in intervals], [half for _, half in intervals]
 
 
 def _band(means: Sequence[float], halves: Sequence[float | None]) -> dict[str, Any]:
@@ -101,19 +107,18 @@ def frontier_figure(results: Results) -> Figure:
         costs = results.over_steps(which, agent, KL.key)
         steps = [step for step in rewards if step in costs]
         if steps:
+            x, x_halves = _means([costs[step] for step in steps])
+            y, halves = _means([rewards[step] for step in steps])
             curves.append(
-                Curve(
-                    x={KL.key: [mean_interval(list(costs[s].values()))[0] for s in steps]},
-                    y=[mean_interval(list(rewards[s].values()))[0] for s in steps],
-                    **looks,
-                )
+                Curve(x={KL.key: x}, y=y, **_band(y, halves), x_half_width=x_halves[-1], **looks)
             )
     return Figure(
         key="frontier",
         title="Paths of training.",
-        note="Means over seeds at each evaluation; the large point is the last.",
+        note="Means over seeds at each evaluation; the large point is the last, with its 95% "
+        "intervals.",
         axes=[Axis(KL.key, KL.label)],
-        panels=panels_of([(REWARD.label, curves)]),
+        panels=panels_of([(REWARD, curves)]),
         switches=_switches(results),
         marks_end=True,
     )
@@ -150,7 +155,7 @@ def frontier_over_coefficients(results: Results) -> list[Figure]:
             title="Frontier over η.",
             note="Last evaluation of each arm at each KL coefficient, means over seeds.",
             axes=[Axis(KL.key, KL.label)],
-            panels=panels_of([(REWARD.label, curves)]),
+            panels=panels_of([(REWARD, curves)]),
             switches=[switch for switch in _switches(results) if switch.key != "kl_coef"],
         )
     ]
@@ -178,9 +183,6 @@ def robustness_figures(results: Results) -> list[Figure]:
             title="Runs that did not collapse, and the reward they ended with, by learning rate.",
             note="Reward: mean of the agents, over seeds and KL coefficients.",
             axes=[Axis("learning_rate", "learning rate", is_log=True)],
-            panels=[
-                *panels_of([("share of runs not collapsed", alive)], limits=(-0.04, 1.04)),
-                *panels_of([(REWARD.label, varied)]),
-            ],
+            panels=panels_of([(ALIVE, alive), (REWARD, varied)]),
         )
     ]

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cory.report.measures import Measure
+
 MAX_POINTS = 1000
 """Points of one curve; of longer ones every second, third … is drawn."""
 
@@ -47,6 +49,7 @@ class Curve:
         y: values.
         lower: lower end of the 95% band at each point; None: no band.
         upper: upper end of it.
+        x_half_width: half the 95% interval of the last x, where x is measured, too.
         choice: where switches must stand for this curve to be drawn, by their key.
     """
 
@@ -57,6 +60,7 @@ class Curve:
     y: Sequence[float]
     lower: Sequence[float] | None = None
     upper: Sequence[float] | None = None
+    x_half_width: float | None = None
     choice: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -90,8 +94,8 @@ class Timeline:
 class Figure:
     """Panels under one caption, with one legend.
 
-    `key` names the PNG file. `marks_end` draws the last point of each curve larger: where it ends
-    matters where the horizontal axis is not time.
+    `key` names the PNG file. `marks_end` is for curves that may turn back, whose horizontal axis is
+    not time: the last point is drawn larger and has its intervals, and there are no bands.
     """
 
     key: str
@@ -125,7 +129,7 @@ def every_so_many(records: Sequence[Any]) -> Sequence[Any]:
 
 
 def panels_of(
-    measured: Iterable[tuple[str, Sequence[Curve]]], limits: tuple[float, float] | None = None
+    measured: Iterable[tuple[Measure, Sequence[Curve]]],
 ) -> list[Panel]:
     """Panels of those measures of which there is anything."""
-    return [Panel(label, curves, limits) for label, curves in measured if curves]
+    return [Panel(measure.label, curves, measure.limits) for measure, curves in measured if curves]

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 LARGE = 1e5
 """From here on, numbers are written with an exponent."""
 
+SHARE = (-0.04, 1.04)
+"""An axis from none to all."""
+
 
 @dataclass(frozen=True)
 class Measure:
     """A metric, its label on an axis, its short title in a table, and how its value is written.
 
-    `interval` is the metric that holds half its 95% interval over queries.
+    `interval` is the metric that holds half its 95% interval over queries, `limits` are those of an
+    axis, where the values of every run shall be seen on the same one.
     """
 
     key: str
@@ -20,6 +24,7 @@ class Measure:
     title: str
     form: str = "{:.3f}"
     interval: str | None = None
+    limits: tuple[float, float] | None = None
 
     def write(self, value: float | None, half_width: float | None = None) -> str:
         """A value, with ± half its interval where that is known.
@@ -40,12 +45,14 @@ class Measure:
 REWARD = Measure("task_reward", "task reward per answer", "reward", interval="task_reward_ci95")
 KL = Measure("kl", "KL to the initial model (nats)", "KL (nats)", interval="kl_ci95")
 DISTINCT = Measure("distinct_2", "distinct-2 (share of token pairs)", "distinct-2")
-UNIQUE = Measure("unique_share", "share of distinct answers", "unique", "{:.1%}")
+UNIQUE = Measure("unique_share", "share of distinct answers", "unique", "{:.1%}", limits=SHARE)
 ENTROPY = Measure("entropy", "entropy per token (nats)", "entropy")
 PERPLEXITY = Measure("ref_perplexity", "perplexity to the initial model", "perplexity", "{:.2f}")
 LENGTH = Measure("completion_length", "tokens per answer", "tokens", "{:.1f}")
 COPY_RATE = Measure("copy_rate", "copied share of an observer's words", "copied")
 LIFT = Measure("lift", "observer's reward − pioneer's", "lift")
+
+ALIVE = Measure("alive", "share of runs not collapsed", "not collapsed", limits=SHARE)
 
 TRAINING = (REWARD, KL, DISTINCT, ENTROPY)
 """Drawn over the iterations of a training."""

@@ -79,9 +79,13 @@ def _draw_curve(place: Axes, curve: Curve, axis: Axis, *, marks_end: bool) -> No
     shape = SHAPES[curve.colour % len(SHAPES)]
     marker = {"marker": shape, "markersize": 4} if len(x) <= MARKED_POINTS else {}
     place.plot(x, curve.y, label=curve.name, **options, **marker)
-    if curve.lower is not None and curve.upper is not None:
+    if curve.lower is not None and curve.upper is not None and not marks_end:
         place.fill_between(x, curve.lower, curve.upper, color=colour, alpha=0.15, linewidth=0)
     if marks_end:
+        y_half_width = None if curve.upper is None else curve.upper[-1] - curve.y[-1]
+        place.errorbar(
+            x[-1:], curve.y[-1:], y_half_width, curve.x_half_width, color=colour, capsize=3
+        )
         place.plot(x[-1:], curve.y[-1:], marker=shape, markersize=9, color=colour)
 
 

@@ -81,6 +81,13 @@ class Results:
         return " · ".join(parts)
 
     @cached_property
+    def _rows_of(self) -> dict[Setting, list[Row]]:
+        rows: dict[Setting, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            rows[Setting.of(row)].append(row)
+        return rows
+
+    @cached_property
     def _found(self) -> dict[tuple[Setting, str], dict[int, dict[Any, Row]]]:
         """Rows by setting and agent, then step, then seed; the mean agent among them."""
         teams: dict[tuple[Setting, int, Any], list[Row]] = defaultdict(list)
@@ -98,8 +105,8 @@ class Results:
 
     def team_size(self, which: Setting) -> int:
         """Agents of a setting, those merged from others left out."""
-        rows = (row for row in self.rows if Setting.of(row) == which)
-        return len({row["agent"] for row in rows if row["agent"].startswith(AGENT)})
+        names = {row["agent"] for row in self._rows_of[which]}
+        return sum(name.startswith(AGENT) for name in names)
 
     def over_steps(self, which: Setting, agent: str, key: str) -> dict[int, dict[Any, float]]:
         """Values by step and seed; steps that nobody was measured at are left out."""
@@ -114,9 +121,8 @@ class Results:
         if key == "step":
             return [float(step) for step in steps]
         used: dict[int, list[float]] = defaultdict(list)
-        for row in self.rows:
-            if Setting.of(row) == which:
-                used[row["step"]].append(row[key] or 0.0)
+        for row in self._rows_of[which]:
+            used[row["step"]].append(row[key] or 0.0)
         return [fmean(used[step]) for step in steps]
 
     def last(self, which: Setting, agent: str) -> dict[Any, Row]:

@@ -107,7 +107,10 @@ def _results(directory: Path, agents: Sequence[str], records: Records) -> Sectio
         caption = f"Held-out queries, each model alone, iteration {max(evaluations)}"
         tables.append(results_table(caption, models))
     tables += _separate_evaluation(directory / "eval.json")
-    note = "Means ± half a 95% interval over queries; KL and perplexity are the initial model's."
+    note = (
+        "Means ± half a 95% interval over queries. KL is that to the initial model, perplexity "
+        "that under it."
+    )
     if tables and INITIAL_MODEL not in models:
         note += " Set eval_steps in training, or run `cory eval`, to see the initial model too."
     return Section("results", "Results", note, tables=tables)

@@ -107,15 +107,16 @@ def frontier_figure(agents: Sequence[str], records: Records) -> Figure:
                     y=reward,
                     lower=[mean - width for mean, width in zip(reward, half, strict=True)],
                     upper=[mean + width for mean, width in zip(reward, half, strict=True)],
+                    x_half_width=found[-1].get(f"eval/{agent}/{KL.interval}"),
                 )
             )
     return Figure(
         key="frontier",
         title="Reward against KL.",
-        note="The two aims of training, from the first evaluation to the last (large point). Up "
-        "and to the left is better.",
+        note="The two aims of training, from the first evaluation to the last (large point, with "
+        "95% intervals). Up and to the left is better.",
         axes=[Axis(KL.key, KL.label)],
-        panels=panels_of([(REWARD.label, curves)]),
+        panels=panels_of([(REWARD, curves)]),
         marks_end=True,
     )
 
@@ -165,7 +166,7 @@ def _panels(
 
     return panels_of(
         (
-            measure.label,
+            measure,
             [found for owner in owners if (found := curve(owner, measure)) is not None],
         )
         for measure in measures

@@ -30,10 +30,11 @@ def student_quantile(degrees: int) -> float:
     """97.5% quantile of Student's t; above 10 degrees of freedom to 3 decimals.
 
     There by its expansion around the normal quantile z (Abramowitz and Stegun, 26.7.5):
-    z + (z³ + z) / 4ν + (5z⁵ + 16z³ + 3z) / 96ν².
+    z + (z³ + z) / 4ν + (5z⁵ + 16z³ + 3z) / 96ν² + (3z⁷ + 19z⁵ + 17z³ − 15z) / 384ν³.
     """
     if degrees <= len(QUANTILES):
         return QUANTILES[degrees - 1]
     z = NORMAL_QUANTILE
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    return z + first / degrees + second / degrees**2
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / degrees + second / degrees**2 + third / degrees**3

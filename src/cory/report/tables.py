@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cory.report.measures import TABLE, Measure
 
@@ -39,7 +40,7 @@ def words(text: str) -> Cell:
     return Cell(text, text)
 
 
-def measured_columns(metrics: Sequence[Mapping[str, float | None]]) -> list[Measure]:
+def measured_columns(metrics: Sequence[Mapping[str, Any]]) -> list[Measure]:
     """The measures that somebody has."""
     return [
         measure for measure in TABLE if any(each.get(measure.key) is not None for each in metrics)

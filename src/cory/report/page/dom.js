@@ -39,7 +39,8 @@ function signed(value, digits = 2) {
 
 /** A labelled select; `options` maps values to what is shown. */
 function selection(label, options, change) {
-  const select = element("select", { onchange: () => change(select.value) });
+  // A label's own text would include every option.
+  const select = element("select", { "aria-label": label, onchange: () => change(select.value) });
   for (const [value, shown] of options) select.append(element("option", { value }, shown));
   return element("label", {}, element("span", { class: "name" }, label), select);
 }

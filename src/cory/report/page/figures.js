@@ -132,7 +132,7 @@ function traces(report, curve, shown, axis, marksEnd) {
   const x = curve.x[axis];
   const symbol = SHAPES[curve.colour % SHAPES.length];
   const made = [];
-  if (curve.lower) {
+  if (curve.lower && !marksEnd) {
     made.push({
       x: [...x, ...x.toReversed()], y: [...curve.upper, ...curve.lower.toReversed()],
       fill: "toself", fillcolor: colour, opacity: 0.16, line: { width: 0 },
@@ -149,6 +149,8 @@ function traces(report, curve, shown, axis, marksEnd) {
   if (marksEnd) {
     made.push({
       x: x.slice(-1), y: curve.y.slice(-1), mode: "markers", hoverinfo: "skip",
+      error_x: { array: [curve.x_half_width], visible: curve.x_half_width !== null, thickness: 1.2, width: 4 },
+      error_y: { array: [curve.upper ? curve.upper.at(-1) - curve.y.at(-1) : 0], visible: curve.upper !== null, thickness: 1.2, width: 4 },
       marker: { color: colour, size: 11, symbol },
     });
   }
