@@ -68,7 +68,13 @@ def run_dir(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["train", "--help"], ["train", "--max_stepz", "3"], ["compare", "--help"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["train", "--max_stepz", "3"],
+        ["compare", "--help"],
+        ["report", "--help"],
+    ],
 )
 def test_help_and_mistakes_come_at_once(words: list[str]) -> None:
     """Prevents waiting ten seconds for torch, to be told that an option is misspelt."""

@@ -22,7 +22,7 @@ ROOMS = (
     ("compare",),
     ("report", "plots"),
     ("trainer", "runs"),
-    ("callbacks", "console", "records"),
+    ("callbacks", "console", "records", "samples"),
     ("workbench",),
     ("checkpoint",),
     ("evaluate",),
@@ -44,12 +44,13 @@ ROOMS = (
     ("controllers", "optimizers"),
     ("estimators",),
     ("losses", "logprobs"),
-    ("roles",),
+    ("roles", "copying"),
     ("validation",),
     ("config",),
     ("presets",),
     ("extensions",),
     ("seeding",),
+    ("statistics",),
     ("assets",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -1,11 +1,10 @@
-"""The run directory: settings, metrics and samples as files."""
+"""The run directory: settings and metrics as files."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 import yaml
 
@@ -74,28 +73,6 @@ def test_only_every_so_many_steps_are_logged(tiny_gpt2_dir: Path, tmp_path: Path
     """Prevents a last step that nobody wrote down."""
     trainer(tiny_gpt2_dir, tmp_path, max_steps=5, logging_steps=2).train()
     assert [line["step"] for line in records(tmp_path)] == [2, 4, 5]
-
-
-def test_samples_hold_every_answer(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
-    """Prevents rewards that stand beside another agent's answer."""
-    team = trainer(tiny_gpt2_dir, tmp_path, max_steps=2, log_samples_steps=2, num_generations=2)
-    team.train()
-    (path,) = (tmp_path / "samples").iterdir()
-    assert path.name == "step-000002.parquet"
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    assert [(row["agent"], row["role"], row["index"]) for row in rows] == [
-        (agent, role, index)
-        for agent, role in (("agent_0", "pioneer"), ("agent_1", "observer"))
-        for index in range(8)
-    ]
-    for row in rows:
-        (judged,) = team.workbench.reward_funcs[0](prompts=[""], completions=[row["answer"]])
-        assert row["task_reward"] == pytest.approx(judged)
-        assert row["step"] == 2
-    for mine, theirs in zip(rows[:8], rows[8:], strict=True):
-        assert mine["query"] == theirs["query"]
-        total = mine["task_reward"] + theirs["task_reward"]
-        assert mine["team_reward"] == theirs["team_reward"] == pytest.approx(total)
 
 
 def test_an_output_directory_that_holds_a_run(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ import random
 import numpy as np
 import torch
 
-from cory.seeding import derive_generator, derive_seed, seed_global_generators
+from cory.seeding import (
+    derive_generator,
+    derive_seed,
+    preserved_global_generators,
+    seed_global_generators,
+)
 
 
 def test_every_purpose_has_its_own_seed() -> None:
@@ -42,3 +47,20 @@ def test_global_generators_follow_the_seed() -> None:
     assert draw(1) != first
     assert draw(0) == first
     assert len(set(first)) == 3
+
+
+def test_draws_inside_leave_no_trace() -> None:
+    """Prevents one generator from being forgotten, and a failure inside from leaving a trace."""
+
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    seed_global_generators(3)
+    expected = draw()
+    seed_global_generators(3)
+    try:
+        with preserved_global_generators():
+            assert draw() == expected
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        assert draw() == expected

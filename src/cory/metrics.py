@@ -11,6 +11,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from cory.copying import copy_rate
 from cory.losses import masked_mean
 from cory.types import Experience
 
@@ -37,6 +38,26 @@ def experience_metrics(experience: Experience, end_ids: frozenset[int]) -> dict[
         "ended_share": mean_of(ids[-1] in end_ids for ids in turn.response_ids),
         **{f"reward/{name}": value for name, value in experience.reward_parts.items()},
         **diversity(turn.response_ids),
+    }
+
+
+def transfer_metrics(experience: Experience, earlier: Sequence[Experience]) -> dict[str, float]:
+    """What a speaker took from the answers given before its own, and how much better it did.
+
+    Measured without knowledge transfer as well, where it shows what chance does. Nothing for the
+    first speaker.
+    """
+    if not earlier:
+        return {}
+    answers = experience.turn.completions
+    # A later speaker may have answered each earlier answer several times.
+    seen = [
+        [other.turn.completions[row * len(other.turn) // len(answers)] for other in earlier]
+        for row in range(len(answers))
+    ]
+    return {
+        "copy_rate": mean_of(map(copy_rate, answers, seen)),
+        "lift": float(experience.task_reward.mean() - earlier[0].task_reward.mean()),
     }
 
 

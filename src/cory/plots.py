@@ -93,7 +93,7 @@ def _plot_training(args: CORYConfig, records: Records, path: Path) -> Path:
     """Reward and KL while training: one column by agent, one by role."""
     agents = [f"agent_{index}" for index in range(args.num_agents)]
     roles = [role_name(place) for place in range(args.num_agents)]
-    with figure(2, 2, path, sharex=True, sharey="row") as axes:
+    with new_axes(2, 2, path, sharex=True, sharey="row") as axes:
         for column, (owners, title) in enumerate(((agents, "by agent"), (roles, "by role"))):
             for row, (key, label) in enumerate((("task_reward", REWARD), ("kl", KL))):
                 axis = axes[row][column]
@@ -120,7 +120,7 @@ def _mark_exchanges(axis: Axes, args: CORYConfig, last_step: int) -> None:
 
 def _plot_held_out(runs: Mapping[str, tuple[CORYConfig, Records]], path: Path) -> Path:
     """Held-out reward over iterations and answers, and against KL."""
-    with figure(1, 3, path, sharey=True) as axes:
+    with new_axes(1, 3, path, sharey=True) as axes:
         index = 0
         for name, (args, records) in runs.items():
             samples = {0: 0, **dict(zip(*_series(records, "total_samples"), strict=True))}
@@ -176,7 +176,7 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 @contextmanager
-def figure(rows: int, columns: int, path: Path, **options: Any) -> Iterator[Any]:
+def new_axes(rows: int, columns: int, path: Path, **options: Any) -> Iterator[Any]:
     """Axes to draw on; saved to `path` in the end, without touching the user's own figures."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

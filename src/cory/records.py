@@ -1,4 +1,4 @@
-"""The run directory: config.yaml, metrics.jsonl and samples/."""
+"""The run directory: config.yaml and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import yaml
 
 from cory.config import CORYConfig
-from cory.metrics import MetricsFile, experience_metrics
-from cory.types import Experience, Iteration
+from cory.metrics import MetricsFile, experience_metrics, transfer_metrics
+from cory.types import Iteration
 
 FREE_TO_CHANGE = frozenset(
     {
@@ -41,7 +39,7 @@ FREE_TO_CHANGE = frozenset(
 
 
 class Records:
-    """Everything about a run that is written down, but its checkpoints.
+    """Settings and numbers of a run, as they are written down.
 
     Args:
         args: settings; `output_dir` is the run directory.
@@ -98,9 +96,10 @@ class Records:
         """
         metrics: dict[str, float] = {}
         tokens = 0
-        for experience in iteration.experiences:
+        for place, experience in enumerate(iteration.experiences):
             measured = {
                 **experience_metrics(experience, end_ids),
+                **transfer_metrics(experience, iteration.experiences[:place]),
                 **updates[experience.turn.agent],
             }
             for owner in (f"agent_{experience.turn.agent}", experience.turn.role):
@@ -118,17 +117,6 @@ class Records:
             "total_tokens": float(self.tokens),
             "total_seconds": self.seconds,
         }
-
-    def write_samples(self, iteration: Iteration) -> None:
-        """Write samples/step-N.parquet: one row per query and agent."""
-        path = self.directory / "samples" / f"step-{iteration.step + 1:06d}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        rows = [
-            row
-            for experience in iteration.experiences
-            for row in _sample_rows(iteration, experience)
-        ]
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
     def _open(self, first_step: int) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -150,29 +138,6 @@ class Records:
                 "cory: resuming with other settings than the run began with; its first part and "
                 f"its second are different experiments: {'; '.join(changed)}\n"
             )
-
-
-def _sample_rows(iteration: Iteration, experience: Experience) -> list[dict[str, Any]]:
-    turn = experience.turn
-    kl = experience.scores.full_kl.sum(1).tolist()
-    answers_each = len(turn) // len(iteration.queries)
-    texts = [
-        query if isinstance(query, str) else query[-1]["content"] for query in iteration.queries
-    ]
-    return [
-        {
-            "step": iteration.step + 1,
-            "index": row // answers_each,
-            "query": texts[row // answers_each],
-            "agent": f"agent_{turn.agent}",
-            "role": turn.role,
-            "answer": answer,
-            "task_reward": float(experience.task_reward[row]),
-            "team_reward": float(experience.team_reward[row]),
-            "kl": kl[row],
-        }
-        for row, answer in enumerate(turn.completions)
-    ]
 
 
 def load_config(directory: Path) -> CORYConfig:

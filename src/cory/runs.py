@@ -21,11 +21,11 @@ from cory.models import build_policies, load_model, load_tokenizer
 from cory.policy import Policy
 from cory.prompts import Query
 from cory.rewards import reward_device
+from cory.samples import INITIAL_MODEL
 from cory.seeding import derive_generator
 from cory.weights import MERGED
 from cory.workbench import Brought, Workbench, build_workbench
 
-INITIAL_MODEL = "initial model"
 MODEL = "model"
 
 

@@ -29,8 +29,8 @@ from cory.metrics import mean_of
 from cory.optimizers import make_optimizer, make_scheduler
 from cory.records import Records
 from cory.roles import exchange_is_due
+from cory.samples import SampleLog
 from cory.seeding import seed_global_generators
-from cory.types import Iteration
 from cory.workbench import Brought, build_workbench
 
 
@@ -101,6 +101,7 @@ class CORYTrainer:
         ]
         self.rollout = self.workbench.rollout
         self.queries = QueryOrder(self.workbench.train_dataset, args)
+        self.samples = SampleLog(self.workbench)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit)
         self.console = Console()
         self.events = Events(args, [self.console, *callbacks], self)
@@ -132,7 +133,8 @@ class CORYTrainer:
         if exchange_is_due(step, self.args.role_exchange_period):
             self._exchange()
         started = time.perf_counter()
-        iteration = self.rollout.run(self.queries.at(step), step)
+        rows = self.queries.at(step)
+        iteration = self.rollout.run(rows, step)
         answered = time.perf_counter()
         updates = {
             experience.turn.agent: self.agents[experience.turn.agent].update(
@@ -141,8 +143,9 @@ class CORYTrainer:
             for experience in iteration.experiences
         }
         self.scheduler.step()
-        self._save_samples(iteration)
         seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
+        if self.samples.is_due(step):
+            self.samples.write(iteration, rows)
         return self.records.iteration_metrics(
             iteration, updates, self.workbench.encoder.end_ids, seconds
         )
@@ -226,11 +229,6 @@ class CORYTrainer:
         if self.args.report_to:
             self.accelerator.log(metrics, step=step)
         self.events.logged(step, metrics)
-
-    def _save_samples(self, iteration: Iteration) -> None:
-        period = self.args.log_samples_steps
-        if period is not None and (iteration.step + 1) % period == 0:
-            self.records.write_samples(iteration)
 
 
 class PPOTrainer(CORYTrainer):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from cory.compare.collapse import CollapseRule
 from cory.compare.publish import publish
@@ -177,11 +178,13 @@ def test_everything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to compare"):
         publish(comparison(**changes), runs, tmp_path)
     write_runs(runs)
+    (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(comparison(**changes).to_dict()))
     publish(comparison(**changes), runs, tmp_path)
     tables = {path.name: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
     assert set(tables) == {"results.csv", "summary.csv", "frontier.csv", "robustness.csv"}
     assert len(tables["summary.csv"]) == 2 * (3 + 4)  # cells × agents, mean and worst
     assert len(tables["robustness.csv"]) == 4
-    plots = sorted(tmp_path.glob("plots/*.png"))
-    assert len(plots) == 2 + 2
-    assert all(path.read_bytes().startswith(PNG) for path in plots)
+    assert (tmp_path / "report.html").is_file()
+    plots = {path.name: path.read_bytes() for path in tmp_path.glob("plots/*.png")}
+    assert {"curves.png", "frontier.png", "robustness.png"} <= set(plots)
+    assert all(content.startswith(PNG) for content in plots.values())

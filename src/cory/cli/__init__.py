@@ -1,4 +1,4 @@
-"""The command line: `cory train`, `cory eval`, `cory generate`, `cory merge`.
+"""The command line: `cory train`, `eval`, `compare`, `report`, `generate` and `merge`.
 
 Options are parsed and checked before torch is imported, so that help and mistakes take no time.
 """
@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "run arms × seeds under equal settings, and say which differences are real",
     "generate": "answer a prompt with an agent, a whole team, or any model",
     "merge": "write the mean of a run's agents as one plain model",
+    "report": "write a run or a comparison as one HTML page",
 }
 HELP = """\
 usage: cory COMMAND [OPTIONS]
@@ -33,6 +34,7 @@ commands:
   cory eval runs/first
   cory generate runs/first --prompt "The film was"
   cory compare --preset pocket --output_dir runs/pocket
+  cory report runs/first
 """
 TRACEBACK = "--traceback"
 

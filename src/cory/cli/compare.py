@@ -76,5 +76,6 @@ def _interrupt(*_: Any) -> None:
 
 
 def _written(directory: Path) -> list[Path]:
-    names = ("results.csv", "results.parquet", "summary.csv", "frontier.csv", "robustness.csv")
-    return [*(directory / name for name in names), *sorted((directory / "plots").glob("*.png"))]
+    tables = ("results.csv", "results.parquet", "summary.csv", "frontier.csv", "robustness.csv")
+    plots = sorted((directory / "plots").glob("*.png"))
+    return [*(directory / name for name in tables), *plots, directory / "report.html"]

@@ -1,6 +1,6 @@
 """Comparisons: arms × seeds × KL coefficients × learning rates, run side by side and summed up.
 
-    plan → running → results → summary → curves
+    plan → running → results → summary → report
 
 Names are resolved on first use: a plan needs neither pandas nor torch.
 """

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cory.compare.plan import PlannedRun
 from cory.compare.results import RUN_KEYS
-from cory.compare.statistics import (
+from cory.statistics import (
     Estimate,
     Point,
     estimate,

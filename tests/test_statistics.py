@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cory.compare.statistics import (
+from cory.statistics import (
     estimate,
     hypervolume,
     paired_difference,

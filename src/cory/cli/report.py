@@ -1,0 +1,44 @@
+"""`cory report`: a run or a comparison as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+USAGE = "cory report RUN|COMPARISON [--out FILE]"
+DESCRIPTION = """\
+Write a run or a comparison as one HTML page that works offline: results, curves, and a browser of
+answers. The plots lie beside it as PNG files, in `plots/`."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves what is wrong to `cory.cli.main`, which says it in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see `cory report --help`")
+
+
+def run(words: Sequence[str]) -> None:
+    """Carry the command out.
+
+    Args:
+        words: after `cory report`.
+
+    Raises:
+        ValueError: there is no such run or comparison, or nothing was measured yet.
+    """
+    parser = _Parser(usage=USAGE, description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("target", metavar="RUN|COMPARISON", help="directory of it")
+    parser.add_argument("--out", metavar="FILE", help="the page [report.html in the directory]")
+    options = parser.parse_args(words)
+
+    from cory.cli.libraries import quieten
+
+    quieten()
+    from cory.report import write_report
+
+    path = write_report(options.target, options.out)
+    size = path.stat().st_size / 1e6
+    sys.stderr.write(f"wrote {path} ({size:.1f} MB), plots in {path.parent / 'plots'}\n")

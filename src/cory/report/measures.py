@@ -1,0 +1,73 @@
+"""What of an evaluation a report shows, and how."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+LARGE = 1e5
+"""From here on, numbers are written with an exponent."""
+
+SHARE = (-0.04, 1.04)
+"""An axis from none to all."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric, its label on an axis, its short title in a table, and how its value is written.
+
+    `interval` is the metric that holds half its 95% interval over queries, `limits` are those of an
+    axis, where the values of every run shall be seen on the same one.
+    """
+
+    key: str
+    label: str
+    title: str
+    form: str = "{:.3f}"
+    interval: str | None = None
+    limits: tuple[float, float] | None = None
+
+    def write(self, value: float | None, half_width: float | None = None) -> str:
+        """A value, with ± half its interval where that is known.
+
+        >>> KL.write(3.54621, 0.1), KL.write(None)
+        ('3.546 ± 0.100', '–')
+        """
+        if value is None:
+            return "–"
+        # A collapsed policy may have a perplexity of millions.
+        form = "{:.1e}" if abs(value) >= LARGE else self.form
+        text = form.format(value)
+        if half_width is not None and not math.isnan(half_width):
+            text += f" ± {form.format(half_width)}"
+        return text.replace("-", "−")
+
+
+REWARD = Measure("task_reward", "task reward per answer", "reward", interval="task_reward_ci95")
+KL = Measure("kl", "KL to the initial model (nats)", "KL (nats)", interval="kl_ci95")
+DISTINCT = Measure("distinct_2", "distinct-2 (share of token pairs)", "distinct-2")
+UNIQUE = Measure("unique_share", "share of distinct answers", "unique", "{:.1%}", limits=SHARE)
+ENTROPY = Measure("entropy", "entropy per token (nats)", "entropy")
+PERPLEXITY = Measure("ref_perplexity", "perplexity to the initial model", "perplexity", "{:.2f}")
+LENGTH = Measure("completion_length", "tokens per answer", "tokens", "{:.1f}")
+COPY_RATE = Measure("copy_rate", "copied share of an observer's words", "copied")
+LIFT = Measure("lift", "observer's reward − pioneer's", "lift")
+
+ALIVE = Measure("alive", "share of runs not collapsed", "not collapsed", limits=SHARE)
+
+TRAINING = (REWARD, KL, DISTINCT, ENTROPY)
+"""Drawn over the iterations of a training."""
+HELD_OUT = (REWARD, KL, DISTINCT, UNIQUE, ENTROPY, PERPLEXITY)
+"""Drawn over the evaluations."""
+TRANSFER = (COPY_RATE, LIFT)
+TABLE = (
+    REWARD,
+    *(Measure(f"pass@{k}", f"pass@{k}", f"pass@{k}") for k in range(2, 6)),
+    KL,
+    DISTINCT,
+    UNIQUE,
+    ENTROPY,
+    PERPLEXITY,
+    LENGTH,
+)
+"""Columns of a table of results. pass@1 is the reward itself."""

@@ -1,0 +1,55 @@
+"use strict";
+
+// Everything that a model or a user wrote goes through text nodes: nothing here parses HTML.
+
+/** An element with attributes and children; strings become text. */
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value === true) made.setAttribute(key, "");
+    else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+// Controls that hide text, or change the direction of what stands around it. Tab and newline stay.
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/;
+
+/** Text as nodes: control characters are shown by their number instead of acting. */
+function visible(text) {
+  return text.split(new RegExp(`(${CONTROLS.source})`)).filter(Boolean).map((piece) => {
+    if (!CONTROLS.test(piece)) return document.createTextNode(piece);
+    const code = piece.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    return element("span", { class: "control" }, `U+${code}`);
+  });
+}
+
+/** A number with a fixed number of decimals and a real minus sign. */
+function decimals(value, digits = 2) {
+  if (value === null || value === undefined) return "–";
+  return value.toFixed(digits).replace("-", "−");
+}
+
+/** The same with a plus sign where it is positive. */
+function signed(value, digits = 2) {
+  return (value > 0 ? "+" : "") + decimals(value, digits);
+}
+
+/** A labelled select; `options` maps values to what is shown. */
+function selection(label, options, change) {
+  // A label's own text would include every option.
+  const select = element("select", { "aria-label": label, onchange: () => change(select.value) });
+  for (const [value, shown] of options) select.append(element("option", { value }, shown));
+  return element("label", {}, element("span", { class: "name" }, label), select);
+}
+
+/** Order of two values, numbers or texts; those that are missing come last in either direction. */
+function compare(left, right, direction) {
+  const missing = (left ?? null) === null ? 1 : 0;
+  const other = (right ?? null) === null ? 1 : 0;
+  if (missing || other) return missing - other;
+  if (typeof left === "number" && typeof right === "number") return direction * (left - right);
+  return direction * String(left).localeCompare(String(right), "en", { numeric: true });
+}

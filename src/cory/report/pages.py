@@ -1,0 +1,142 @@
+"""From a directory to a page: one HTML file that asks nothing of any network, and PNG files.
+
+Everything that a run wrote reaches the page as JSON, and the page shows it as text only. A content
+security policy lets no script run but the two that are written here, and no address be loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from cory import __version__
+from cory.plots import COLOURS, LINES
+from cory.report.answers import browse
+from cory.report.comparison import describe_comparison
+from cory.report.contents import Contents, Section
+from cory.report.pictures import draw
+from cory.report.run import describe_run
+
+MAX_BYTES = 7_500_000
+"""Of a page: mail and browsers take it."""
+MAX_ANSWER_BYTES = 3_000_000
+"""Of its answers."""
+SCRIPTS = ("dom.js", "figures.js", "tables.js", "answers.js", "report.js")
+DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+"""Line styles of matplotlib as plotly names them."""
+
+
+def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
+    """Write a run or a comparison as one HTML page, and its plots as PNG files beside it.
+
+    Args:
+        directory: of a run (it holds config.yaml) or of a comparison (comparison.yaml).
+        out: the HTML file; None: `report.html` in the directory. Plots go to `plots/` beside it.
+
+    Returns:
+        the HTML file.
+
+    Raises:
+        ValueError: the directory holds neither, or nothing was measured yet.
+    """
+    directory = Path(directory)
+    contents = describe(directory)
+    path = directory / "report.html" if out is None else Path(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(contents), encoding="utf-8")
+    for section in contents.sections:
+        for figure in section.figures:
+            if not figure.is_empty:
+                draw(figure, path.parent / "plots" / f"{figure.key}.png")
+    return path
+
+
+def describe(directory: Path) -> Contents:
+    """What a directory's page shows."""
+    if (directory / "comparison.yaml").is_file():
+        return describe_comparison(directory)
+    if (directory / "config.yaml").is_file():
+        return describe_run(directory)
+    raise ValueError(
+        f"{directory} is neither a run (no config.yaml) nor a comparison (no comparison.yaml): "
+        "name the output_dir of `cory train` or `cory compare`"
+    )
+
+
+def render(contents: Contents) -> str:
+    """The page as HTML."""
+    page: dict[str, Any] = {
+        "kind": contents.kind,
+        "title": contents.title,
+        "facts": contents.facts,
+        "sections": [_as_json(section) for section in contents.sections],
+        "appendix": [_as_json(section) for section in contents.appendix],
+        "palette": COLOURS,
+        "dashes": [DASHES[line] for line in LINES],
+        "version": __version__,
+    }
+    plotly = _read("plotly-basic.min.js")
+    script = "\n".join(_read(name) for name in SCRIPTS)
+    rest = len(plotly) + len(script) + len(_json(page))
+    room = min(MAX_ANSWER_BYTES, MAX_BYTES - rest)
+    page["answers"] = browse(contents.runs, max_bytes=room)
+    return _fill(
+        _read("page.html"),
+        {
+            "title": html.escape(contents.title),
+            "policy": f"'{_digest(plotly)}' '{_digest(script)}'",
+            "style": _read("page.css"),
+            "data": _json(page),
+            "plotly": plotly,
+            "script": script,
+        },
+    )
+
+
+def _as_json(section: Section) -> dict[str, Any]:
+    drawn = [asdict(figure) for figure in section.figures if not figure.is_empty]
+    return {**asdict(section), "figures": drawn}
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand inside an HTML script element: without any `<`, and without NaN."""
+    text = json.dumps(_short(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _short(value: Any) -> Any:
+    """Numbers to 6 digits, which no plot shows more of; those that are not finite as None."""
+    if isinstance(value, Mapping):
+        return {key: _short(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_short(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Put parts in their places, each of which stands once; parts are not looked into."""
+    text = ""
+    rest = template
+    for name, part in parts.items():
+        before, rest = rest.split(f"{{{{{name}}}}}")
+        text += before + part
+    return text + rest
+
+
+def _digest(script: str) -> str:
+    """How a content security policy names a script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _read(name: str) -> str:
+    return files("cory.report").joinpath("page", name).read_text(encoding="utf-8")

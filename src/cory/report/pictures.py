@@ -1,0 +1,103 @@
+"""Figures of a report as PNG files, in the style of `cory.plots`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cory.plots import COLOURS, LINES, new_axes
+from cory.report.figures import (
+    Axis,
+    Curve,
+    Figure,
+    Panel,
+    Timeline,
+    default_choice,
+    is_chosen,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_COLUMNS = 3
+SHAPES = ("o", "s", "D", "^", "X", "P", "*")
+"""Of points, by the number of their colour."""
+MARKED_POINTS = 40
+"""A longer curve has no mark at each of its points."""
+
+
+def draw(figure: Figure, path: Path) -> None:
+    """Draw a figure as the page shows it first, on each of its horizontal axes.
+
+    Panels go in rows of up to three where there is one horizontal axis, else down, with a column
+    for each axis.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    across = len(figure.axes)
+    if across == 1:
+        # Four go two by two.
+        across = 2 if len(figure.panels) == 4 else min(len(figure.panels), MAX_COLUMNS)
+    pairs = [(panel, axis) for panel in figure.panels for axis in figure.axes]
+    rows = -(-len(pairs) // across)
+    choice = default_choice(figure)
+    with new_axes(rows, across, path, squeeze=False) as grid:
+        places = list(grid.flat)
+        for place, (panel, axis) in zip(places, pairs, strict=False):
+            _draw_panel(place, figure, panel, axis, choice)
+        for place in places[len(pairs) :]:
+            place.set_visible(False)
+        handles, labels = places[0].get_legend_handles_labels()
+        if handles:
+            places[0].figure.legend(handles, labels, loc="outside upper left", ncols=6)
+
+
+def _draw_panel(
+    place: Axes, figure: Figure, panel: Panel, axis: Axis, choice: Mapping[str, str]
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    if axis.key == "step":
+        place.xaxis.set_major_locator(MaxNLocator(integer=True))
+    place.set_xlabel(axis.label)
+    place.set_ylabel(panel.label)
+    if panel.limits is not None:
+        place.set_ylim(*panel.limits)
+    if axis.is_log:
+        _set_log_ticks(place, {x for curve in panel.curves for x in curve.x[axis.key]})
+    for curve in panel.curves:
+        if is_chosen(curve, choice):
+            _draw_curve(place, curve, axis, marks_end=figure.marks_end)
+    if figure.timeline is not None:
+        _mark_changes(place, figure.timeline)
+
+
+def _draw_curve(place: Axes, curve: Curve, axis: Axis, *, marks_end: bool) -> None:
+    colour = COLOURS[curve.colour % len(COLOURS)]
+    x = curve.x[axis.key]
+    options: dict[str, Any] = {"color": colour, "linestyle": LINES[curve.line % len(LINES)]}
+    shape = SHAPES[curve.colour % len(SHAPES)]
+    marker = {"marker": shape, "markersize": 4} if len(x) <= MARKED_POINTS else {}
+    place.plot(x, curve.y, label=curve.name, **options, **marker)
+    if curve.lower is not None and curve.upper is not None and not marks_end:
+        place.fill_between(x, curve.lower, curve.upper, color=colour, alpha=0.15, linewidth=0)
+    if marks_end:
+        y_half_width = None if curve.upper is None else curve.upper[-1] - curve.y[-1]
+        place.errorbar(
+            x[-1:], curve.y[-1:], y_half_width, curve.x_half_width, color=colour, capsize=3
+        )
+        place.plot(x[-1:], curve.y[-1:], marker=shape, markersize=9, color=colour)
+
+
+def _set_log_ticks(place: Axes, values: set[float]) -> None:
+    """A tick for each value that was tried, none between them."""
+    place.set_xscale("log")
+    place.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
+    place.minorticks_off()
+
+
+def _mark_changes(place: Axes, timeline: Timeline) -> None:
+    """A thin line wherever a row of the timeline changes."""
+    starts = {span.start for spans in timeline.rows.values() for span in spans[1:]}
+    for start in sorted(starts):
+        place.axvline(start - 0.5, color="0.6", linewidth=0.8, linestyle=":", zorder=0)

@@ -1,0 +1,172 @@
+"""A run as a page: its training, its agents alone, what observers took over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cory.config import CORYConfig
+from cory.metrics import read_metrics
+from cory.records import load_config
+from cory.report.contents import Contents, Section
+from cory.report.run_figures import (
+    Records,
+    frontier_figure,
+    held_out_figure,
+    training_figures,
+    transfer_figure,
+)
+from cory.report.tables import Column, Table, results_table, words
+from cory.report.wording import duration, setting
+from cory.samples import INITIAL_MODEL
+from cory.tasks import task_defaults
+
+NOT_SHOWN = frozenset({"output_dir", "resume", "report_to", "run_name"})
+"""Settings that say nothing about what was learnt."""
+
+
+def describe_run(directory: Path) -> Contents:
+    """Everything that a run's page shows.
+
+    Raises:
+        ValueError: the directory holds no run, or one without a finished iteration.
+    """
+    args, records = load_config(directory), read_metrics(directory / "metrics.jsonl")
+    if not records:
+        raise ValueError(
+            f"{directory} has no metrics yet: nothing was logged to metrics.jsonl. Wait for the "
+            "first iteration"
+        )
+    agents = [f"agent_{index}" for index in range(args.num_agents)]
+    sections = [
+        _results(directory, agents, records),
+        Section(
+            "training",
+            "Training",
+            "Each agent's own samples while it learns. The agent's curve follows weights, the "
+            "role's a place in the order of speaking; the strip shows which agent had which role.",
+            figures=training_figures(args, agents, records),
+        ),
+        Section(
+            "alone",
+            "Each agent alone, held out",
+            "Every agent on the plain query, without a partner; bands are 95% intervals over "
+            "queries.",
+            figures=[held_out_figure(agents, records), frontier_figure(agents, records)],
+        ),
+        Section(
+            "transfer",
+            "What observers take over",
+            "How much of an observer's answer stands in an earlier answer to the same query, and "
+            "what it earns above its pioneer.",
+            figures=[transfer_figure(args, records)],
+        ),
+    ]
+    return Contents(
+        kind="run",
+        title=args.run_name or directory.resolve().name,
+        facts=_facts(args, records),
+        sections=[section for section in sections if not section.is_empty],
+        runs={directory.resolve().name: directory},
+        appendix=[Section("settings", "Settings", "", tables=_settings(args))],
+    )
+
+
+def _facts(args: CORYConfig, records: Records) -> dict[str, str]:
+    latest: dict[str, Any] = {}
+    for record in records:
+        latest |= record
+    facts = {
+        "task": args.task or args.dataset_name or "the user's own",
+        "model": args.model_name_or_path or "handed over as an object",
+        "agents": str(args.num_agents),
+        "iterations": f"{latest['step']} of {args.max_steps}",
+        "seed": str(args.seed),
+    }
+    if "total_samples" in latest:
+        facts["answers sampled"] = f"{latest['total_samples']:,.0f}"
+        facts["tokens"] = f"{latest['total_tokens']:,.0f}"
+        facts["training time"] = duration(latest["total_seconds"])
+    return facts
+
+
+def _results(directory: Path, agents: Sequence[str], records: Records) -> Section:
+    """The last evaluation, and the first where it measured the initial model."""
+    evaluations = {
+        record["step"]: record for record in records if f"eval/{agents[0]}/task_reward" in record
+    }
+    models: dict[str, Mapping[str, float | None]] = {}
+    if 0 in evaluations:
+        models[INITIAL_MODEL] = _metrics_of(evaluations[0], agents[0])
+    if evaluations:
+        models |= {agent: _metrics_of(evaluations[max(evaluations)], agent) for agent in agents}
+    tables = []
+    if models:
+        caption = f"Held-out queries, each model alone, iteration {max(evaluations)}"
+        tables.append(results_table(caption, models))
+    tables += _separate_evaluation(directory / "eval.json")
+    note = (
+        "Means ± half a 95% interval over queries. KL is that to the initial model, perplexity "
+        "that under it."
+    )
+    if tables and INITIAL_MODEL not in models:
+        note += " Set eval_steps in training, or run `cory eval`, to see the initial model too."
+    return Section("results", "Results", note, tables=tables)
+
+
+def _metrics_of(record: Mapping[str, Any], agent: str) -> dict[str, float | None]:
+    prefix = f"eval/{agent}/"
+    return {
+        key.removeprefix(prefix): value for key, value in record.items() if key.startswith(prefix)
+    }
+
+
+def _separate_evaluation(path: Path) -> list[Table]:
+    """The table of `cory eval`, where it was run."""
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text())
+    checkpoint = Path(next(iter(found["checkpoints"].values()))).parent.name
+    task = found["settings"]["task"] or found["settings"]["dataset_name"] or "own data"
+    caption = (
+        f"cory eval: {task}, {found['num_queries']} held-out queries, {found['num_samples']} "
+        f"answers each, checkpoint {checkpoint}"
+    )
+    return [results_table(caption, found["metrics"])]
+
+
+def _settings(args: CORYConfig) -> list[Table]:
+    """What differs from the defaults, and everything."""
+    defaults = CORYConfig().to_dict() | ({} if args.task is None else task_defaults(args.task))
+    settings = {name: value for name, value in args.to_dict().items() if name not in NOT_SHOWN}
+    changed = {
+        name: value
+        for name, value in settings.items()
+        if value != defaults[name] and name != "task"
+    }
+    of = "the defaults" if args.task is None else f"the defaults of {args.task}"
+    tables = (
+        [
+            Table(
+                f"Settings that differ from {of}",
+                [Column("setting", True), Column("here", True), Column("default", True)],
+                [
+                    [words(n), words(setting(v)), words(setting(defaults[n]))]
+                    for n, v in changed.items()
+                ],
+            )
+        ]
+        if changed
+        else []
+    )
+    return [
+        *tables,
+        Table(
+            "All settings",
+            [Column("setting", True), Column("value", True)],
+            [[words(name), words(setting(value))] for name, value in settings.items()],
+            is_folded=True,
+        ),
+    ]

@@ -1,0 +1,213 @@
+"""What a comparison's page says: worked out by hand on a made table, and on real tiny runs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import yaml
+
+from cory.report.comparison import describe_comparison
+from cory.report.contents import Contents
+from cory.report.figures import ALL, Curve, Figure, default_choice, is_chosen
+from cory.report.results import MEAN_AGENT, read_results
+from cory.report.tables import Table
+
+
+def row(arm: str, seed: int, agent: str, step: int, reward: float, **more: Any) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "kl_coef": 0.1,
+        "learning_rate": 1e-3,
+        "seed": seed,
+        "agent": agent,
+        "step": step,
+        "run": f"runs/{arm}/{seed}",
+        "total_samples": 100.0 * step,
+        "total_tokens": 1000.0 * step,
+        "total_seconds": 10.0 * step,
+        "collapsed": False,
+        "task_reward": reward,
+        "kl": 2 * reward,
+        **more,
+    }
+
+
+def made(out: Path, rows: list[dict[str, Any]], **described: Any) -> Path:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out / "results.parquet")
+    (out / "comparison.yaml").write_text(yaml.safe_dump({"task": "pocket-reviews", **described}))
+    return out
+
+
+TWO_ARMS = [
+    row("ppo", 0, "agent_0", 0, 0.0, total_samples=None),
+    row("ppo", 0, "agent_0", 2, 1.0),
+    row("ppo", 1, "agent_0", 0, 0.2, total_samples=None),
+    row("ppo", 1, "agent_0", 2, 3.0),
+    row("cory", 0, "agent_0", 2, 2.0),
+    row("cory", 0, "agent_1", 2, 3.0, collapsed=True),
+    row("cory", 0, "merged", 2, 9.0, kl=math.nan),
+    row("cory", 1, "agent_0", 2, 4.0),
+    row("cory", 1, "agent_1", 2, 5.0),
+]
+
+
+def figure(contents: Contents, key: str) -> Figure:
+    (found,) = [f for section in contents.sections for f in section.figures if f.key == key]
+    return found
+
+
+def curves(found: Figure, label: str = "task reward", **choice: str) -> dict[str, Curve]:
+    (panel,) = [panel for panel in found.panels if panel.label.startswith(label)]
+    chosen = {**default_choice(found), **choice}
+    return {curve.name: curve for curve in panel.curves if is_chosen(curve, chosen)}
+
+
+def texts(table: Table) -> dict[tuple[str, str], dict[str, str]]:
+    titles = [column.title for column in table.columns]
+    return {
+        (cells[0].text, cells[1].text): dict(
+            zip(titles, [cell.text for cell in cells], strict=True)
+        )
+        for cells in table.rows
+    }
+
+
+def test_means_and_bands_over_seeds(tmp_path: Path) -> None:
+    """Prevents averages over agents and seeds at once, whose intervals would be too narrow."""
+    drawn = curves(figure(describe_comparison(made(tmp_path, TWO_ARMS)), "curves"))
+    # Seeds of ppo: .0 and .2, then 1 and 3: s = √2, half width 12.7062 · √2 / √2.
+    assert drawn["ppo"].y == pytest.approx([0.1, 2.0])
+    assert drawn["ppo"].upper == pytest.approx([0.1 + 1.27062, 2 + 12.7062])
+    assert drawn["ppo"].x["step"] == [0, 2]
+    assert drawn["ppo"].x["total_samples"] == [0, 200]
+    # The mean of two agents is 2.5 and 4.5; what was merged from them stays out.
+    assert drawn["cory"].y == pytest.approx([3.5])
+    assert drawn["cory"].lower == pytest.approx([3.5 - 12.7062])
+
+
+def test_the_reader_chooses_the_model(tmp_path: Path) -> None:
+    """Prevents an option without curves, or a merged model that cannot be found."""
+    found = figure(describe_comparison(made(tmp_path, TWO_ARMS)), "curves")
+    (switch,) = found.switches
+    assert list(switch.options) == [MEAN_AGENT, "agent_0", "agent_1", "merged"]
+    assert list(curves(found, agent="agent_1")) == ["cory"]
+    merged = curves(found, agent="merged")["cory"]
+    assert (merged.y, merged.lower) == ([9.0], None)
+    assert curves(found, "KL", agent="merged") == {}
+
+
+def test_the_summary_pairs_seeds(tmp_path: Path) -> None:
+    """Prevents differences of means, whose intervals ignore that the seeds are the same."""
+    contents = describe_comparison(made(tmp_path, TWO_ARMS))
+    reward_table = texts(contents.sections[0].tables[0])
+    mean = reward_table["cory", MEAN_AGENT]
+    # cory − ppo by seed: 2.5 − 1 = 1.5 and 4.5 − 3 = 1.5.
+    assert mean["reward − ppo"] == "+1.500 ± 0.000"
+    assert mean["KL (nats) − ppo"] == "+3.000 ± 0.000"
+    assert mean["not collapsed"] == "1 of 2"
+    assert reward_table["cory", "agent_1"]["reward − ppo"] == "+2.000 ± 0.000"
+    assert reward_table["ppo", "agent_0"]["reward"] == "2.000 ± 12.706"
+    assert reward_table["ppo", "agent_0"]["reward − ppo"] == "–"
+    assert reward_table["cory", "merged"]["seeds"] == "1"
+    assert reward_table["cory", "merged"]["KL (nats)"] == "–"
+    # The mean of a single agent would say the same twice.
+    assert ("ppo", MEAN_AGENT) not in reward_table
+
+
+def test_another_baseline_can_be_named(tmp_path: Path) -> None:
+    """Prevents differences to whichever arm happens to be first."""
+    contents = describe_comparison(made(tmp_path, TWO_ARMS, baseline="cory"))
+    assert texts(contents.sections[0].tables[0])["ppo", "agent_0"]["reward − cory"].startswith("−")
+
+
+def test_several_coefficients_and_rates(tmp_path: Path) -> None:
+    """Prevents curves of different η on top of each other, and a frontier of one point."""
+    rows = [
+        {
+            **row(arm, seed, "agent_0", step, step * coefficient + seed),
+            "kl_coef": coefficient,
+            "learning_rate": rate,
+            "run": f"{arm}{coefficient}{rate}{seed}",
+            "collapsed": rate > 0.01 and seed == 0,
+        }
+        for arm in ("ppo", "cory")
+        for coefficient in (0.1, 0.3)
+        for rate in (1e-3, 1e-1)
+        for seed in (0, 1)
+        for step in (0, 4)
+    ]
+    contents = describe_comparison(made(tmp_path, rows))
+    found = figure(contents, "curves")
+    assert [switch.key for switch in found.switches] == ["agent", "kl_coef", "learning_rate"]
+    assert curves(found, kl_coef="0.3")["ppo"].y == pytest.approx([0.5, 0.5 + 4 * 0.3])
+    everything = {**default_choice(found), "kl_coef": ALL, "learning_rate": ALL}
+    assert sum(is_chosen(curve, everything) for curve in found.panels[0].curves) == 8
+    frontier = curves(figure(contents, "frontier_over_coefficients"))["cory"]
+    assert frontier.y == pytest.approx([0.5 + 4 * 0.1, 0.5 + 4 * 0.3])
+    alive = curves(figure(contents, "robustness"), "share")["ppo"]
+    assert (alive.x["learning_rate"], alive.y) == ([1e-3, 1e-1], [1.0, 0.5])
+    summary = contents.sections[0].tables[0]
+    assert [column.title for column in summary.columns][:5] == ["arm", "model", "η", "lr", "seeds"]
+
+
+def test_a_rate_per_agent_is_a_setting_like_any_other(tmp_path: Path) -> None:
+    """Prevents lists in the table from failing where settings are told apart."""
+    rows = [{**each, "learning_rate": [1e-3, 1e-4]} for each in TWO_ARMS]
+    contents = describe_comparison(made(tmp_path, rows))
+    assert contents.facts["learning rates"] == "0.001, 0.0001"
+
+
+def test_real_runs_are_gathered(comparison: Path) -> None:
+    """Prevents a page that only understands tables made for its tests."""
+    contents = describe_comparison(comparison)
+    assert [section.key for section in contents.sections] == [
+        "summary",
+        "curves",
+        "frontier",
+        "robustness",
+    ]
+    assert contents.facts["runs"] == "8"
+    assert len(contents.runs) == 8
+    assert all((directory / "config.yaml").is_file() for directory in contents.runs.values())
+    drawn = curves(figure(contents, "curves"))
+    # A team of two has twice the answers of one at the same iteration.
+    assert drawn["ppo"].x["total_samples"] == [0, 8, 16]
+    assert drawn["cory"].x["total_samples"] == [0, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "has no rows"),
+        ([{"arm": "ppo", "task_reward": 1.0}], "has no column 'kl_coef'"),
+    ],
+)
+def test_tables_that_cannot_be_used(
+    tmp_path: Path, rows: list[dict[str, Any]], message: str
+) -> None:
+    """Prevents a KeyError for a table that another program wrote."""
+    path = made(tmp_path, rows or TWO_ARMS) / "results.parquet"
+    if not rows:
+        table = pyarrow.parquet.read_table(path).slice(0, 0)
+        pyarrow.parquet.write_table(table, path)
+    with pytest.raises(ValueError, match=message):
+        read_results(path)
+
+
+def test_an_unfinished_comparison_is_refused(tmp_path: Path) -> None:
+    """Prevents a FileNotFoundError that does not say what to do."""
+    with pytest.raises(ValueError, match="the comparison is not finished"):
+        describe_comparison(_without_table(tmp_path))
+    (tmp_path / "results.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="cannot be read as parquet"):
+        describe_comparison(tmp_path)
+
+
+def _without_table(out: Path) -> Path:
+    (out / "comparison.yaml").write_text("task: pocket-reviews\n")
+    return out
