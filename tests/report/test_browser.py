@@ -257,7 +257,8 @@ def test_what_models_write_is_shown_as_text(visit: Visit) -> None:
     assert page.locator("article .control").count() > 0
     page.get_by_label("run", exact=True).select_option(index=1)
     expect(page.locator("#figure-curves .legend button").first).to_have_text(HOSTILE_NAME)
-    page.locator("#figure-curves .panels > div").first.hover()
-    expect(page.locator("#figure-curves .hovertext, #figure-curves .legend").first).to_be_visible()
+    plot = page.locator("#figure-curves .panels > div").first
+    plot.hover()
+    expect(plot.locator(".hoverlayer")).to_contain_text(HOSTILE_NAME)
     expect(page.locator("#arms th[scope=row]").first).to_have_text(HOSTILE_NAME)
     assert page.locator("img, article b, h1 b").count() == 0

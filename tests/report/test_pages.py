@@ -52,9 +52,9 @@ def test_a_comparison_becomes_a_page_by_command(
     ]
 
 
-def test_the_page_runs_its_own_scripts_only(team_run: Path, tmp_path: Path) -> None:
+def test_the_page_runs_its_own_scripts_only(team_run: Path) -> None:
     """Prevents a policy that lets other scripts run, or not even the page's own."""
-    page = write_report(team_run, tmp_path / "page.html").read_text()
+    page = pages.render(pages.describe(team_run))
     policy = page.split('http-equiv="Content-Security-Policy" content="')[1].split('"')[0]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules["default-src"] == "'none'"
@@ -65,17 +65,17 @@ def test_the_page_runs_its_own_scripts_only(team_run: Path, tmp_path: Path) -> N
     assert not re.search(r"<(?:link|script|img|iframe)[^>]+(?:src|href)=\"(?!data:)", page)
 
 
-def test_pages_stay_small(team_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_stay_small(team_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a page that mail refuses: what does not fit is left out, and the page says so."""
-    assert write_report(team_run, tmp_path / "page.html").stat().st_size < 2e6
+    assert len(pages.render(pages.describe(team_run)).encode()) < 2e6
     monkeypatch.setattr(pages, "MAX_ANSWER_BYTES", 5000)
-    data = data_of(write_report(team_run, tmp_path / "page.html").read_text())
+    data = data_of(pages.render(pages.describe(team_run)))
     answers = data["answers"]
     assert 0 < len(answers["entries"]) < answers["total"] == 32
     assert len(json.dumps(answers["entries"])) < 6000
 
 
-def test_numbers_that_json_does_not_know(team_run: Path, tmp_path: Path) -> None:
+def test_numbers_that_json_does_not_know() -> None:
     """Prevents `NaN` in the page, at which browsers stop reading."""
     text = pages._json({"lost": float("nan"), "endless": [float("inf")], "long": 1 / 3})
     assert json.loads(text) == {"lost": None, "endless": [None], "long": 0.333333}
@@ -87,7 +87,7 @@ def test_titles_cannot_break_out(team_run: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load((run / "config.yaml").read_text())
     settings["run_name"] = "</title><script>alert(1)</script>{{data}}"
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
-    page = write_report(run).read_text()
+    page = pages.render(pages.describe(run))
     assert "<script>alert" not in page
     assert len(SCRIPT.findall(page)) == 3
     assert data_of(page)["title"] == settings["run_name"]
