@@ -5,41 +5,44 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cory.batch import make_batch, pad_prompts, position_ids, split_rows, to_rows
+from cory.batch import make_batch, pad_left, position_ids, to_rows
 
 PROMPTS = [[5], [6, 7, 8], [9, 1]]
 RESPONSES = [[2, 3], [4], [5, 6]]
 
 
-def test_prompts_are_padded_left_and_responses_right() -> None:
-    """Prevents responses that start in different columns."""
+def test_sequences_start_in_column_0_and_are_padded_behind() -> None:
+    """Prevents padding that real tokens of a causal model could see."""
     batch = make_batch(PROMPTS, RESPONSES, pad_id=0)
     assert batch.input_ids.tolist() == [
-        [0, 0, 5, 2, 3],
-        [6, 7, 8, 4, 0],
-        [0, 9, 1, 5, 6],
+        [5, 2, 3, 0],
+        [6, 7, 8, 4],
+        [9, 1, 5, 6],
     ]
-    assert batch.prompt_mask.sum(1).tolist() == [1, 3, 2]
+    assert batch.prompt_lengths.tolist() == [1, 3, 2]
+    assert batch.lengths.tolist() == [3, 4, 4]
     assert batch.response_mask.tolist() == [[True, True], [True, False], [True, True]]
-    assert batch.responses.tolist() == [[2, 3], [4, 0], [5, 6]]
+    assert batch.response_tokens.tolist() == [2, 3, 4, 5, 6]
     assert (len(batch), batch.num_tokens) == (3, 5)
+
+
+def test_responses_are_predicted_one_column_earlier() -> None:
+    """Prevents a shift by one: the first token of a response is predicted by the prompt's last."""
+    batch = make_batch(PROMPTS, RESPONSES, pad_id=0)
+    assert batch.predicts_response.tolist() == [
+        [True, True, False],
+        [False, False, True],
+        [False, True, True],
+    ]
 
 
 def test_padding_is_known_by_masks_not_by_id() -> None:
     """Prevents a real token that equals the padding id (GPT-2's EOS) from being masked."""
     batch = make_batch([[0, 5], [0]], [[7, 0], [0]], pad_id=0)
-    assert batch.prompt_mask.tolist() == [[True, True], [False, True]]
-    assert batch.response_mask.tolist() == [[True, True], [True, False]]
-
-
-def test_attention_covers_real_tokens_only() -> None:
-    """Prevents attention to padding on either side."""
-    batch = make_batch(PROMPTS, RESPONSES, pad_id=0)
-    assert batch.attention_mask.tolist() == [
-        [0, 0, 1, 1, 1],
-        [1, 1, 1, 1, 0],
-        [0, 1, 1, 1, 1],
-    ]
+    assert batch.prompt_lengths.tolist() == [2, 1]
+    assert batch.response_tokens.tolist() == [7, 0, 0]
+    _, attention_mask = pad_left([[0, 5], [0]], pad_id=0)
+    assert attention_mask.tolist() == [[1, 1], [0, 1]]
 
 
 def test_positions_start_at_the_first_real_token() -> None:
@@ -51,9 +54,10 @@ def test_positions_start_at_the_first_real_token() -> None:
 def test_select_drops_columns_that_are_padding_everywhere() -> None:
     """Prevents micro-batches from computing on padding, or from cutting a real token off."""
     batch = make_batch(PROMPTS, RESPONSES, pad_id=0)
-    short = batch.select(torch.tensor([2, 0]))
-    assert short.input_ids.tolist() == [[9, 1, 5, 6], [0, 5, 2, 3]]
-    assert short.prompt_mask.tolist() == [[True, True], [False, True]]
+    short = batch.select(torch.tensor([0]))
+    assert short.input_ids.tolist() == [[5, 2, 3]]
+    assert short.prompt_lengths.tolist() == [1]
+    assert short.response_mask.tolist() == [[True, True]]
     one = batch.select(torch.tensor([1]))
     assert one.input_ids.tolist() == [[6, 7, 8, 4]]
     assert one.response_mask.tolist() == [[True]]
@@ -64,7 +68,7 @@ def test_select_of_everything_is_the_same_batch() -> None:
     batch = make_batch(PROMPTS, RESPONSES, pad_id=0)
     same = batch.select(torch.arange(3))
     assert torch.equal(same.input_ids, batch.input_ids)
-    assert torch.equal(same.prompt_mask, batch.prompt_mask)
+    assert torch.equal(same.prompt_lengths, batch.prompt_lengths)
     assert torch.equal(same.response_mask, batch.response_mask)
 
 
@@ -88,17 +92,47 @@ def test_empty_rows_are_refused() -> None:
         make_batch([[1], [2]], [[], [2]], pad_id=0)
 
 
-def test_pad_prompts_without_padding() -> None:
+def test_to_rows_keeps_what_stands_behind_a_token() -> None:
+    """Prevents hidden states from being dealt out to other tokens."""
+    batch = make_batch(PROMPTS, RESPONSES, pad_id=0)
+    flat = torch.arange(10.0).view(5, 2)
+    rows = to_rows(flat, batch.response_mask)
+    assert rows.shape == (3, 2, 2)
+    assert torch.equal(rows[batch.response_mask], flat)
+    assert rows[1, 1].tolist() == [0, 0]
+
+
+def test_pad_left_without_padding() -> None:
     """Prevents the degenerate case of equal lengths from growing a column."""
-    ids, mask = pad_prompts([[1, 2], [3, 4]], pad_id=9)
+    ids, mask = pad_left([[1, 2], [3, 4]], pad_id=9)
     assert ids.tolist() == [[1, 2], [3, 4]]
     assert mask.all()
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"),
-    [(2, [[0, 1], [2, 3], [4]]), (5, [[0, 1, 2, 3, 4]]), (None, [[0, 1, 2, 3, 4]])],
+    ("max_rows", "max_tokens", "expected"),
+    [
+        (None, 100, [[1, 2, 0]]),
+        (2, 100, [[1, 2], [0]]),
+        (None, 8, [[1, 2], [0]]),
+        (None, 6, [[1], [2], [0]]),
+        (2, 1, [[1], [2], [0]]),
+    ],
 )
-def test_split_rows_covers_every_row_once(size: int | None, expected: list[list[int]]) -> None:
-    """Prevents a last piece that is lost."""
-    assert [rows.tolist() for rows in split_rows(5, size)] == expected
+def test_split_covers_every_row_once_longest_first(
+    max_rows: int | None, max_tokens: int, expected: list[list[int]]
+) -> None:
+    """Prevents a last piece that is lost, and pieces that are larger than was asked for."""
+    batch = make_batch(PROMPTS, RESPONSES, pad_id=0)
+    assert [rows.tolist() for rows in batch.split(max_rows, max_tokens)] == expected
+
+
+def test_split_puts_sequences_of_like_length_together() -> None:
+    """Prevents short sequences from being padded to the longest of the batch."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 60, (200,), generator=generator).tolist()
+    batch = make_batch([[1] * length for length in lengths], [[2]] * 200, pad_id=0)
+    pieces = [batch.select(rows) for rows in batch.split(16, 10_000)]
+    num_columns = sum(piece.input_ids.numel() for piece in pieces)
+    assert num_columns < 1.1 * int(batch.lengths.sum())
+    assert batch.input_ids.numel() > 1.8 * int(batch.lengths.sum())

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from cory import CORYTrainer
-from cory.batch import position_ids
 from cory.checkpoint import Checkpoints, load_checkpoint
 from cory.rewards import RewardError
 from tests.tiny_runs import queries, records, same_bits, snapshot, trainer
@@ -305,8 +304,7 @@ def test_agents_load_without_this_library(
         tokens = AutoTokenizer.from_pretrained(folder)("The film was", return_tensors="pt")
         with torch.no_grad():
             theirs = loaded.eval()(**tokens).logits
-            mask = tokens["attention_mask"]
-            hidden = agent.policy.hidden_states(tokens["input_ids"], mask, position_ids(mask))
+            hidden = agent.policy.hidden_states(tokens["input_ids"])
             ours = agent.policy.logits(hidden, temperature=1.0)
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
         logits.append(ours)

@@ -66,7 +66,10 @@ def run_dir(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
     return directory
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--max_stepz", "3"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["train", "--help"], ["train", "--max_stepz", "3"], ["compare", "--help"]],
+)
 def test_help_and_mistakes_come_at_once(words: list[str]) -> None:
     """Prevents waiting ten seconds for torch, to be told that an option is misspelt."""
     program = (

@@ -79,7 +79,8 @@ def test_evaluation_measures_what_the_answers_are(tiny_gpt2_dir: Path) -> None:
     ]
     assert evaluation.task_rewards == even_length(evaluation.completions)
     metrics = evaluation.metrics
-    assert set(metrics) == METRICS | {"pass@1", "pass@2", "pass@3"}
+    assert set(metrics) == METRICS | {"pass@1", "pass@2", "pass@3", "reward/even_length"}
+    assert metrics["reward/even_length"] == pytest.approx(metrics["task_reward"])
     assert metrics["pass@1"] == pytest.approx(metrics["task_reward"])
     assert 1 <= metrics["completion_length"] <= team.args.max_completion_length
     assert 0 < metrics["ended_share"] <= 1

@@ -98,9 +98,8 @@ def test_better_answers_move_to_the_plain_query(
     assert metrics == {"transfer_back/share": pytest.approx(len(expected) / num_answers)}
     batch = lesson.batch
     for row, (prompt, answer, logprobs) in enumerate(expected):
-        width = batch.prompt_mask.shape[1]
-        assert batch.input_ids[row, :width][batch.prompt_mask[row]].tolist() == prompt
-        assert batch.responses[row][batch.response_mask[row]].tolist() == answer
+        assert batch.input_ids[row, : batch.lengths[row]].tolist() == prompt + answer
+        assert batch.prompt_lengths[row] == len(prompt)
         assert torch.equal(lesson.old_logprobs[row, : len(answer)], logprobs)
     assert torch.equal(lesson.advantages, batch.response_mask.float())
 

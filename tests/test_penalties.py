@@ -42,7 +42,7 @@ def test_reward_and_loss_agree_before_the_first_update(tiny_gpt2_dir: Path, name
     assert scores.ref_hidden is not None
     tokens = LiveTokens(
         hidden=hidden,
-        logprobs=policy.logprobs(hidden, BATCH.responses[mask], 0.7),
+        logprobs=policy.logprobs(hidden, BATCH.response_tokens, 0.7),
         ref_logprobs=scores.ref_logprobs[mask],
         ref_hidden=scores.ref_hidden[mask] if penalty.needs_ref_hidden else None,
     )

@@ -95,7 +95,7 @@ def test_scores_do_not_depend_on_pieces(team: Workbench, monkeypatch: pytest.Mon
     arguments = (team.policies[0], team.reference, batch, TEMPERATURE)
     whole = score(*arguments, keep_ref_hidden=True)
     monkeypatch.setattr("cory.policy.LOGITS_PER_PIECE", 1)
-    pieces = score(*arguments, rows_per_pass=1, keep_ref_hidden=True)
+    pieces = score(*arguments, max_rows=1, keep_ref_hidden=True)
     for name, values in whole._asdict().items():
         torch.testing.assert_close(getattr(pieces, name), values, rtol=0, atol=1e-5, msg=name)
 
@@ -118,11 +118,11 @@ def test_reference_hidden_states_come_back_by_token(team: Workbench) -> None:
     """Prevents a KL in the loss that pairs a token with the reference of another."""
     batch = make_batch(PROMPTS, RESPONSES, 0)
     scores = score(
-        team.policies[0], team.reference, batch, TEMPERATURE, rows_per_pass=2, keep_ref_hidden=True
+        team.policies[0], team.reference, batch, TEMPERATURE, max_rows=2, keep_ref_hidden=True
     )
     assert scores.ref_hidden is not None
     logprobs = team.reference.logprobs(
-        scores.ref_hidden[batch.response_mask], batch.responses[batch.response_mask], TEMPERATURE
+        scores.ref_hidden[batch.response_mask], batch.response_tokens, TEMPERATURE
     )
     torch.testing.assert_close(logprobs, scores.ref_logprobs[batch.response_mask])
 
@@ -184,7 +184,7 @@ def test_dropout_never_acts(config: PreTrainedConfig, is_checkpointed: bool) -> 
     batch = make_batch(PROMPTS, RESPONSES, 0)
     scores = score(policy, reference, batch, TEMPERATURE)
     hidden = policy.response_hidden(batch)
-    tokens = batch.responses[batch.response_mask]
+    tokens = batch.response_tokens
     logprobs = policy.logprobs(hidden, tokens, TEMPERATURE)
     torch.testing.assert_close(logprobs, scores.logprobs[batch.response_mask])
     assert scores.full_kl.abs().max() < 1e-6
@@ -196,7 +196,7 @@ def test_bfloat16_scores_are_those_of_the_update(tiny_llama_dir: Path) -> None:
     policy, batch = team.policies[0], make_batch(PROMPTS, RESPONSES, 0)
     scores = score(policy, team.reference, batch, TEMPERATURE)
     hidden = policy.response_hidden(batch)
-    logprobs = policy.logprobs(hidden, batch.responses[batch.response_mask], TEMPERATURE)
+    logprobs = policy.logprobs(hidden, batch.response_tokens, TEMPERATURE)
     torch.testing.assert_close(logprobs, scores.logprobs[batch.response_mask])
     assert {values.dtype for values in scores if values is not None} == {torch.float32}
     plain = dense_logprobs(policy, 1).gather(1, torch.tensor(RESPONSES[1])[:, None])[:, 0]

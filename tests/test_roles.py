@@ -40,7 +40,7 @@ def test_every_agent_speaks_once_and_gets_every_place(num_agents: int) -> None:
 
 
 def test_nothing_exchanges_without_a_period_or_a_partner() -> None:
-    """Prevents `reset_on_exchange` from resetting where no role changed."""
+    """Prevents plots that mark an exchange where no role changed."""
     assert not any(exchanges_at(step, 2, None) for step in range(9))
     assert not any(exchanges_at(step, 1, 1) for step in range(9))
     assert {roles_at(step, 2, None) for step in range(9)} == {(0, 1)}

@@ -38,7 +38,10 @@ def sample(
 ) -> list[list[int]]:
     sampler = LocalSampler(team.tokenizer.pad_token_id, team.encoder.end_ids, rows)
     generator = torch.Generator().manual_seed(0)
-    return sampler.generate(team.policies[agent], prompts_of(team), length, temperature, generator)
+    answers = sampler.generate(
+        team.policies[agent], prompts_of(team), length, temperature, generator
+    )
+    return answers.token_ids
 
 
 def test_greedy_answers_are_those_of_transformers(team: Workbench) -> None:
@@ -63,8 +66,56 @@ def test_greedy_answers_are_those_of_transformers(team: Workbench) -> None:
 
 
 def test_answers_do_not_depend_on_the_rows_per_pass(team: Workbench) -> None:
-    """Prevents neighbours in a batch from changing an answer."""
-    assert sample(team, agent=0, rows=1) == sample(team, agent=0, rows=6)
+    """Prevents neighbours in a batch from changing an answer, or its random numbers."""
+    for temperature in (0.0, 1.0):
+        alone = sample(team, agent=0, length=30, temperature=temperature, rows=1)
+        together = sample(team, agent=0, length=30, temperature=temperature, rows=6)
+        assert alone == together
+
+
+def test_answers_to_one_query_share_its_prefill_and_nothing_else(team: Workbench) -> None:
+    """Prevents equal prompts from being read again, and answers to them from being copies."""
+    policy, prompts = team.policies[0], prompts_of(team)
+    repeated = [prompt for prompt in prompts for _ in range(3)]
+    sampler = LocalSampler(team.tokenizer.pad_token_id, frozenset(), 100)
+    sizes: list[int] = []
+    embedding = policy.model.get_input_embeddings()
+    handle = embedding.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    answers = sampler.generate(policy, repeated, 6, 1.0, torch.Generator().manual_seed(0))
+    handle.remove()
+    assert sizes == [len(prompts)] + [len(repeated)] * 5
+    assert len(set(map(tuple, answers.token_ids))) == len(repeated)
+    greedy = sampler.generate(policy, repeated, 6, 0.0, torch.Generator()).token_ids
+    once = sampler.generate(policy, prompts, 6, 0.0, torch.Generator()).token_ids
+    assert greedy == [answer for answer in once for _ in range(3)]
+
+
+def test_finished_answers_are_no_longer_decoded(team: Workbench) -> None:
+    """Prevents long answers from being paid for by short ones, and rows from being mixed up.
+
+    Many end tokens let the rows finish one after the other.
+    """
+    policy, prompts = team.policies[0], prompts_of(team) * 4
+    sizes: list[int] = []
+    embedding = policy.model.get_input_embeddings()
+    handle = embedding.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    sampler = LocalSampler(0, frozenset(range(0, 300, 5)), 100)
+    answers = sampler.generate(policy, prompts, 40, 1.0, torch.Generator().manual_seed(0))
+    handle.remove()
+    lengths = [len(answer) for answer in answers.token_ids]
+    assert len(set(lengths)) > 3
+    needed = sum(length > 1 for length in lengths) + sum(
+        sum(length > column for length in lengths) for column in range(2, 40)
+    )
+    assert sum(sizes[1:]) <= needed * 8 / 7 + 1
+    assert answers.hidden is not None
+    for row, (prompt, answer) in enumerate(zip(prompts, answers.token_ids, strict=True)):
+        with torch.no_grad():
+            expected = policy.hidden_states(torch.tensor([prompt + answer]))[0]
+        kept = answers.hidden[row, : len(answer)]
+        torch.testing.assert_close(
+            kept, expected[len(prompt) - 1 : -1], rtol=0, atol=1e-4, msg=f"row {row}"
+        )
 
 
 def test_answers_stop_at_the_first_end_token(team: Workbench) -> None:
@@ -98,7 +149,8 @@ def test_frequencies_are_those_of_the_softmax(temperature: float) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = 2 * torch.randn(40, generator=generator)
     num_samples = 40_000
-    tokens = sample_tokens(logits.expand(num_samples, -1), temperature, generator)
+    uniform = torch.rand(num_samples, generator=generator)
+    tokens = sample_tokens(logits.expand(num_samples, -1), temperature, uniform)
     expected = logits.double().softmax(0) * num_samples
     chi_square = ((tokens.bincount(minlength=40) - expected).square() / expected).sum()
     degrees = 39
@@ -107,21 +159,25 @@ def test_frequencies_are_those_of_the_softmax(temperature: float) -> None:
     assert chi_square < limit
 
 
+def uniform_numbers(count: int) -> torch.Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(0))
+
+
 def test_impossible_tokens_are_never_drawn() -> None:
     """Prevents a token of probability 0, whose log-probability would be −inf."""
     logits = torch.full((5000, 7), -1e9)
     logits[:, [2, 5]] = torch.tensor([0.0, 3.0])
-    tokens = sample_tokens(logits, 1.0, torch.Generator().manual_seed(0))
+    tokens = sample_tokens(logits, 1.0, uniform_numbers(len(logits)))
     assert set(tokens.tolist()) == {2, 5}
     masked = torch.where(logits < -1, -math.inf, logits)
-    tokens = sample_tokens(masked, 1.0, torch.Generator().manual_seed(0))
+    tokens = sample_tokens(masked, 1.0, uniform_numbers(len(logits)))
     assert set(tokens.tolist()) == {2, 5}
 
 
 def test_rounding_does_not_run_off_the_vocabulary() -> None:
     """Prevents index V where the float32 probabilities of a large vocabulary add up below 1."""
     logits = torch.zeros(4000, 5003)
-    tokens = sample_tokens(logits, 1.0, torch.Generator().manual_seed(0))
+    tokens = sample_tokens(logits, 1.0, uniform_numbers(len(logits)))
     assert int(tokens.max()) < 5003
     assert abs(tokens.double().mean() - 2501) < 5 * 1444 / math.sqrt(4000)
 
@@ -129,4 +185,4 @@ def test_rounding_does_not_run_off_the_vocabulary() -> None:
 def test_temperature_zero_takes_the_likeliest_token() -> None:
     """Prevents a division by zero."""
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 1.0]])
-    assert sample_tokens(logits, 0.0, torch.Generator()).tolist() == [1, 0]
+    assert sample_tokens(logits, 0.0, uniform_numbers(2)).tolist() == [1, 0]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from cory.policy import LanguageModel
-from cory.sampling import LocalSampler
+from cory.sampling import Answers, LocalSampler
 from cory.seeding import derive_generator
 from cory.trainer import PPOTrainer
 from tests.tiny_runs import queries, settings, share_of_letters
@@ -70,34 +70,49 @@ class PlainPPO:
             TEMPERATURE,
             derive_generator(SEED, "sampling", step, 0),
         )
-        completions = tokenizer.batch_decode(answers, skip_special_tokens=True)
+        completions = tokenizer.batch_decode(answers.token_ids, skip_special_tokens=True)
         rewards = torch.tensor(share_of_letters(texts, completions))
-        self.learn(step, *pad(prompts, answers, pad_id), rewards)
-        return answers, rewards
+        self.learn(step, prompts, answers, pad_id, rewards)
+        return answers.token_ids, rewards
 
     def learn(
-        self, step: int, ids: Tensor, prompt_mask: Tensor, mask: Tensor, rewards: Tensor
+        self,
+        step: int,
+        prompts: list[list[int]],
+        answers: Answers,
+        pad_id: int,
+        rewards: Tensor,
     ) -> None:
+        ids, starts, mask = pad(prompts, answers.token_ids, pad_id)
+        columns = [torch.zeros(mask.shape) for _ in range(3)]
         with torch.no_grad():
-            hidden = response_hidden(self.model, ids, prompt_mask, mask)
-            chosen = ids[:, prompt_mask.shape[1] :][mask][:, None]
-            old_logprobs = rectangle(all_logprobs(self.model, hidden).gather(1, chosen), mask)
-            old_values = rectangle(self.value_head(hidden), mask)
-            hidden = response_hidden(self.reference, ids, prompt_mask, mask)
-            ref_logprobs = rectangle(all_logprobs(self.reference, hidden).gather(1, chosen), mask)
+            rows = longest_first(starts, mask)
+            ids_now, starts_now, mask_now = cut(rows, ids, starts, mask)
+            length = mask_now.shape[1]
+            chosen = response_tokens(ids_now, starts_now, mask_now)[:, None]
+            hidden = answers.hidden[rows, :length][mask_now]
+            ref_hidden = response_hidden(self.reference, ids_now, starts_now, mask_now)
+            for column, flat in zip(
+                columns,
+                (
+                    all_logprobs(self.model, hidden).gather(1, chosen),
+                    self.value_head(hidden),
+                    all_logprobs(self.reference, ref_hidden).gather(1, chosen),
+                ),
+                strict=True,
+            ):
+                column[rows, :length] = rectangle(flat, mask_now)
+        old_logprobs, old_values, ref_logprobs = columns
         kl = old_logprobs - ref_logprobs
         advantages, returns = gae(token_rewards(rewards, kl, mask), old_values, mask)
         advantages = whiten(advantages, mask)
         for epoch in range(EPOCHS):
             generator = derive_generator(SEED, "mini-batches", 0, step, epoch)
             for rows in torch.randperm(BATCH, generator=generator).tensor_split(MINI_BATCHES):
-                width = int(prompt_mask[rows].sum(1).max())
+                rows = rows[longest_first(starts[rows], mask[rows])]
                 length = int(mask[rows].sum(1).max())
-                start = prompt_mask.shape[1] - width
                 self.optimize(
-                    ids[rows][:, start : prompt_mask.shape[1] + length],
-                    prompt_mask[rows][:, start:],
-                    mask[rows][:, :length],
+                    *cut(rows, ids, starts, mask),
                     *(
                         whole[rows][:, :length]
                         for whole in (old_logprobs, old_values, advantages, returns)
@@ -107,7 +122,7 @@ class PlainPPO:
     def optimize(
         self,
         ids: Tensor,
-        prompt_mask: Tensor,
+        starts: Tensor,
         mask: Tensor,
         old_logprobs: Tensor,
         old_values: Tensor,
@@ -115,9 +130,9 @@ class PlainPPO:
         returns: Tensor,
     ) -> None:
         num_tokens = int(mask.sum())
-        hidden = response_hidden(self.model, ids, prompt_mask, mask)
+        hidden = response_hidden(self.model, ids, starts, mask)
         logits = self.model.lm_head(hidden) / TEMPERATURE
-        chosen = logits.gather(1, ids[:, prompt_mask.shape[1] :][mask][:, None]).squeeze(1)
+        chosen = logits.gather(1, response_tokens(ids, starts, mask)[:, None]).squeeze(1)
         logprobs = rectangle(chosen - logits.logsumexp(1), mask)
         values = rectangle(self.value_head(hidden), mask)
 
@@ -137,28 +152,46 @@ class PlainPPO:
 def pad(
     prompts: list[list[int]], answers: list[list[int]], pad_id: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Prompts padded on the left and answers on the right: ids, prompt mask, response mask."""
-    width, length = max(map(len, prompts)), max(map(len, answers))
-    ids = torch.full((len(prompts), width + length), pad_id)
-    prompt_mask = torch.zeros(len(prompts), width, dtype=torch.bool)
-    mask = torch.zeros(len(prompts), length, dtype=torch.bool)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        ids[row, width - len(prompt) : width + len(answer)] = torch.tensor(prompt + answer)
-        prompt_mask[row, width - len(prompt) :] = True
+    """Sequences padded behind their end, where each response starts, and the response mask."""
+    sequences = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+    ids = torch.full((len(prompts), max(map(len, sequences))), pad_id)
+    mask = torch.zeros(len(prompts), max(map(len, answers)), dtype=torch.bool)
+    for row, (sequence, answer) in enumerate(zip(sequences, answers, strict=True)):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(answer)] = True
-    return ids, prompt_mask, mask
+    return ids, torch.tensor(list(map(len, prompts))), mask
 
 
-def response_hidden(
-    model: GPT2LMHeadModel, ids: Tensor, prompt_mask: Tensor, mask: Tensor
-) -> Tensor:
+def longest_first(starts: Tensor, mask: Tensor) -> Tensor:
+    return (starts + mask.sum(1)).argsort(descending=True, stable=True)
+
+
+def cut(rows: Tensor, ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Some rows, as wide as the longest of them."""
+    lengths = mask[rows].sum(1)
+    width = int((starts[rows] + lengths).max())
+    return ids[rows][:, :width], starts[rows], mask[rows][:, : int(lengths.max())]
+
+
+def response_tokens(ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
+    """The tokens of all responses, (N,)."""
+    return torch.cat(
+        [
+            row[start : start + length]
+            for row, start, length in zip(ids, starts, mask.sum(1), strict=True)
+        ]
+    )
+
+
+def response_hidden(model: GPT2LMHeadModel, ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
     """Hidden states one place before each response token, (N, D)."""
-    attention_mask = torch.cat([prompt_mask, mask], dim=1).long()[:, :-1]
-    positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-    hidden = model.transformer(
-        input_ids=ids[:, :-1], attention_mask=attention_mask, position_ids=positions
-    ).last_hidden_state
-    return hidden[:, prompt_mask.shape[1] - 1 :][mask]
+    hidden = model.transformer(input_ids=ids[:, :-1]).last_hidden_state
+    return torch.cat(
+        [
+            row[start - 1 : start + length - 1]
+            for row, start, length in zip(hidden, starts, mask.sum(1), strict=True)
+        ]
+    )
 
 
 def all_logprobs(model: GPT2LMHeadModel, hidden: Tensor) -> Tensor:

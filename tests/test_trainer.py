@@ -179,6 +179,24 @@ def test_reset_on_exchange_forgets_at_exchanges_only(tiny_gpt2_dir: Path, tmp_pa
     ]
 
 
+def test_a_single_agent_forgets_when_a_team_would(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents the control `ppo-reset` from being plain PPO under another name."""
+    single = trainer(
+        tiny_gpt2_dir,
+        tmp_path,
+        num_agents=1,
+        reset_on_exchange=True,
+        role_exchange_period=2,
+        num_ppo_epochs=1,
+    )
+    parameter = single.agents[0].policy.trainable_parameters()[0]
+    adam_steps = []
+    for step in range(5):
+        single.iterate(step)
+        adam_steps.append(int(single.optimizer.state[parameter]["step"]))
+    assert adam_steps == [1, 2, 1, 2, 1]
+
+
 def test_forgetting_keeps_the_weights(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a reset of the optimizer from resetting the policy or the value head."""
     team = trainer(tiny_gpt2_dir, tmp_path)

@@ -5,15 +5,16 @@ Two kinds of text, in exactly the tokens that the task's templates produce:
     3+4+2-1=07+2-1=09-1=08                                 a plain answer
     3+4+2-1=06+2-1=08-1=07? 3+4+2-1=07+2-1=09-1=08         a second look at an earlier answer
 
-A second look seldom slips at a step that an earlier answer did rightly; left to itself it slips as
-often as a first. The second kind teaches the model what an earlier answer is for; a model of this
-size can't infer that.
+A second look slips less often than a first, and seldom at a step that an earlier answer did
+rightly. This teaches the model what an earlier answer is for; a model of this size can't infer
+that. Slips only ever add, so that two of them never cancel: an answer is right if all its steps
+are.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cory.tasks.pocket_arithmetic import (
@@ -22,6 +23,9 @@ from cory.tasks.pocket_arithmetic import (
     random_query,
     write_line,
 )
+
+SLIPS = (1, 1, 2, 3, 10)
+"""What a slip adds to a running total, each with equal chance."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,10 @@ class ArithmeticCorpus:
 
     slip_rate: float
     """Probability that one step of a chain comes out wrong."""
+    second_look_ease: float = 0.6
+    """The same in a second look, as a share of `slip_rate`."""
     confirmed_slip_rate: float = 0.05
-    """The same for a step that an earlier answer in view has done rightly (at most `slip_rate`)."""
+    """The same for a step that an earlier answer in view has done rightly, at most."""
     second_look_share: float = 0.5
     """Share of examples in which one or more earlier answers are in view."""
     third_look_share: float = 0.1
@@ -68,18 +74,12 @@ class ArithmeticCorpus:
         slipped: list[bool] = []
         while rest:
             total += rest.pop(0)
-            is_confirmed = write_line(total, rest) in confirmed
-            slip_rate = min(self.slip_rate, self.confirmed_slip_rate if is_confirmed else 1.0)
+            slip_rate = self.slip_rate * (self.second_look_ease if earlier else 1.0)
+            if write_line(total, rest) in confirmed:
+                slip_rate = min(slip_rate, self.confirmed_slip_rate)
             is_slip = rng.random() < slip_rate
             if is_slip:
-                total = slip(total, rest, rng)
+                total += rng.choice(SLIPS)
             lines.append(write_line(total, rest))
             slipped += [is_slip] * 2 + [False] * (len(lines[-1]) - 2 + len("="))
         return Chain("=".join(lines), slipped[:-1])
-
-
-def slip(total: int, rest: Sequence[int], rng: random.Random) -> int:
-    """A wrong total near the right one, from which no later total falls below zero."""
-    lowest = max(-sum(rest[:end]) for end in range(len(rest) + 1))
-    offset = rng.choice([-1, 1, -1, 1, -2, 2, -10, 10])
-    return total + offset if total + offset >= lowest else total - offset

@@ -32,9 +32,9 @@ from scripts.pocket.training import (
 
 CHARACTERS = "0123456789+-=? "
 BATCH_SIZE = 256
-SLIP_RATE = 0.41
+SLIP_RATES = {"pocket-arithmetic-lm": 0.39, "pocket-arithmetic-sparse-lm": 0.66}
 FIRST_STEPS = 450
-SECOND_STEPS = 450
+SECOND_STEPS = 500
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -63,16 +63,16 @@ def examples(
         yield prompt + answer + end, [IGNORED] * len(prompt) + labels + end
 
 
-def pretrain_arithmetic(output_dir: Path, *, slip_rate: float, seed: int) -> None:
-    """Train and write `pocket-arithmetic-lm`."""
+def pretrain_arithmetic(output_dir: Path, name: str, *, seed: int) -> None:
+    """Train and write one of the models that `SLIP_RATES` names."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = make_gpt2(tokenizer, num_layers=2, width=96, num_heads=4)
     model.generation_config.max_new_tokens = DEFAULTS["max_completion_length"]
     model.generation_config.do_sample = True
     encoder = PromptEncoder(tokenizer, pocket_templates(DEFAULTS), frozenset())
-    corpus = ArithmeticCorpus(slip_rate)
-    for name, slips_are_learned, num_steps, learning_rate in [
+    corpus = ArithmeticCorpus(SLIP_RATES[name])
+    for phase, slips_are_learned, num_steps, learning_rate in [
         ("right steps", False, FIRST_STEPS, 4e-3),
         ("slips", True, SECOND_STEPS, 2e-3),
     ]:
@@ -82,5 +82,5 @@ def pretrain_arithmetic(output_dir: Path, *, slip_rate: float, seed: int) -> Non
         batches = batched(
             texts, batch_size=BATCH_SIZE, pad_token_id=tokenizer.pad_token_id, seed=seed
         )
-        train(model, batches, num_steps=num_steps, learning_rate=learning_rate, name=name)
-    save(model, tokenizer, output_dir / "pocket-arithmetic-lm")
+        train(model, batches, num_steps=num_steps, learning_rate=learning_rate, name=phase)
+    save(model, tokenizer, output_dir / name)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from cory import losses
 from cory.averaging import WeightAverage
-from cory.batch import split_rows, to_rows
+from cory.batch import to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
@@ -209,7 +209,10 @@ class Agent:
         """Add the gradient of a mini-batch, one micro-batch at a time."""
         num_tokens = lesson.batch.num_tokens
         totals: dict[str, Tensor] = {}
-        for rows in split_rows(len(lesson.batch), self.args.per_device_train_batch_size):
+        micro_batches = lesson.batch.split(
+            self.args.per_device_train_batch_size, self.policy.tokens_per_pass
+        )
+        for rows in micro_batches:
             for key, value in self._backward(lesson.select(rows), num_tokens).items():
                 totals[key] = (
                     _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
@@ -220,8 +223,8 @@ class Agent:
         """Add the gradient of one micro-batch; its statistics add up to the mini-batch's."""
         args, mask = self.args, lesson.batch.response_mask
         hidden = self.policy.response_hidden(lesson.batch)
-        sampled = lesson.batch.responses[mask]
-        flat_logprobs = self.policy.logprobs(hidden, sampled, args.temperature)
+        tokens = lesson.batch.response_tokens
+        flat_logprobs = self.policy.logprobs(hidden, tokens, args.temperature)
         logprobs = to_rows(flat_logprobs, mask)
         policy = lesson.policy_loss(
             logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
@@ -246,13 +249,13 @@ class Agent:
             statistics["value_loss"] = value.loss
             statistics["value_clip_fraction"] = value.clip_fraction
         if lesson.kl_weight is not None and lesson.ref_logprobs is not None:
-            tokens = LiveTokens(
+            live = LiveTokens(
                 hidden=hidden,
                 logprobs=flat_logprobs,
                 ref_logprobs=lesson.ref_logprobs[mask],
                 ref_hidden=None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
             )
-            kl = self.penalty.while_learning(tokens, self.policy, self.reference, args.temperature)
+            kl = self.penalty.while_learning(live, self.policy, self.reference, args.temperature)
             kl_loss = kl.sum() / num_tokens
             loss = loss + lesson.kl_weight * kl_loss
             statistics["kl_loss"] = kl_loss

@@ -1,14 +1,15 @@
 """Token ids to tensors: the only place that pads or shifts.
 
-A sequence is a prompt and its response. Prompts are padded on the left and responses on the right,
-so that every response starts in the same column:
+A sequence is a prompt and its response, one after the other from column 0 on. What is behind its
+end is padding, which no real token of a causal model sees, so no attention mask is needed:
 
     prompts [[5], [6, 7]], responses [[8, 9], [3]], pad id 0
-    input_ids      [[0, 5, 8, 9],      response_mask [[True, True],
-                    [6, 7, 3, 0]]                     [True, False]]
+    input_ids      [[5, 8, 9],      response_mask [[True, True],
+                    [6, 7, 3]]                     [True, False]]
 
-Legend: B sequences, P prompt columns, T response columns, S = P + T. Padding is known by the masks
-alone: the padding id may be a real token (GPT-2 pads with its end-of-sequence token).
+Legend: B sequences, S columns of the longest sequence, T response columns. Padding is known by
+lengths and masks alone: the padding id may be a real token (GPT-2 pads with its end-of-sequence
+token).
 """
 
 from __future__ import annotations
@@ -25,39 +26,64 @@ from torch import Tensor
 class Batch:
     """Prompts and responses of B sequences.
 
-    `response_mask` is True on response tokens, up to and including the end-of-sequence token.
+    `response_mask` is True on response tokens, up to and including the end-of-sequence token; its
+    column t belongs to the response's token t.
     """
 
     input_ids: Int[Tensor, "B S"]
-    prompt_mask: Bool[Tensor, "B P"]
+    prompt_lengths: Int[Tensor, " B"]
     response_mask: Bool[Tensor, "B T"]
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
     @property
-    def responses(self) -> Int[Tensor, "B T"]:
-        return self.input_ids[:, self.prompt_mask.shape[1] :]
-
-    @property
-    def attention_mask(self) -> Int[Tensor, "B S"]:
-        return torch.cat([self.prompt_mask, self.response_mask], dim=1).long()
+    def lengths(self) -> Int[Tensor, " B"]:
+        """Tokens of each sequence."""
+        return self.prompt_lengths + self.response_mask.sum(1)
 
     @property
     def num_tokens(self) -> int:
-        """Response tokens in all sequences together."""
+        """Response tokens of all sequences together."""
         return int(self.response_mask.sum())
+
+    @property
+    def response_tokens(self) -> Int[Tensor, " N"]:
+        """The N response tokens of all sequences, one sequence after the other."""
+        return self.input_ids[:, 1:][self.predicts_response]
+
+    @property
+    def predicts_response(self) -> Bool[Tensor, "B _"]:
+        """True in the S − 1 columns whose next token is part of the response."""
+        column = torch.arange(self.input_ids.shape[1] - 1, device=self.input_ids.device)
+        first = self.prompt_lengths[:, None] - 1
+        return (column >= first) & (column < self.lengths[:, None] - 1)
 
     def select(self, rows: Tensor) -> Batch:
         """Some sequences, without the columns that are padding in all of them."""
-        prompt_mask, response_mask = self.prompt_mask[rows], self.response_mask[rows]
-        width = int(prompt_mask.sum(1).max())
-        length = int(response_mask.sum(1).max())
-        start = self.prompt_mask.shape[1] - width
-        stop = self.prompt_mask.shape[1] + length
+        prompt_lengths, response_mask = self.prompt_lengths[rows], self.response_mask[rows]
+        response_lengths = response_mask.sum(1)
         return Batch(
-            self.input_ids[rows][:, start:stop], prompt_mask[:, start:], response_mask[:, :length]
+            self.input_ids[rows, : int((prompt_lengths + response_lengths).max())],
+            prompt_lengths,
+            response_mask[:, : int(response_lengths.max())],
         )
+
+    def split(self, max_rows: int | None, max_tokens: int) -> Iterator[Tensor]:
+        """Row numbers of pieces in which little is padding, longest sequences first.
+
+        Args:
+            max_rows: sequences of a piece, at most; None: as many as `max_tokens` allows.
+            max_tokens: columns × sequences of a piece, unless one sequence alone has more.
+        """
+        order = self.lengths.argsort(descending=True, stable=True)
+        lengths = self.lengths[order].tolist()
+        start = 0
+        while start < len(lengths):
+            size = max(1, max_tokens // lengths[start])
+            size = size if max_rows is None else min(size, max_rows)
+            yield order[start : start + size]
+            start += size
 
 
 def position_ids(attention_mask: Int[Tensor, "B S"]) -> Int[Tensor, "B S"]:
@@ -65,13 +91,13 @@ def position_ids(attention_mask: Int[Tensor, "B S"]) -> Int[Tensor, "B S"]:
     return (attention_mask.cumsum(1) - 1).clamp(min=0)
 
 
-def pad_prompts(
-    prompt_ids: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
-) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
-    """Left-padded prompts and the mask of their real tokens."""
-    width = max(map(len, prompt_ids))
-    ids = [[pad_id] * (width - len(row)) + list(row) for row in prompt_ids]
-    real = [[False] * (width - len(row)) + [True] * len(row) for row in prompt_ids]
+def pad_left(
+    token_ids: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+) -> tuple[Int[Tensor, "B P"], Int[Tensor, "B P"]]:
+    """Prompts that end in the same column, for decoding, and their attention mask."""
+    width = max(map(len, token_ids))
+    ids = [[pad_id] * (width - len(row)) + list(row) for row in token_ids]
+    real = [[0] * (width - len(row)) + [1] * len(row) for row in token_ids]
     return torch.tensor(ids, device=device), torch.tensor(real, device=device)
 
 
@@ -88,28 +114,28 @@ def make_batch(
 
     >>> batch = make_batch([[5], [6, 7]], [[8, 9], [3]], pad_id=0)
     >>> batch.input_ids.tolist(), batch.response_mask.tolist()
-    ([[0, 5, 8, 9], [6, 7, 3, 0]], [[True, True], [True, False]])
+    ([[5, 8, 9], [6, 7, 3]], [[True, True], [True, False]])
     """
     for name, rows in (("prompt", prompt_ids), ("response", response_ids)):
         if empty := [index for index, row in enumerate(rows) if not row]:
             raise ValueError(f"{name} {empty[0]} is empty: it must hold at least one token")
-    prompts, prompt_mask = pad_prompts(prompt_ids, pad_id, device)
-    length = max(map(len, response_ids))
-    responses = [list(row) + [pad_id] * (length - len(row)) for row in response_ids]
+    sequences = [
+        [*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)
+    ]
+    width, length = max(map(len, sequences)), max(map(len, response_ids))
+    ids = [row + [pad_id] * (width - len(row)) for row in sequences]
     real = [[True] * len(row) + [False] * (length - len(row)) for row in response_ids]
     return Batch(
-        input_ids=torch.cat([prompts, torch.tensor(responses, device=device)], dim=1),
-        prompt_mask=prompt_mask,
+        input_ids=torch.tensor(ids, device=device),
+        prompt_lengths=torch.tensor([len(row) for row in prompt_ids], device=device),
         response_mask=torch.tensor(real, device=device),
     )
 
 
-def to_rows(flat: Float[Tensor, " N"], response_mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """One number per response token, laid out as (B, T) with zeros on padding."""
-    rows = flat.new_zeros(response_mask.shape)
-    return rows.masked_scatter(response_mask, flat)
-
-
-def split_rows(num_rows: int, size: int | None) -> Iterator[Tensor]:
-    """Consecutive row numbers in pieces of at most `size` (None: one piece)."""
-    yield from torch.arange(num_rows).split(size or num_rows)
+def to_rows(
+    flat: Float[Tensor, "N ..."], response_mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T ..."]:
+    """What belongs to the response tokens, laid out as (B, T) with zeros on padding."""
+    rows = flat.new_zeros(*response_mask.shape, *flat.shape[1:])
+    is_token = response_mask.view(*response_mask.shape, *[1] * (flat.ndim - 1))
+    return rows.masked_scatter(is_token, flat)

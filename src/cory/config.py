@@ -87,8 +87,8 @@ class TeamConfig:
     credit: Literal["collective", "causal", "own"] = "collective"
     """Whose rewards count: all partners' (the paper), those who speak later, or nobody's."""
     reset_on_exchange: bool = False
-    """At an exchange, forget optimizer, reward statistics and KL coefficients, as the paper's
-    reference code does (a control)."""
+    """Whenever an exchange is due, forget optimizer, reward statistics and KL coefficients, as the
+    paper's reference code does (a control). A single agent forgets at the same iterations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,10 +156,10 @@ class RunConfig:
     batch_size: int = 128
     """Answers per agent and iteration (queries × `num_generations`)."""
     per_device_train_batch_size: int | None = None
-    """Sequences per forward and backward pass; changes memory, not results. None: a whole
-    mini-batch."""
+    """Sequences per forward and backward pass, at most; changes memory, not results. None: as many
+    as are fast."""
     per_device_eval_batch_size: int = 256
-    """Sequences generated or scored at once when no gradient is needed."""
+    """Sequences generated or scored at once when no gradient is needed, at most."""
     max_completion_length: int = 32
     """New tokens per answer, at most."""
     min_completion_length: int | None = None
@@ -167,6 +167,9 @@ class RunConfig:
     setting). None: always the maximum."""
     temperature: float = 1.0
     """Sampling temperature, used in sampling and scoring alike."""
+    recompute_logprobs: bool | None = None
+    """Score the sampled answers in a pass of their own, instead of keeping what sampling computed.
+    None: only where the two would differ by more than float32 rounds (bf16, 4-bit)."""
     learning_rate: float | list[float] = 1e-5
     """Peak learning rate; a list gives one per agent."""
     lr_scheduler_type: str = "constant"

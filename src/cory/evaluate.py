@@ -84,7 +84,7 @@ class Evaluator:
         args = self.args
         rows = [row for row in queries for _ in range(num_samples)]
         prompt_ids = [self.encoder.encode(row[args.prompt_column], []) for row in rows]
-        response_ids = self.sampler.generate(
+        response_ids, hidden = self.sampler.generate(
             policy,
             prompt_ids,
             args.max_completion_length,
@@ -92,13 +92,20 @@ class Evaluator:
             derive_generator(args.seed, "evaluation", device=policy.device),
         )
         completions = self.encoder.decode(response_ids)
-        rewards = judge(self.reward_funcs, rows, completions, response_ids, args).total
+        judgement = judge(self.reward_funcs, rows, completions, response_ids, args)
+        rewards = judgement.total
         batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(
-            policy, self.reference, batch, args.temperature, args.per_device_eval_batch_size
+            policy,
+            self.reference,
+            batch,
+            args.temperature,
+            args.per_device_eval_batch_size,
+            hidden=hidden,
         )
         metrics = {
             **reward_metrics(rewards.view(len(queries), num_samples)),
+            **{f"reward/{name}": mean for name, mean in judgement.means.items()},
             **score_metrics(scores, batch.response_mask, num_samples),
             **diversity(response_ids),
             "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),

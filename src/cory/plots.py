@@ -93,13 +93,13 @@ def _plot_training(args: CORYConfig, records: Records, path: Path) -> Path:
     """Reward and KL while training: one column by agent, one by role."""
     agents = [f"agent_{index}" for index in range(args.num_agents)]
     roles = [role_name(place) for place in range(args.num_agents)]
-    with _figure(2, 2, path, sharex=True, sharey="row") as axes:
+    with figure(2, 2, path, sharex=True, sharey="row") as axes:
         for column, (owners, title) in enumerate(((agents, "by agent"), (roles, "by role"))):
             for row, (key, label) in enumerate((("task_reward", REWARD), ("kl", KL))):
                 axis = axes[row][column]
                 for index, owner in enumerate(owners):
                     steps, values = _series(records, f"{owner}/{key}")
-                    axis.plot(steps, values, **_line(index), label=owner)
+                    axis.plot(steps, values, **line_style(index), label=owner)
                 _mark_exchanges(axis, args, last_step=records[-1]["step"])
                 axis.set_ylabel(label if column == 0 else "")
             axes[0][column].set_title(f"training samples, {title}")
@@ -120,7 +120,7 @@ def _mark_exchanges(axis: Axes, args: CORYConfig, last_step: int) -> None:
 
 def _plot_held_out(runs: Mapping[str, tuple[CORYConfig, Records]], path: Path) -> Path:
     """Held-out reward over iterations and answers, and against KL."""
-    with _figure(1, 3, path, sharey=True) as axes:
+    with figure(1, 3, path, sharey=True) as axes:
         index = 0
         for name, (args, records) in runs.items():
             samples = {0: 0, **dict(zip(*_series(records, "total_samples"), strict=True))}
@@ -152,7 +152,7 @@ def _draw_agent(
     _, kl = _series(records, f"{prefix}/kl")
     lower = [reward - half for reward, half in zip(rewards, intervals, strict=True)]
     upper = [reward + half for reward, half in zip(rewards, intervals, strict=True)]
-    line = _line(index)
+    line = line_style(index)
     positions: list[list[float]] = [[float(step) for step in steps]]
     if all(step in samples for step in steps):
         positions.append([samples[step] for step in steps])
@@ -170,12 +170,13 @@ def _series(records: Records, key: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in found], [value for _, value in found]
 
 
-def _line(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
+    """Colour and dashes of the curve with this number."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index % len(LINES)]}
 
 
 @contextmanager
-def _figure(rows: int, columns: int, path: Path, **options: Any) -> Iterator[Any]:
+def figure(rows: int, columns: int, path: Path, **options: Any) -> Iterator[Any]:
     """Axes to draw on; saved to `path` in the end, without touching the user's own figures."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -21,12 +21,17 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from cory import losses
-from cory.batch import Batch, position_ids, split_rows, to_rows
+from cory.batch import Batch, position_ids, to_rows
 from cory.logprobs import token_logprobs
 from cory.weights import Weights
 
 LOGITS_PER_PIECE = 2**24
 """Vocabulary entries (64 MiB in float32) that one piece of the head's work may hold."""
+
+TOKENS_PER_PASS = {"cpu": 1024}
+"""Tokens of one forward pass that keep a device busy and, on a CPU, its caches warm."""
+MANY_TOKENS_PER_PASS = 2**14
+"""The same for devices not named above."""
 
 
 class LanguageModel(nn.Module):
@@ -63,6 +68,11 @@ class LanguageModel(nn.Module):
     def vocab_size(self) -> int:
         return self.head.weight.shape[0]
 
+    @property
+    def tokens_per_pass(self) -> int:
+        """How many tokens a forward pass had best take at a time."""
+        return TOKENS_PER_PASS.get(self.device.type, MANY_TOKENS_PER_PASS)
+
     def precision(self) -> torch.autocast:
         """Context in which matrix products have the configured number format."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -70,11 +80,18 @@ class LanguageModel(nn.Module):
     def hidden_states(
         self,
         input_ids: Int[Tensor, "B S"],
-        attention_mask: Int[Tensor, "B _"],
-        positions: Int[Tensor, "B S"],
+        attention_mask: Int[Tensor, "B _"] | None = None,
+        positions: Int[Tensor, "B S"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B S D"]:
-        """Last hidden states. With a cache, `attention_mask` covers the cached columns too."""
+        """Last hidden states.
+
+        Args:
+            input_ids: sequences; where they start in column 0 nothing else is needed.
+            attention_mask: 1 on real tokens, cached columns included; None: all are real.
+            positions: of the tokens in their sequences; None: from 0 on.
+            cache: keys and values of earlier columns; grows by this call's.
+        """
         with self.activate(), self.precision():
             return self.model.base_model(
                 input_ids=input_ids,
@@ -92,12 +109,7 @@ class LanguageModel(nn.Module):
 
     def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
         """Hidden states from which each response token was predicted, in row-major order."""
-        attention_mask = batch.attention_mask[:, :-1]
-        hidden = self.hidden_states(
-            batch.input_ids[:, :-1], attention_mask, position_ids(attention_mask)
-        )
-        first = batch.prompt_mask.shape[1] - 1
-        return hidden[:, first:][batch.response_mask]
+        return self.hidden_states(batch.input_ids[:, :-1])[batch.predicts_response]
 
     def logprobs(
         self, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
@@ -153,51 +165,63 @@ def score(
     reference: LanguageModel,
     batch: Batch,
     temperature: float,
-    rows_per_pass: int | None = None,
+    max_rows: int | None = None,
+    hidden: Float[Tensor, "B T D"] | None = None,
     keep_ref_hidden: bool = False,
 ) -> TokenScores:
     """Score sampled responses under the policy and the reference (Eq 2 and 8: on the same prompt).
 
     Args:
-        rows_per_pass: sequences per forward pass; None: all at once.
+        max_rows: sequences per forward pass; None: as many as are fast.
+        hidden: the policy's hidden states from which the responses were sampled; None: computed
+            again.
         keep_ref_hidden: also return the reference's hidden states.
     """
-    flat: list[list[Tensor]] = []
-    ref_hidden: list[Tensor] = []
-    for rows in split_rows(len(batch), rows_per_pass):
-        *statistics, hidden = _score_rows(policy, reference, batch.select(rows), temperature)
-        flat.append(statistics)
+    scores: dict[str, Tensor] = {}
+    for rows in batch.split(max_rows, policy.tokens_per_pass):
+        piece = batch.select(rows)
+        length = piece.response_mask.shape[1]
+        ref_hidden = reference.response_hidden(piece)
+        if hidden is None:
+            piece_hidden = policy.response_hidden(piece)
+        else:
+            piece_hidden = hidden[rows, :length][piece.response_mask]
+        columns = _score_tokens(
+            policy, reference, piece_hidden, ref_hidden, piece.response_tokens, temperature
+        )
         if keep_ref_hidden:
-            ref_hidden.append(hidden)
-    mask = batch.response_mask
-    scores = TokenScores(*(to_rows(torch.cat(column), mask) for column in zip(*flat, strict=True)))
-    if not keep_ref_hidden:
-        return scores
-    kept = ref_hidden[0].new_zeros(*mask.shape, ref_hidden[0].shape[1])
-    kept[mask] = torch.cat(ref_hidden)
-    return scores._replace(ref_hidden=kept)
+            columns |= {"ref_hidden": ref_hidden}
+        for name, flat in columns.items():
+            shape = (*batch.response_mask.shape, *flat.shape[1:])
+            whole = scores.setdefault(name, flat.new_zeros(shape))
+            whole[rows, :length] = to_rows(flat, piece.response_mask)
+    return TokenScores(**scores)
 
 
-def _score_rows(
-    policy: Policy, reference: LanguageModel, batch: Batch, temperature: float
-) -> tuple[Tensor, ...]:
-    hidden, ref_hidden = policy.response_hidden(batch), reference.response_hidden(batch)
-    tokens = batch.responses[batch.response_mask]
-    statistics = []
+def _score_tokens(
+    policy: Policy,
+    reference: LanguageModel,
+    hidden: Float[Tensor, "N D"],
+    ref_hidden: Float[Tensor, "N D"],
+    tokens: Int[Tensor, " N"],
+    temperature: float,
+) -> dict[str, Tensor]:
+    """The fields of `TokenScores` for N tokens."""
+    pieces: list[dict[str, Tensor]] = []
     for piece in _pieces(len(tokens), policy.vocab_size):
         all_logprobs = policy.logits(hidden[piece], temperature).log_softmax(-1)
         ref_all_logprobs = reference.logits(ref_hidden[piece], temperature).log_softmax(-1)
         chosen = tokens[piece, None]
-        statistics.append(
-            (
-                all_logprobs.gather(1, chosen).squeeze(1),
-                losses.entropy_of(all_logprobs),
-                ref_all_logprobs.gather(1, chosen).squeeze(1),
-                losses.full_kl_of(all_logprobs, ref_all_logprobs),
-            )
+        pieces.append(
+            {
+                "logprobs": all_logprobs.gather(1, chosen).squeeze(1),
+                "values": policy.values(hidden[piece]),
+                "entropy": losses.entropy_of(all_logprobs),
+                "ref_logprobs": ref_all_logprobs.gather(1, chosen).squeeze(1),
+                "full_kl": losses.full_kl_of(all_logprobs, ref_all_logprobs),
+            }
         )
-    logprobs, entropy, ref_logprobs, full_kl = map(torch.cat, zip(*statistics, strict=True))
-    return logprobs, policy.values(hidden), entropy, ref_logprobs, full_kl, ref_hidden
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def differentiable_full_kl(

@@ -105,7 +105,7 @@ class Records:
             }
             for owner in (f"agent_{experience.turn.agent}", experience.turn.role):
                 metrics |= {f"{owner}/{key}": value for key, value in measured.items()}
-            tokens += int(experience.batch.attention_mask.sum())
+            tokens += int(experience.batch.lengths.sum())
             self.samples += len(experience.batch)
         elapsed = sum(seconds.values())
         self.tokens += tokens

@@ -37,11 +37,18 @@ def roles_at(step: int, num_agents: int, role_exchange_period: int | None) -> tu
     return tuple((place + exchanges) % num_agents for place in range(num_agents))
 
 
+def exchange_is_due(step: int, role_exchange_period: int | None) -> bool:
+    """Whether iteration `step` begins a new period, whoever there is to exchange with.
+
+    >>> [step for step in range(12) if exchange_is_due(step, 5)], exchange_is_due(5, None)
+    ([5, 10], False)
+    """
+    return step > 0 and role_exchange_period is not None and step % role_exchange_period == 0
+
+
 def exchanges_at(step: int, num_agents: int, role_exchange_period: int | None) -> bool:
     """Whether iteration `step` starts with another order than the iteration before it."""
-    return step > 0 and roles_at(step, num_agents, role_exchange_period) != roles_at(
-        step - 1, num_agents, role_exchange_period
-    )
+    return num_agents > 1 and exchange_is_due(step, role_exchange_period)
 
 
 def answers_at(place: int, observer_generations: int) -> int:

@@ -99,15 +99,17 @@ class Rollout:
                 for index, row in enumerate(asked)
             ]
             policy = self.policies[agent]
-            response_ids = self.sampler.generate(
+            answers = self.sampler.generate(
                 policy,
                 prompt_ids,
                 self.response_length(step),
                 self.args.temperature,
                 derive_generator(self.args.seed, "sampling", step, agent, device=policy.device),
             )
-            completions = self.encoder.decode(response_ids)
-            turns.append(Turn(agent, place, prompt_ids, response_ids, completions))
+            completions = self.encoder.decode(answers.token_ids)
+            turns.append(
+                Turn(agent, place, prompt_ids, answers.token_ids, completions, answers.hidden)
+            )
         return turns
 
     def _rows_at(self, place: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -130,6 +132,7 @@ class Rollout:
             batch,
             args.temperature,
             args.per_device_eval_batch_size,
+            hidden=None if recomputes_logprobs(args) else turn.hidden,
             keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
         )
         return Experience(
@@ -140,6 +143,13 @@ class Rollout:
             team_reward=team_reward.to(policy.device),
             reward_parts=judgement.means,
         )
+
+
+def recomputes_logprobs(args: CORYConfig) -> bool:
+    """Whether answers are scored in a pass of their own; see `CORYConfig.recompute_logprobs`."""
+    if args.recompute_logprobs is not None:
+        return args.recompute_logprobs
+    return args.bf16 or args.load_in_4bit or args.dtype != "float32"
 
 
 def share_rewards(

@@ -214,7 +214,7 @@ def answer(
         token_ids.append(
             workbench.sampler.generate(
                 policy, prompts, args.max_completion_length, temperature, generator
-            )
+            ).token_ids
         )
     return [workbench.encoder.decode(ids) for ids in token_ids]
 

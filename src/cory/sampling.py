@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
-from cory.batch import pad_prompts, position_ids, split_rows
+from cory.decoding import Decoding
 from cory.policy import LanguageModel
+
+STEPS_BETWEEN_LOOKS = {"cpu": 1}
+"""Tokens between two looks at who has finished."""
+MANY_STEPS_BETWEEN_LOOKS = 16
+"""The same for devices not named above, which a look makes wait."""
+RUNNING_SHARE = 7 / 8
+"""Once no more than this share of the rows is running, the others are taken out."""
+
+
+class Answers(NamedTuple):
+    """What was sampled.
+
+    `token_ids` has one response per prompt, with the end-of-sequence token if it was sampled.
+    `hidden` are the last hidden states from which each token was drawn, T the longest response;
+    undefined behind a response's end, None where a backend does not give them.
+    """
+
+    token_ids: list[list[int]]
+    hidden: Float[Tensor, "B T D"] | None
 
 
 @runtime_checkable
@@ -25,18 +43,21 @@ class Sampler(Protocol):
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-    ) -> list[list[int]]:
-        """One response per prompt: token ids, with the end-of-sequence token if it was sampled."""
+    ) -> Answers:
+        """One response per prompt, of at most `max_new_tokens`."""
         ...
 
 
 class LocalSampler:
     """Samples from the policy's whole distribution, in this process, with a key-value cache.
 
+    Which prompts are decoded together changes no answer: every token of every prompt has its own
+    random number.
+
     Args:
         pad_id: any token id; fills padded columns, which are masked.
         end_ids: token ids that end a response.
-        rows_per_pass: prompts generated at once.
+        rows_per_pass: prompts decoded at once.
     """
 
     def __init__(self, pad_id: int, end_ids: frozenset[int], rows_per_pass: int) -> None:
@@ -44,6 +65,7 @@ class LocalSampler:
         self.end_ids = end_ids
         self.rows_per_pass = rows_per_pass
 
+    @torch.no_grad()
     def generate(
         self,
         policy: LanguageModel,
@@ -51,46 +73,69 @@ class LocalSampler:
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-    ) -> list[list[int]]:
+    ) -> Answers:
         """See `Sampler`. `temperature` 0 takes the likeliest token."""
-        responses: list[list[int]] = []
-        for rows in split_rows(len(prompt_ids), self.rows_per_pass):
-            prompts = [prompt_ids[row] for row in rows.tolist()]
-            tokens = self._decode(policy, prompts, max_new_tokens, temperature, generator)
-            responses += [cut_after_end(row, self.end_ids) for row in tokens.tolist()]
-        return responses
+        num_rows = len(prompt_ids)
+        uniform = torch.rand(
+            num_rows, max_new_tokens, generator=generator, device=generator.device
+        ).to(policy.device)
+        tokens, hidden = zip(
+            *(
+                self._decode(
+                    policy,
+                    prompt_ids[start : start + self.rows_per_pass],
+                    uniform[start : start + self.rows_per_pass],
+                    temperature,
+                )
+                for start in range(0, num_rows, self.rows_per_pass)
+            ),
+            strict=True,
+        )
+        token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
+        longest = max(map(len, token_ids))
+        return Answers(token_ids, torch.cat(hidden)[:, :longest])
 
-    @torch.no_grad()
     def _decode(
         self,
         policy: LanguageModel,
         prompts: Sequence[Sequence[int]],
-        max_new_tokens: int,
+        uniform: Float[Tensor, "B T"],
         temperature: float,
-        generator: torch.Generator,
-    ) -> Int[Tensor, "B T"]:
-        device = policy.device
-        input_ids, prompt_mask = pad_prompts(prompts, self.pad_id, device)
-        attention_mask = prompt_mask.long()
-        positions = position_ids(attention_mask)
-        end_ids = torch.tensor(sorted(self.end_ids), device=device)
-        cache = DynamicCache(config=policy.model.config)
-        finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        tokens: list[Tensor] = []
-        while True:
-            hidden = policy.hidden_states(input_ids, attention_mask, positions, cache)[:, -1]
-            token = sample_tokens(policy.logits(hidden, temperature or 1.0), temperature, generator)
-            tokens.append(token)
-            finished |= torch.isin(token, end_ids)
-            if len(tokens) == max_new_tokens or bool(finished.all()):
-                return torch.stack(tokens, dim=1)
-            input_ids = token[:, None]
-            positions = positions[:, -1:] + 1
-            attention_mask = torch.cat([attention_mask, torch.ones_like(input_ids)], dim=1)
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
+        """Tokens, whatever stands behind an end, and the hidden states they were drawn from."""
+        distinct = list(dict.fromkeys(map(tuple, prompts)))
+        decoding = Decoding(policy, distinct, self.pad_id, room=uniform.shape[1])
+        if len(distinct) < len(prompts):
+            place_of = {prompt: place for place, prompt in enumerate(distinct)}
+            places = [place_of[tuple(prompt)] for prompt in prompts]
+            decoding.keep(torch.tensor(places, device=policy.device))
+
+        tokens = torch.full_like(uniform, self.pad_id, dtype=torch.long)
+        hidden = decoding.hidden.new_zeros(*uniform.shape, decoding.hidden.shape[1])
+        end_ids = torch.tensor(sorted(self.end_ids), device=policy.device)
+        rows = torch.arange(len(prompts), device=policy.device)
+        is_running = torch.ones_like(rows, dtype=torch.bool)
+        look_every = STEPS_BETWEEN_LOOKS.get(policy.device.type, MANY_STEPS_BETWEEN_LOOKS)
+        for column in range(uniform.shape[1]):
+            if column:
+                decoding.append(tokens[rows, column - 1])
+            logits = policy.logits(decoding.hidden, temperature or 1.0)
+            token = sample_tokens(logits, temperature, uniform[rows, column])
+            tokens[rows, column], hidden[rows, column] = token, decoding.hidden
+            is_running &= ~torch.isin(token, end_ids)
+            if column % look_every:
+                continue
+            kept = is_running.nonzero().squeeze(1)
+            if not len(kept):
+                break
+            if len(kept) <= RUNNING_SHARE * len(rows):
+                decoding.keep(kept)
+                rows, is_running = rows[kept], is_running[kept]
+        return tokens, hidden
 
 
 def sample_tokens(
-    logits: Float[Tensor, "B V"], temperature: float, generator: torch.Generator
+    logits: Float[Tensor, "B V"], temperature: float, uniform: Float[Tensor, " B"]
 ) -> Int[Tensor, " B"]:
     """Draw a token per row by inverting the distribution function; the likeliest at temperature 0.
 
@@ -100,9 +145,8 @@ def sample_tokens(
     if temperature == 0:
         return logits.argmax(-1)
     cumulative = logits.softmax(-1).cumsum(-1)
-    uniform = torch.rand(len(logits), 1, generator=generator, device=generator.device)
     # Rounding may leave the last sum a little off 1; a draw below it always has a token.
-    threshold = uniform.to(logits.device) * cumulative[:, -1:]
+    threshold = uniform[:, None] * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
     return tokens.clamp(max=logits.shape[-1] - 1)
 

@@ -28,7 +28,7 @@ from cory.data import QueryOrder, held_out_queries
 from cory.metrics import mean_of
 from cory.optimizers import make_optimizer, make_scheduler
 from cory.records import Records
-from cory.roles import exchanges_at
+from cory.roles import exchange_is_due
 from cory.seeding import seed_global_generators
 from cory.types import Iteration
 from cory.workbench import Brought, build_workbench
@@ -129,7 +129,7 @@ class CORYTrainer:
 
     def iterate(self, step: int) -> dict[str, float]:
         """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
-        if exchanges_at(step, self.args.num_agents, self.args.role_exchange_period):
+        if exchange_is_due(step, self.args.role_exchange_period):
             self._exchange()
         started = time.perf_counter()
         iteration = self.rollout.run(self.queries.at(step), step)

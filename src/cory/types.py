@@ -17,7 +17,8 @@ from cory.roles import role_name
 class Turn:
     """What one agent said in one iteration: B prompts and its answers to them.
 
-    `completions` are the decoded answers without special tokens.
+    `completions` are the decoded answers without special tokens, `hidden` the hidden states that
+    the sampler kept (see `sampling.Answers`).
     """
 
     agent: int
@@ -25,6 +26,7 @@ class Turn:
     prompt_ids: list[list[int]]
     response_ids: list[list[int]]
     completions: list[str]
+    hidden: Float[Tensor, "B T D"] | None = None
 
     def __len__(self) -> int:
         return len(self.response_ids)

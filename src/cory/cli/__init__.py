@@ -15,6 +15,7 @@ from cory import __version__
 COMMANDS = {
     "train": "train a team of agents, or a single one by PPO",
     "eval": "measure each agent of a run, or any model, alone on held-out queries",
+    "compare": "run arms × seeds under equal settings, and say which differences are real",
     "generate": "answer a prompt with an agent, a whole team, or any model",
     "merge": "write the mean of a run's agents as one plain model",
 }
@@ -31,6 +32,7 @@ commands:
   cory train --task pocket-reviews --output_dir runs/first
   cory eval runs/first
   cory generate runs/first --prompt "The film was"
+  cory compare --preset pocket --output_dir runs/pocket
 """
 TRACEBACK = "--traceback"
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"cory: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("cory: interrupted; a training goes on with --resume\n")
+        sys.stderr.write("cory: interrupted; the same command goes on (a training with --resume)\n")
         sys.exit(130)
 
 

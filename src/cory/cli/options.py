@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -77,6 +78,16 @@ class _HelpFormatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        # A name such as cory-no-transfer must not be cut at a hyphen.
+        return textwrap.fill(
+            " ".join(text.split()),
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        )
+
     def _format_action_invocation(self, action: argparse.Action) -> str:
         names = [name for name in action.option_strings if not name.endswith("+")]
         if not names:
@@ -126,6 +137,19 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> tuple[dict[str, Any],
     Raises:
         ValueError: an option is unknown, or a value has the wrong type.
     """
+    given, own = parse_words(parser, words)
+    from_file = read_settings(Path(own["config"])) if own["config"] else {}
+    return {**from_file, **given}, own
+
+
+def parse_words(
+    parser: ArgumentParser, words: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`parse` without the settings of `--config`.
+
+    Raises:
+        ValueError: an option is unknown, or a value has the wrong type.
+    """
     words = gather_lists(words)
     _refuse_unknown_options(parser, words)
     try:
@@ -133,9 +157,7 @@ def parse(parser: ArgumentParser, words: Sequence[str]) -> tuple[dict[str, Any],
     except argparse.ArgumentError as error:
         raise_readable(error, "--")
     given = {name: value for name, value in namespace.items() if name in HINTS}
-    own = {name: value for name, value in namespace.items() if name not in HINTS}
-    from_file = read_settings(Path(own["config"])) if own["config"] else {}
-    return {**from_file, **given}, own
+    return given, {name: value for name, value in namespace.items() if name not in HINTS}
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -146,18 +168,39 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no such file, or it holds something else than settings.
     """
+    return typed_settings(_expand_preset(read_mapping(path), path), str(path))
+
+
+def read_mapping(path: Path) -> Mapping[Any, Any]:
+    """What a YAML file of `key: value` lines holds.
+
+    Raises:
+        ValueError: there is no such file, or it holds something else.
+    """
     if not path.is_file():
         raise ValueError(f"--config {path}: no such file")
     try:
-        settings = yaml.safe_load(path.read_text()) or {}
+        mapping = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(settings, Mapping):
+    if not isinstance(mapping, Mapping):
         raise ValueError(f"{path} must hold `key: value` lines, one per setting")
-    settings = _expand_preset(settings, path)
+    return mapping
+
+
+def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Settings as YAML gives them, with the types of `CORYConfig`.
+
+    Args:
+        settings: by name.
+        where: they come from, for a message.
+
+    Raises:
+        ValueError: a name is unknown, or a value has the wrong type.
+    """
     for key in settings:
         if key not in HINTS:
-            raise ValueError(f"{path}: unknown key {key!r}{nearest(str(key), HINTS)}")
+            raise ValueError(f"{where}: unknown key {key!r}{nearest(str(key), HINTS)}")
     listed = {
         key: [value] if isinstance(value, str) and LIST_ITEMS.get(key) is str else value
         for key, value in settings.items()
@@ -165,7 +208,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         read = vars(make_parser("", "").parse_object(listed))
     except argparse.ArgumentError as error:
-        raise_readable(error, f"{path}: ")
+        raise_readable(error, f"{where}: ")
     return {name: read[name] for name in listed}
 
 

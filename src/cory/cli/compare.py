@@ -1,0 +1,80 @@
+"""`cory compare`: arms × seeds under equal settings, run side by side, as tables and plots."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cory.cli.comparison import read_comparison
+from cory.cli.options import make_parser, parse_words
+from cory.compare.arms import STANDARD_ARMS
+from cory.compare.presets import PRESETS
+
+if TYPE_CHECKING:
+    from cory.compare.plan import Comparison
+
+USAGE = (
+    "cory compare [--preset NAME] [--config FILE] [--arms A,B] [--seeds 0,1,2] "
+    "[--output_dir OUT] [--SETTING VALUE …]"
+)
+DESCRIPTION = f"""\
+Train every arm with every seed under the same settings and compare what each agent does alone on
+the same held-out queries. What is done is not done again: the same command continues, and more arms
+or seeds in the same directory add to it. Settings given as options change the base of all arms.
+Standard arms: {", ".join(STANDARD_ARMS)}. Presets: {", ".join(PRESETS)}."""
+OUTPUT_DIR = "runs/comparison"
+
+
+def run(words: Sequence[str]) -> None:
+    """Carry the command out.
+
+    Args:
+        words: after `cory compare`.
+
+    Raises:
+        ValueError: the comparison is incomplete, unfair or misspelt.
+    """
+    parser = make_parser(USAGE, DESCRIPTION)
+    parser.add_argument("--preset", metavar="NAME", help="a comparison to start from")
+    parser.add_argument("--arms", metavar="A,B", help="arms to run, standard ones or the file's")
+    parser.add_argument("--baseline", metavar="ARM", help="arm that differences are taken to [ppo]")
+    parser.add_argument("--seeds", metavar="0,1,2", help="seeds of every arm [0,1,2]")
+    parser.add_argument("--kl_coefs", metavar="X,Y", help="values of kl_coef to run [the base's]")
+    parser.add_argument("--learning_rates", metavar="X,Y", help="likewise")
+    parser.add_argument("--workers", type=int, help="runs at a time [one per core]")
+    given, options = parse_words(parser, words)
+    directory = Path(given.pop("output_dir", OUTPUT_DIR))
+    comparison = read_comparison(given, options)
+    if options["workers"] is not None and options["workers"] < 1:
+        raise ValueError(f"--workers {options['workers']} must be at least 1")
+    for warning in comparison.warnings():
+        sys.stderr.write(f"cory: {warning}\n")
+    _compare(comparison, directory, options["workers"])
+
+
+def _compare(comparison: Comparison, directory: Path, workers: int | None) -> None:
+    from cory.compare.running import run_comparison
+
+    # Who is asked to end should end its runs, too.
+    signal.signal(signal.SIGTERM, _interrupt)
+    failed = run_comparison(comparison, directory, workers)
+
+    from cory.cli.comparison_tables import print_tables
+
+    print_tables(directory, comparison.baseline_arm)
+    sys.stdout.write("".join(f"{path}\n" for path in _written(directory)))
+    if failed:
+        sys.stderr.write(f"cory: {len(failed)} runs failed; the same command tries them again\n")
+        sys.exit(1)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _written(directory: Path) -> list[Path]:
+    names = ("results.csv", "results.parquet", "summary.csv", "frontier.csv", "robustness.csv")
+    return [*(directory / name for name in names), *sorted((directory / "plots").glob("*.png"))]

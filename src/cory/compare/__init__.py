@@ -1,0 +1,31 @@
+"""Comparisons: arms × seeds × KL coefficients × learning rates, run side by side and summed up.
+
+    plan → running → results → summary → curves
+
+Names are resolved on first use: a plan needs neither pandas nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cory.compare.plan import Comparison
+    from cory.compare.results import load_results
+    from cory.compare.running import run_comparison
+
+__all__ = ["Comparison", "load_results", "run_comparison"]
+
+_HOME = {
+    "Comparison": "cory.compare.plan",
+    "load_results": "cory.compare.results",
+    "run_comparison": "cory.compare.running",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public name's module and return the name (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'cory.compare' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,93 @@
+"""Arms of a comparison: each is what it changes of the base, by name of setting. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Times:
+    """A multiple of what the base says: `Times(2)`, in YAML `x2`.
+
+    >>> str(Times(2)), Times.parse("x0.5"), Times.parse("2")
+    ('x2', Times(factor=0.5), None)
+    """
+
+    factor: float
+
+    def __str__(self) -> str:
+        return f"x{self.factor:g}"
+
+    @classmethod
+    def parse(cls, value: Any) -> Times | None:
+        """What a value of a YAML file says, None if it is no multiple."""
+        match = re.fullmatch(r"[x×]\s*(\d+(?:\.\d+)?)", value) if isinstance(value, str) else None
+        return None if match is None else cls(float(match[1]))
+
+    def of(self, name: str, value: Any) -> int | float:
+        """The multiple of the setting `name`, whose base value is `value`.
+
+        Raises:
+            ValueError: the base has no number there, or a whole number would become a broken one.
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{name}: {self} needs a number in the base, which has {value!r}")
+        product = value * self.factor
+        if not isinstance(value, int):
+            return product
+        if product != int(product):
+            raise ValueError(f"{name}: {self} of {value} is {product:g}, not a whole number")
+        return int(product)
+
+
+Arm = Mapping[str, Any]
+"""Settings that an arm changes, by name; a value may be `Times`."""
+
+_SINGLE: dict[str, Any] = {"num_agents": 1}
+_TEAM: dict[str, Any] = {"num_agents": 2}
+_GROUP: dict[str, Any] = {"advantage_estimator": "group", "num_generations": 4}
+_LEAVE_ONE_OUT: dict[str, Any] = {"advantage_estimator": "leave_one_out", "num_generations": 4}
+
+STANDARD_ARMS: dict[str, Arm] = {
+    "ppo": _SINGLE,
+    "ppo-2x": {**_SINGLE, "batch_size": Times(2)},
+    "ppo-2x-ema": {**_SINGLE, "batch_size": Times(2), "weight_average_decay": 0.9},
+    "ppo-reset": {**_SINGLE, "reset_on_exchange": True},
+    "cory": _TEAM,
+    "cory-no-transfer": {**_TEAM, "knowledge_transfer": False},
+    "cory-no-exchange": {**_TEAM, "role_exchange_period": None},
+    "cory-own-reward": {**_TEAM, "partner_reward_weight": 0.0},
+    "cory-reset": {**_TEAM, "reset_on_exchange": True},
+    "competitive": {**_TEAM, "partner_reward_weight": -1.0},
+    "grpo": {**_SINGLE, **_GROUP},
+    "rloo": {**_SINGLE, **_LEAVE_ONE_OUT},
+    "reinforce": {**_SINGLE, "advantage_estimator": "reinforce"},
+    "elastic-reset": {**_SINGLE, "elastic_reset_period": 17},
+    "cory-grpo": {**_TEAM, **_GROUP},
+    "cory-rloo": {**_TEAM, **_LEAVE_ONE_OUT},
+    "cory-3": {"num_agents": 3},
+}
+"""The arms with a name. What an arm does not name is the base's: `cory` is the paper's team as long
+as the base keeps the plain defaults of transfer, exchange and shared reward.
+
+- `ppo-2x` sees as many samples as a team of two: the control for compute. `ppo-2x-ema` is measured
+  by the moving average of its weights: the control for anything that averages.
+- `ppo-reset` and `cory-reset` lose their state as the paper's reference code does.
+- `grpo` and `rloo` take the advantage estimator alone from those methods; the KL stays where the
+  base puts it. `batch_size` counts answers, so four answers to each of fewer queries cost the same.
+- `elastic-reset` has the period of the paper's IMDB experiment (Appendix E.3)."""
+
+
+def resolve(arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an arm as plain values.
+
+    >>> resolve({"num_agents": 1, "batch_size": Times(2)}, {"batch_size": 64})
+    {'num_agents': 1, 'batch_size': 128}
+    """
+    return {
+        name: value.of(name, base.get(name)) if isinstance(value, Times) else value
+        for name, value in arm.items()
+    }

@@ -1,0 +1,264 @@
+"""What is compared: one base, arms, and the axes they are run along. No torch, nothing is run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cory.compare.arms import Arm, Times, resolve
+from cory.compare.collapse import CollapseRule
+from cory.compare.fairness import OWN, refuse_own_settings, refuse_unfair_arms
+from cory.compare.identity import fingerprint
+from cory.config import CORYConfig, refuse_unknown_names
+from cory.tasks import task_defaults
+
+DEFAULTS: dict[str, Any] = {"eval_steps": 10, "save_steps": 10, "save_total_limit": 1}
+"""What every comparison needs of its runs: curves, and one checkpoint to continue from. A task's
+defaults and the base win."""
+
+AXES = {"kl_coef": "kl_coefs", "learning_rate": "learning_rates"}
+"""Settings that a comparison may run several values of, and the name of the list."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """One training of the matrix. `kl_coef` and `learning_rate` are its place on the axes."""
+
+    arm: str
+    kl_coef: float
+    learning_rate: float
+    seed: int
+    args: CORYConfig
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.args.output_dir)
+
+    def __str__(self) -> str:
+        return f"{self.arm} · η {self.kl_coef:g} · lr {self.learning_rate:g} · seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Arms × seeds × KL coefficients × learning rates on one base.
+
+    Args:
+        base: settings of all runs, on top of the task's defaults; `task` names the task.
+        arms: what each arm changes of the base, by name.
+        seeds: every arm runs once with each.
+        kl_coefs: values of η; empty: the base's.
+        learning_rates: likewise.
+        allow: settings of the ground that arms may change (`cory.compare.fairness`).
+        baseline: the arm that differences are taken to; None: `ppo` if it is there, else the first.
+        title: for the report.
+        collapse: when an agent counts as collapsed.
+
+    Raises:
+        ValueError: arms differ where they must not, or a setting is wrong; with the fix.
+    """
+
+    base: Mapping[str, Any]
+    arms: Mapping[str, Arm]
+    seeds: Sequence[int] = (0, 1, 2)
+    kl_coefs: Sequence[float] = ()
+    learning_rates: Sequence[float] = ()
+    allow: Sequence[str] = ()
+    baseline: str | None = None
+    title: str | None = None
+    collapse: CollapseRule = field(default_factory=CollapseRule)
+
+    def __post_init__(self) -> None:
+        _check_names(self)
+        refuse_unknown_names(self.base)
+        refuse_own_settings(self.base, "the base")
+        refuse_unfair_arms(self.arms, self.allow)
+        _check_axes(self)
+        _check_base(self)
+        _check_arms(self)
+
+    @cached_property
+    def base_config(self) -> CORYConfig:
+        """The base as a run's settings."""
+        task = self.base.get("task")
+        of_task = {} if task is None else task_defaults(task)
+        return CORYConfig(**{**DEFAULTS, **of_task, **self.base})
+
+    @property
+    def baseline_arm(self) -> str:
+        """The arm that differences are taken to."""
+        return self.baseline or ("ppo" if "ppo" in self.arms else next(iter(self.arms)))
+
+    def axis(self, setting: str) -> tuple[float, ...]:
+        """The values of `kl_coef` or `learning_rate` that are run."""
+        return tuple(getattr(self, AXES[setting])) or (getattr(self.base_config, setting),)
+
+    def runs(self, output_dir: Path | str) -> list[PlannedRun]:
+        """All runs, seed by seed, so that a matrix that is cut off has compared something."""
+        return [
+            self._run(Path(output_dir), arm, kl_coef, learning_rate, seed)
+            for seed in self.seeds
+            for learning_rate in self.axis("learning_rate")
+            for kl_coef in self.axis("kl_coef")
+            for arm in self.arms
+        ]
+
+    def arm_config(self, arm: str, **cell: Any) -> CORYConfig:
+        """The settings of an arm at a place of the matrix.
+
+        Raises:
+            ValueError: the arm does not fit the base.
+        """
+        base = self.base_config.replace(**cell)
+        try:
+            return base.replace(**resolve(self.arms[arm], base.to_dict()))
+        except ValueError as error:
+            raise ValueError(f"arm {arm!r}: {error}") from error
+
+    def warnings(self) -> list[str]:
+        """What a reader of the results should know beforehand."""
+        found = []
+        if len(set(self.seeds)) < 2:
+            found.append("one seed: differences come without intervals, so they show nothing yet")
+        if any("reward_funcs" in arm for arm in self.arms.values()):
+            found.append(
+                "arms have other reward functions, so their rewards cannot be compared: list all "
+                "functions in the base and let arms differ in reward_weights"
+            )
+        elif any("reward_weights" in arm for arm in self.arms.values()):
+            found.append("arms are paid differently: compare reward/NAME, not their task reward")
+        for name in self.arms:
+            args = self.arm_config(name)
+            period = args.role_exchange_period
+            turn = args.num_agents * period if period and args.num_agents > 1 else 1
+            if args.max_steps % turn:
+                found.append(
+                    f"{name} ends after {args.max_steps} iterations, in the middle of a turn: who "
+                    "has been pioneer last looks better. End on a multiple of num_agents × "
+                    f"role_exchange_period = {turn}"
+                )
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a YAML file holds it; such a file gives the same runs again."""
+        config, defaults = self.base_config.to_dict(), CORYConfig().to_dict()
+        left_out = {"task", *AXES, *OWN, *_set_by_every_arm(self.arms)}
+        return {
+            "title": self.title,
+            "task": config["task"],
+            "baseline": self.baseline_arm,
+            "seeds": list(self.seeds),
+            "kl_coefs": list(self.axis("kl_coef")),
+            "learning_rates": list(self.axis("learning_rate")),
+            "allow": list(self.allow),
+            "collapse": asdict(self.collapse),
+            "base": {
+                name: value
+                for name, value in config.items()
+                if name not in left_out and value != defaults[name]
+            },
+            "arms": {
+                arm: {
+                    name: str(value) if isinstance(value, Times) else value
+                    for name, value in changes.items()
+                }
+                for arm, changes in self.arms.items()
+            },
+        }
+
+    def _run(
+        self, output_dir: Path, arm: str, kl_coef: float, learning_rate: float, seed: int
+    ) -> PlannedRun:
+        args = self.arm_config(arm, kl_coef=kl_coef, learning_rate=learning_rate, seed=seed)
+        place = f"kl{kl_coef:g}-lr{learning_rate:g}-seed{seed}-{fingerprint(args)}"
+        directory = output_dir / "runs" / arm / place
+        return PlannedRun(
+            arm, kl_coef, learning_rate, seed, args.replace(output_dir=str(directory))
+        )
+
+
+def _check_names(comparison: Comparison) -> None:
+    if not comparison.arms:
+        raise ValueError("a comparison needs at least one arm: name one under `arms`")
+    for name in comparison.arms:
+        if not re.fullmatch(r"[\w][\w.+-]*", name):
+            raise ValueError(
+                f"arm {name!r} becomes a folder: use letters, digits, and . _ + - after the first"
+            )
+    if comparison.baseline is not None and comparison.baseline not in comparison.arms:
+        raise ValueError(
+            f"baseline={comparison.baseline!r} is no arm: choose one of "
+            f"{', '.join(comparison.arms)}"
+        )
+
+
+def _check_axes(comparison: Comparison) -> None:
+    if not comparison.seeds:
+        raise ValueError("seeds is empty: list at least one, better three")
+    for name in ("seeds", *AXES.values()):
+        values = getattr(comparison, name)
+        if len(set(values)) < len(values):
+            raise ValueError(f"{name}={list(values)} lists a value twice")
+    for setting, axis in AXES.items():
+        values = getattr(comparison, axis)
+        if values and setting in comparison.base:
+            raise ValueError(
+                f"the base sets {setting}={comparison.base[setting]}, but {axis} lists what is "
+                f"run: leave one of them out"
+            )
+        for name, arm in comparison.arms.items():
+            if len(values) > 1 and setting in arm and not isinstance(arm[setting], Times):
+                raise ValueError(
+                    f"arm {name!r} sets {setting} itself, so all of {axis} would give the same "
+                    f"run: write a multiple such as x2, or give {axis} one value"
+                )
+        if isinstance(getattr(comparison.base_config, setting), list):
+            raise ValueError(
+                f"the base's {setting} must be one number; an arm may have a list of them under "
+                f"`allow: [{setting}]`"
+            )
+
+
+def _check_base(comparison: Comparison) -> None:
+    for name in _set_by_every_arm(comparison.arms):
+        if name in comparison.base:
+            raise ValueError(
+                f"the base sets {name}, but so does every arm, so it would do nothing: change the "
+                "arms instead"
+            )
+    args = comparison.base_config
+    if args.eval_steps is None or args.eval_steps % args.logging_steps:
+        raise ValueError(
+            f"eval_steps={args.eval_steps} must be a multiple of logging_steps="
+            f"{args.logging_steps}: each evaluation needs the samples and seconds used so far"
+        )
+
+
+def _set_by_every_arm(arms: Mapping[str, Arm]) -> set[str]:
+    """Settings of which the base's value is never used."""
+    return set.intersection(
+        *(
+            {name for name, value in arm.items() if not isinstance(value, Times)}
+            for arm in arms.values()
+        )
+    )
+
+
+def _check_arms(comparison: Comparison) -> None:
+    seen: dict[str, str] = {}
+    cell = {setting: comparison.axis(setting)[0] for setting in AXES}
+    for name in comparison.arms:
+        settings = json.dumps(comparison.arm_config(name, **cell).to_dict())
+        if settings in seen:
+            raise ValueError(
+                f"arms {seen[settings]!r} and {name!r} are the same run on this base: drop one, or "
+                "change the base or an arm"
+            )
+        seen[settings] = name
+
+
+COMPARISON_KEYS = frozenset(item.name for item in fields(Comparison))

@@ -1,0 +1,197 @@
+"""The runs of a comparison as processes of their own, side by side; what is done stays done."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+
+from cory.compare.identity import result_differences
+from cory.compare.plan import Comparison, PlannedRun
+from cory.compare.progress import MatrixProgress
+from cory.compare.publish import publish
+from cory.metrics import read_metrics
+
+POLL_SECONDS = 0.2
+SECONDS_TO_STOP = 10.0
+LOG = "run.log"
+
+
+def run_comparison(
+    comparison: Comparison, output_dir: Path | str, workers: int | None = None
+) -> list[PlannedRun]:
+    """Run what is not done yet, then write tables and plots.
+
+    Args:
+        comparison: what to run.
+        output_dir: where; runs that are there already are used or continued.
+        workers: runs at a time; None: one per core, or one where there is an accelerator.
+
+    Returns:
+        the runs that failed.
+
+    Raises:
+        ValueError: another process works there, or a directory holds another experiment.
+    """
+    directory = Path(output_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    runs = comparison.runs(directory)
+    with _alone_in(directory):
+        (directory / "comparison.yaml").write_text(
+            yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True)
+        )
+        with MatrixProgress(runs, is_finished) as progress:
+            failed = run_all(runs, workers or default_workers(comparison), progress)
+        publish(comparison, runs, directory)
+    return failed
+
+
+def default_workers(comparison: Comparison) -> int:
+    """One run per core of this process, or one where they would share an accelerator."""
+    if torch.accelerator.is_available() and not comparison.base_config.use_cpu:
+        return 1
+    return _cores()
+
+
+def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) -> list[PlannedRun]:
+    """Run all that is not finished, `workers` at a time; a failed run does not stop the others.
+
+    Returns:
+        the runs that failed.
+    """
+    waiting = deque(run for run in runs if not is_finished(run))
+    for run in waiting:
+        refuse_another_experiment(run)
+    running: dict[PlannedRun, subprocess.Popen[bytes]] = {}
+    failed: list[PlannedRun] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                run = waiting.popleft()
+                running[run] = start(run, threads=max(1, _cores() // workers))
+                progress.started(run)
+            time.sleep(POLL_SECONDS)
+            for run in [run for run, process in running.items() if process.poll() is not None]:
+                status = running.pop(run).returncode
+                if status or not is_finished(run):
+                    failed.append(run)
+                    progress.failed(run, failure(run, status))
+                else:
+                    progress.finished(run)
+            progress.update(running)
+    finally:
+        _stop(running.values())
+    return failed
+
+
+def is_finished(run: PlannedRun) -> bool:
+    """Whether a run's last evaluation is written down, of the experiment that is planned."""
+    if not (run.directory / "config.yaml").is_file() or _differences(run):
+        return False
+    return any(
+        record["step"] == run.args.max_steps and "eval/agent_0/task_reward" in record
+        for record in read_metrics(run.directory / "metrics.jsonl")
+    )
+
+
+def refuse_another_experiment(run: PlannedRun) -> None:
+    """Check that a directory which is there already was made by the same settings.
+
+    Raises:
+        ValueError: it was not, as after a change of defaults.
+    """
+    if (run.directory / "config.yaml").is_file() and (names := _differences(run)):
+        raise ValueError(
+            f"{run.directory} holds another experiment ({', '.join(names)} differ): remove it, or "
+            "choose another output_dir"
+        )
+
+
+def start(run: PlannedRun, threads: int) -> subprocess.Popen[bytes]:
+    """Start, or continue, a run as a process that writes to its run.log."""
+    run.directory.mkdir(parents=True, exist_ok=True)
+    config = run.directory / "config.yaml"
+    config.write_text(yaml.safe_dump(run.args.to_dict(), sort_keys=False, allow_unicode=True))
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    with (run.directory / LOG).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command(run)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+
+def command(run: PlannedRun) -> list[str]:
+    """The words that start a run by hand."""
+    return ["cory", "train", "--config", str(run.directory / "config.yaml"), "--resume"]
+
+
+def failure(run: PlannedRun, status: int, num_lines: int = 12) -> str:
+    """What a person needs to find out why a run failed."""
+    log = run.directory / LOG
+    lines = log.read_text(errors="replace").splitlines()[-num_lines:]
+    return "\n".join(
+        [
+            f"failed: {run} (exit status {status}); the end of {log}:",
+            *(f"  │ {line}" for line in lines),
+            f"  by hand: {shlex.join([*command(run), '--traceback'])}",
+        ]
+    )
+
+
+def _differences(run: PlannedRun) -> list[str]:
+    return result_differences(yaml.safe_load((run.directory / "config.yaml").read_text()), run.args)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End what still runs; checkpoints are atomic, so nothing is lost but the last iterations."""
+    alive = [process for process in processes if process.poll() is None]
+    for process in alive:
+        process.terminate()
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    for process in alive:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep other comparisons out of a directory.
+
+    Raises:
+        ValueError: one is at work there.
+    """
+    lock = FileLock(directory / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"another `cory compare` works in {directory}: wait for it, or choose another "
+            "output_dir"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,128 @@
+"""The statistics of a comparison: pure functions of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Point = tuple[float, float]
+"""Reward, of which more is better, and KL, of which less is better."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, half the width of its 95% interval, and the number of seeds."""
+
+    mean: float
+    half_width: float
+    count: int
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Mean and Student's 95% interval.
+
+        mean ± t_{0.975, N − 1} · std / √N        std with N − 1
+
+    One value has a mean, but says nothing about its spread: its half-width is nan. None at all has
+    neither.
+
+    >>> estimate([1.0])
+    Estimate(mean=1.0, half_width=nan, count=1)
+    """
+    numbers = np.array(list(values), dtype=float)
+    count = len(numbers)
+    if count < 2:
+        return Estimate(float(numbers[0]) if count else math.nan, math.nan, count)
+    spread = float(numbers.std(ddof=1)) / math.sqrt(count)
+    return Estimate(float(numbers.mean()), t_quantile(count - 1) * spread, count)
+
+
+def paired_difference(
+    arm: Mapping[Hashable, float], baseline: Mapping[Hashable, float]
+) -> Estimate:
+    """Mean of `arm − baseline` over the seeds that both have, with Student's 95% interval.
+
+    The runs of a seed share initial values, queries and their order, so what a seed does to both
+    cancels in the difference.
+    """
+    return estimate(arm[seed] - baseline[seed] for seed in arm if seed in baseline)
+
+
+def t_quantile(degrees: int, coverage: float = 0.95) -> float:
+    """The t with P(|T| ≤ t) = `coverage` for Student's T with `degrees` degrees of freedom.
+
+    >>> [round(t_quantile(degrees), 3) for degrees in (1, 2, 4, 30)]
+    [12.706, 4.303, 2.776, 2.042]
+    """
+    low, high = 0.0, 1.0
+    while _t_coverage(high, degrees) < coverage:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_coverage(middle, degrees) < coverage else (low, middle)
+    return high
+
+
+def _t_coverage(t: float, degrees: int) -> float:
+    """P(|T| ≤ t), exact for a whole number of degrees (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    cosine, is_odd = math.cos(angle), degrees % 2
+    term = total = 0.0
+    if degrees > 1:
+        term = total = cosine if is_odd else 1.0
+    for power in range(3 if is_odd else 2, degrees - 1, 2):
+        term *= cosine**2 * (power - 1) / power
+        total += term
+    if is_odd:
+        return 2 / math.pi * (angle + math.sin(angle) * total)
+    return math.sin(angle) * total
+
+
+def value_at(costs: Sequence[float], values: Sequence[float], cost: float) -> float:
+    """Value of a curve at a cost, linear between its points; nan outside of them.
+
+    >>> value_at([0, 10, 30], [0.2, 0.6, 0.8], 20), value_at([0, 10], [0.2, 0.6], 11)
+    (0.7, nan)
+    """
+    if not len(costs) or not costs[0] <= cost <= costs[-1]:
+        return math.nan
+    return float(np.interp(cost, costs, values))
+
+
+def pareto_front(points: Iterable[Point]) -> list[Point]:
+    """The points that no other beats in one aim without losing in the other, by rising KL.
+
+    >>> pareto_front([(1.0, 2.0), (0.5, 1.0), (0.4, 1.5), (1.0, 3.0)])
+    [(0.5, 1.0), (1.0, 2.0)]
+    """
+    front: list[Point] = []
+    for reward, kl in sorted(points, key=lambda point: (point[1], -point[0])):
+        if not front or reward > front[-1][0]:
+            front.append((reward, kl))
+    return front
+
+
+def hypervolume(points: Iterable[Point], reference: Point) -> float:
+    """Area that points dominate, up to a reference point (Zitzler and Thiele 1998).
+
+        ∫ from 0 to KL_ref of max(0, best reward at this KL or less − reward_ref) d KL
+
+    More is better. Points beyond the reference in either aim add nothing.
+
+    Args:
+        points: reward and KL.
+        reference: the least reward and the largest KL that count.
+
+    >>> hypervolume([(1.0, 1.0), (2.0, 3.0)], reference=(0.0, 4.0))
+    4.0
+    """
+    least_reward, largest_kl = reference
+    area, end = 0.0, largest_kl
+    for reward, kl in reversed(pareto_front(points)):
+        if reward > least_reward and kl < largest_kl:
+            area += (reward - least_reward) * (end - kl)
+            end = kl
+    return area

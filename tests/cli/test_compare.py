@@ -1,0 +1,186 @@
+"""`cory compare`: what a preset, a file and options make together, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cory.cli import main
+from cory.cli.comparison import read_comparison
+from cory.cli.comparison_tables import print_tables
+from cory.compare.arms import STANDARD_ARMS, Times
+from cory.compare.collapse import CollapseRule
+from cory.compare.plan import Comparison
+from cory.compare.presets import PRESETS
+from cory.compare.publish import write_tables
+from cory.tasks import task_defaults
+from tests.compare.made_up import comparison, measures, planned, rising, write_runs
+
+FILE = """\
+title: Two ways to pay
+task: pocket-arithmetic
+base: {max_steps: 40, learning_rate: 3e-4}
+arms:
+  ppo:
+  double: {num_agents: 1, batch_size: ×2}
+  weighted: {reward_weights: [2.0]}
+allow: [reward_weights]
+baseline: double
+seeds: [4, 5]
+kl_coefs: [1e-2, 0.1]
+collapse: {kl_per_token: 3}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "two.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def read(given: dict[str, Any] | None = None, **options: Any) -> Comparison:
+    names = ("config", "preset", "arms", "baseline", "seeds", "kl_coefs", "learning_rates")
+    return read_comparison(given or {}, {**dict.fromkeys(names), **options})
+
+
+def test_a_file_says_all(file: Path) -> None:
+    """Prevents numbers that YAML reads as texts, multiples and named arms from being lost."""
+    plan = read(config=str(file))
+    assert plan.base_config.max_steps == 40
+    assert plan.base_config.learning_rate == 3e-4
+    assert plan.arms["ppo"] == STANDARD_ARMS["ppo"]
+    assert plan.arms["double"] == {"num_agents": 1, "batch_size": Times(2)}
+    assert plan.arm_config("weighted").reward_weights == [2.0]
+    assert (plan.baseline_arm, plan.title) == ("double", "Two ways to pay")
+    assert plan.axis("kl_coef") == (0.01, 0.1)
+    assert plan.collapse == CollapseRule(kl_per_token=3)
+
+
+def test_options_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    """Prevents an option that is given and ignored."""
+    (tmp_path / "more.yaml").write_text("preset: pocket\nseeds: [7]\nbase: {max_steps: 20}\n")
+    config = str(tmp_path / "more.yaml")
+    plan = read(config=config)
+    assert list(plan.arms) == PRESETS["pocket"]["arms"]
+    assert list(plan.seeds) == [7]
+    assert plan.base_config.max_steps == 20
+    assert plan.base_config.batch_size == task_defaults("pocket-arithmetic")["batch_size"]
+    plan = read({"max_steps": 30}, config=config, seeds="1,2", arms="cory,cory-3,ppo")
+    assert list(plan.arms) == ["cory", "cory-3", "ppo"]
+    assert list(plan.seeds) == [1, 2]
+    assert plan.base_config.max_steps == 30
+    plan = read({"task": "pocket-reviews"}, preset="pocket", learning_rates="1e-4,1e-3")
+    assert plan.base_config.model_name_or_path == "pocket-reviews-lm"
+    assert plan.axis("learning_rate") == (1e-4, 1e-3)
+
+
+def test_arms_of_the_file_can_be_chosen_among(file: Path) -> None:
+    """Prevents `--arms` from knowing standard arms only."""
+    plan = read(config=str(file), arms="weighted,double")
+    assert list(plan.arms) == ["weighted", "double"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing to compare: name arms"),
+        (["--preset", "poket"], "no preset 'poket': did you mean pocket?"),
+        (["--arms", "ppo,corey"], "no arm 'corey': did you mean cory?"),
+        (["--arms", "ppo,cory", "--seeds", "1,two"], "seeds=['1', 'two'] must be a list"),
+        (["--arms", "ppo,cory", "--seed", "1"], "the base sets seed, but every arm runs"),
+        (["--arms", "ppo,cory", "--resume"], "a comparison always goes on"),
+        (["--arms", "ppo,cory", "--workers", "0"], "--workers 0 must be at least 1"),
+        (["--arms", "ppo,cory", "--num_agents", "3"], "so does every arm"),
+        (["--preset", "pocket", "--arm", "ppo"], "unknown option --arm: did you mean arms?"),
+        (["--config", "absent.yaml"], "--config absent.yaml: no such file"),
+    ],
+)
+def test_mistakes_get_one_message(
+    words: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents a traceback, or hours of runs, for one wrong word."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *words])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("allow: [reward_weights]", "", "'weighted' changes reward_weights"),
+        ("title:", "titel:", "unknown key 'titel': did you mean title?"),
+        ("max_steps: 40", "max_step: 40", "unknown key 'max_step': did you mean max_steps?"),
+        ("×2}", "many}", "arm 'double': batch_size: 'many' is not a whole number"),
+        ("{num_agents: 1, batch_size: ×2}", "3", "arm 'double' must hold `setting: value`"),
+        ("kl_per_token: 3", "kl: 3", "unknown key 'kl' of collapse"),
+        ("seeds: [4, 5]", "seeds: [many]", "seeds=['many'] must be a list of numbers"),
+        ("base: {max_steps: 40, learning_rate: 3e-4}", "base: 3", "base must hold"),
+        ("allow: [reward_weights]", "allow: [3]", "allow must be a list of settings"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(old: str, new: str, message: str, file: Path) -> None:
+    """Prevents a misspelt line from being ignored."""
+    assert old in FILE
+    file.write_text(FILE.replace(old, new))
+    with pytest.raises(ValueError, match=r".+") as caught:
+        read(config=str(file))
+    assert message in str(caught.value)
+
+
+def test_help_names_arms_and_presets(capsys: pytest.CaptureFixture) -> None:
+    """Prevents names that can only be found in the source."""
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in (*STANDARD_ARMS, *PRESETS))
+
+
+def test_tables_say_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents results that are right in the file and wrong on the screen."""
+    runs = planned(tmp_path, seeds=[0, 1, 2])
+    write_runs(runs)
+    write_tables(comparison(seeds=[0, 1, 2]), runs, tmp_path)
+    print_tables(tmp_path, "ppo")
+    results, differences, frontier = capsys.readouterr().out.split("\n\n")[:3]
+    cells = {line.split()[0]: line for line in results.splitlines() if line.strip()}
+    # .40, .41 and .42: 4.303 · .01 / √3.
+    assert "0.410 ± 0.025   0.390 ± 0.025   2.000 ± 0.000        80         8" in cells["cory"]
+    assert "0.610 ± 0.025               –" in cells["ppo"]
+    assert "at equal …" in differences
+    assert "-0.210 ± 0.000   -0.310 ± 0.000   -0.310 ± 0.000   -0.310 ± 0.000" in differences
+    assert "above reward 0.200 and below KL 2.200" in " ".join(frontier.split())
+
+
+def test_one_seed_is_shown_without_interval(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents ± nan, or ± 0, which would look like certainty."""
+    runs = planned(tmp_path, seeds=[0])
+    write_runs(runs)
+    write_tables(comparison(seeds=[0]), runs, tmp_path)
+    print_tables(tmp_path, "ppo")
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cory")]
+    assert rows
+    assert not any("±" in row or "nan" in row for row in rows)
+
+
+def test_who_collapsed_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents a table of means from hiding that half the runs were lost."""
+
+    def measure(run: Any, agent: int, step: int) -> dict[str, float]:
+        is_lost = run.arm == "ppo" and run.learning_rate == 0.1 and run.seed and step == 4
+        return measures(3.0, 99.0) if is_lost else rising(run, agent, step)
+
+    changes: dict[str, Any] = {"learning_rates": [0.01, 0.1]}
+    runs = planned(tmp_path, **changes)
+    write_runs(runs, measure)
+    write_tables(comparison(**changes), runs, tmp_path)
+    print_tables(tmp_path, "ppo")
+    _, table = capsys.readouterr().out.split("runs that came through")
+    lines = [" ".join(line.split()) for line in table.splitlines()]
+    assert "ppo 0.01 2 of 2 0 0" in lines
+    assert "ppo 0.1 1 of 2 1 0" in lines
+    assert pd.read_csv(tmp_path / "robustness.csv")["collapsed"].sum() == 1

@@ -1,0 +1,187 @@
+"""From records to tables and plots, on runs whose numbers were made up."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cory.compare.collapse import CollapseRule
+from cory.compare.publish import publish
+from cory.compare.results import COLUMNS, gather, load_results, write_results
+from cory.compare.summary import frontier, reference_point, robustness, summarise
+from tests.compare.made_up import comparison, measures, planned, rising, write_runs
+
+RULE = CollapseRule()
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pd.DataFrame:
+    runs = planned(tmp_path)
+    write_runs(runs)
+    return gather(runs, tmp_path, RULE)
+
+
+def row(summary: pd.DataFrame, **place: Any) -> dict[str, Any]:
+    chosen = summary
+    for name, value in place.items():
+        chosen = chosen[chosen[name] == value]
+    assert len(chosen) == 1
+    return {str(name): value for name, value in chosen.iloc[0].to_dict().items()}
+
+
+def test_the_table_is_tidy(table: pd.DataFrame, tmp_path: Path) -> None:
+    """Prevents rows that are missing, and numbers of one agent under another's name."""
+    assert list(table.columns[: len(COLUMNS)]) == COLUMNS
+    assert len(table) == 2 * (1 + 2) * 3  # seeds × agents × evaluations
+    last = row(table, arm="cory", seed=1, agent="agent_1", step=4)
+    assert last["task_reward"] == pytest.approx(0.2 + 0.2 + 0.01 - 0.02)
+    assert (last["total_samples"], last["total_tokens"], last["total_seconds"]) == (80, 800, 8)
+    assert (tmp_path / last["run"] / "metrics.jsonl").is_file()
+    first = row(table, arm="ppo", seed=0, agent="agent_0", step=0)
+    assert (first["total_samples"], first["collapsed"]) == (0, False)
+
+
+def test_the_table_is_read_as_it_was_written(table: pd.DataFrame, tmp_path: Path) -> None:
+    """Prevents a parquet file and a CSV file that disagree."""
+    with pytest.raises(ValueError, match=r"has no results\.parquet"):
+        load_results(tmp_path)
+    write_results(table, tmp_path)
+    pd.testing.assert_frame_equal(load_results(tmp_path), table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), table)
+
+
+def test_means_over_seeds_and_agents(table: pd.DataFrame) -> None:
+    """Prevents agents from counting as seeds, which would make intervals too narrow."""
+    summary = summarise(table, "ppo")
+    first = row(summary, arm="cory", agent="agent_0")
+    assert first["task_reward"] == pytest.approx(0.405)
+    # Two seeds, .40 and .41: 12.706 · .00707 / √2.
+    assert first["task_reward_interval"] == pytest.approx(0.0635, abs=1e-4)
+    assert row(summary, arm="cory", agent="mean")["task_reward"] == pytest.approx(0.395)
+    assert row(summary, arm="cory", agent="worst")["task_reward"] == pytest.approx(0.385)
+    assert row(summary, arm="cory", agent="mean")["seeds"] == 2
+    # reward − η · KL with η .05 and KL 2.
+    assert first["combined_reward"] == pytest.approx(0.405 - 0.05 * 2)
+    assert "task_reward_ci95" not in summary.columns
+
+
+def test_differences_at_equal_iterations_samples_tokens_and_seconds(table: pd.DataFrame) -> None:
+    """Prevents a team from being compared after twice the samples of a single agent."""
+    mean = row(summarise(table, "ppo"), arm="cory", agent="mean")
+    # At 4 iterations: .2 + .2 − .01 against .2 + .4, the same in both seeds.
+    assert mean["task_reward_difference"] == pytest.approx(-0.21)
+    assert mean["task_reward_difference_interval"] == pytest.approx(0, abs=1e-9)
+    # PPO's 40 samples are the team's after 2 iterations: .2 + .1 − .01 against .2 + .4.
+    for cost in ("samples", "tokens", "seconds"):
+        assert mean[f"task_reward_difference_at_{cost}"] == pytest.approx(-0.31)
+        assert mean[f"kl_difference_at_{cost}"] == pytest.approx(1 - 2)
+    baseline = row(summarise(table, "ppo"), arm="ppo", agent="mean")
+    assert math.isnan(baseline["task_reward_difference"])
+
+
+def test_a_baseline_with_more_samples_is_read_earlier(table: pd.DataFrame) -> None:
+    """Prevents equal cost from holding only where the arm costs more than the baseline."""
+    mean = row(summarise(table, "cory"), arm="ppo", agent="agent_0")
+    assert mean["task_reward_difference_at_samples"] == pytest.approx(0.31)
+
+
+def test_runs_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
+    """Prevents the reward of an early step from entering a mean of last steps."""
+    runs = planned(tmp_path, seeds=[0, 1, 2])
+    write_runs(runs)
+    (cut_off,) = [run for run in runs if (run.arm, run.seed) == ("cory", 2)]
+    write_runs([cut_off], last_step=2)
+    table = gather(runs, tmp_path, RULE)
+    mean = row(summarise(table, "ppo"), arm="cory", agent="mean")
+    assert (mean["seeds"], mean["step"]) == (2, 4)
+    assert mean["task_reward"] == pytest.approx(0.395)
+    counts = row(robustness(table, runs), arm="cory")
+    assert (counts["runs"], counts["failed"], counts["collapsed"]) == (3, 1, 0)
+    assert counts["survived_share"] == pytest.approx(2 / 3)
+
+
+def test_a_merged_agent_is_no_member_of_the_team(table: pd.DataFrame) -> None:
+    """Prevents the average of a team's weights from lifting the mean of its agents."""
+    merged = table[(table["arm"] == "cory") & (table["agent"] == "agent_0")]
+    merged = merged.assign(agent="merged", task_reward=9.0)
+    with_merged = pd.concat([table, merged], ignore_index=True)
+    summary = summarise(with_merged, "ppo")
+    assert row(summary, arm="cory", agent="mean")["task_reward"] == pytest.approx(0.395)
+    assert row(summary, arm="cory", agent="merged")["task_reward"] == pytest.approx(9.0)
+
+
+def test_hypervolume_does_not_grow_with_the_number_of_agents(tmp_path: Path) -> None:
+    """Prevents two equal agents from beating one, and a collapse from setting the scale."""
+
+    def same(run: Any, agent: int, step: int) -> dict[str, float]:
+        return measures(0.2 + 0.1 * step, 0.5 * step)
+
+    runs = planned(tmp_path, kl_coefs=[0.1, 0.2])
+    write_runs(runs, same)
+    table = gather(runs, tmp_path, RULE)
+    reward, kl = reference_point(table)
+    assert (reward, kl) == (pytest.approx(0.2), pytest.approx(1.1 * 2))
+    volumes = frontier(table, "ppo")
+    # .2 · (2 − 1) + .4 · (2.2 − 2), for every arm and seed, over both KL coefficients.
+    assert volumes["hypervolume"].tolist() == pytest.approx([0.28, 0.28])
+    assert row(volumes, arm="cory")["hypervolume_difference"] == pytest.approx(0)
+    collapsed = table.assign(task_reward=0.1, kl=90.0)[table["step"] == 4]
+    assert reference_point(pd.concat([table, collapsed])) == (pytest.approx(0.2), kl)
+
+
+@pytest.mark.parametrize(
+    ("crossed", "has_collapsed"),
+    [
+        ({}, False),
+        ({"distinct_2": 0.09}, True),
+        ({"kl_per_token": 2.1}, True),
+        ({"task_reward": 0.15}, True),
+        ({"task_reward": 0.195}, False),
+        ({"kl_per_token": math.nan}, True),
+        ({"task_reward": math.nan}, True),
+    ],
+)
+def test_each_sign_of_collapse_is_seen(
+    crossed: dict[str, float], has_collapsed: bool, tmp_path: Path
+) -> None:
+    """Prevents a collapse that hides behind a fine reward, and an alarm over noise."""
+
+    def measure(run: Any, agent: int, step: int) -> dict[str, float]:
+        last = run.arm == "cory" and agent == 1 and step == 4
+        return {**rising(run, 0, step), **(crossed if last else {})}
+
+    runs = planned(tmp_path)
+    write_runs(runs, measure)
+    table = gather(runs, tmp_path, RULE)
+    last = table[(table["step"] == 4) & (table["agent"] == "agent_1")]
+    assert last["collapsed"].tolist() == [has_collapsed] * 2
+    shares = robustness(table, runs).set_index("arm")["survived_share"]
+    assert shares.to_dict() == {"ppo": 1.0, "cory": 0.0 if has_collapsed else 1.0}
+
+
+def test_thresholds_of_collapse_are_checked() -> None:
+    """Prevents a threshold that no measure can cross."""
+    with pytest.raises(ValueError, match="kl_per_token=nan must be a number"):
+        CollapseRule(kl_per_token=math.nan)
+
+
+def test_everything_is_written(tmp_path: Path) -> None:
+    """Prevents a matrix of hours that ends without a file, or with a plot per cell missing."""
+    changes: dict[str, Any] = {"learning_rates": [1e-4, 1e-3]}
+    runs = planned(tmp_path, **changes)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        publish(comparison(**changes), runs, tmp_path)
+    write_runs(runs)
+    publish(comparison(**changes), runs, tmp_path)
+    tables = {path.name: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
+    assert set(tables) == {"results.csv", "summary.csv", "frontier.csv", "robustness.csv"}
+    assert len(tables["summary.csv"]) == 2 * (3 + 4)  # cells × agents, mean and worst
+    assert len(tables["robustness.csv"]) == 4
+    plots = sorted(tmp_path.glob("plots/*.png"))
+    assert len(plots) == 2 + 2
+    assert all(path.read_bytes().startswith(PNG) for path in plots)
