@@ -97,6 +97,7 @@ def effects(arm: str) -> dict[str, Any]:
     [
         ("ppo", {"num_agents": 1}),
         ("ppo-2x", {"num_agents": 1, "batch_size": 128}),
+        ("ppo-2x-ema", {"num_agents": 1, "batch_size": 128, "weight_average_decay": 0.9}),
         ("ppo-reset", {"num_agents": 1, "reset_on_exchange": True}),
         ("cory", {}),
         ("cory-no-transfer", {"knowledge_transfer": False}),

@@ -14,9 +14,9 @@ USAGE = (
 )
 DESCRIPTION = """\
 Train a team of agents from one initial model; --num_agents 1 is single-agent PPO. Settings come
-from options, else from --config, else from --preset, else from the run that --resume continues, else
-from the --task, else from the defaults in [brackets]. Settings that are lists take several values, or the option
-again."""
+from options, else from --config, else from --preset, else from the run that --resume continues,
+else from the --task, else from the defaults in [brackets]. Settings that are lists take several
+values, or the option again."""
 
 
 def run(words: Sequence[str]) -> None:
