@@ -38,12 +38,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "elastic_reset_period": None,
         **NOTHING_ELSE,
     },
+    "team": {
+        "num_agents": 2,
+        "partner_reward_weight": 0.0,
+        "partner_samples_weight": 1.0,
+        "transfer_back_weight": 0.1,
+        "merge_on_exchange": 1.0,
+        "weight_average_decay": 0.9,
+    },
 }
 """By name. They win over a task's defaults; a settings file and options win over them.
 
 `paper` is the method of arXiv 2410.06101: Eq 2–4 and 8–13, Algorithm 1 and the constants that its
 two experiments share. Their schedules come with the tasks `imdb` and `gsm8k`. Score scaling, which
 the paper does not have, is a matter of the task too: arms of a comparison must not differ in it.
+
+`team` is what came out ahead in docs/results.md: everybody is paid for their own answer and learns
+from all answers to the plain query, and from the better ones of those who saw more; the two become
+one at every exchange, and what counts is the average over time.
 """
 
 

@@ -112,6 +112,16 @@ def effects(arm: str) -> dict[str, Any]:
         ("cory-grpo", {"advantage_estimator": "group", "num_generations": 4}),
         ("cory-rloo", {"advantage_estimator": "leave_one_out", "num_generations": 4}),
         ("cory-3", {"num_agents": 3}),
+        (
+            "team",
+            {
+                "partner_reward_weight": 0.0,
+                "partner_samples_weight": 1.0,
+                "transfer_back_weight": 0.1,
+                "merge_on_exchange": 1.0,
+                "weight_average_decay": 0.9,
+            },
+        ),
     ],
 )
 def test_standard_arms_are_what_their_names_say(arm: str, changes: dict[str, Any]) -> None:

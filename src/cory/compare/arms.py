@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cory.presets import preset_settings
+
 
 @dataclass(frozen=True)
 class Times:
@@ -69,6 +71,7 @@ STANDARD_ARMS: dict[str, Arm] = {
     "cory-grpo": {**_TEAM, **_GROUP},
     "cory-rloo": {**_TEAM, **_LEAVE_ONE_OUT},
     "cory-3": {"num_agents": 3},
+    "team": preset_settings("team"),
 }
 """The arms with a name. What an arm does not name is the base's: `cory` is the paper's team as long
 as the base keeps the plain defaults of transfer, exchange and shared reward.
@@ -78,6 +81,7 @@ as the base keeps the plain defaults of transfer, exchange and shared reward.
 - `ppo-reset` and `cory-reset` lose their state as the paper's reference code does.
 - `grpo` and `rloo` take the advantage estimator alone from those methods; the KL stays where the
   base puts it. `batch_size` counts answers, so four answers to each of fewer queries cost the same.
+- `team` is the preset of that name: the best we know, not the paper's.
 - `elastic-reset` has the period of the paper's IMDB experiment (Appendix E.3)."""
 
 

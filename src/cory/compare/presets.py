@@ -8,7 +8,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "pocket": {
         "title": "The main arms at pocket scale",
         "task": "pocket-arithmetic",
-        "arms": ["ppo", "ppo-2x", "cory", "cory-no-exchange"],
+        "arms": ["ppo", "ppo-2x", "cory", "cory-no-exchange", "team"],
         "seeds": [0, 1, 2],
         "base": {"num_eval_queries": 512},
     },
