@@ -37,7 +37,7 @@ ROOMS = (
     ("models",),
     ("penalties",),
     ("policy",),
-    ("batch",),
+    ("batch", "layers"),
     ("weights",),
     ("rewards", "tasks"),
     ("data",),

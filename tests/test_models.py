@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
-    GPT2LMHeadModel,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -24,7 +22,6 @@ from cory.models import (
     ensure_pad_token,
     load_model,
     load_tokenizer,
-    use_fused_gelu,
 )
 from cory.policy import LanguageModel, Policy, score
 from cory.sampling import LocalSampler
@@ -229,21 +226,6 @@ def test_models_have_the_configured_number_format(tiny_llama_dir: Path, dtype: s
     assert policies[0].model.dtype == reference.model.dtype == getattr(torch, dtype)
     scores = score(policies[0], reference, BATCH, 1.0)
     assert scores.logprobs.dtype == scores.full_kl.dtype == scores.values.dtype == torch.float32
-
-
-def test_fused_gelu_changes_nothing_that_matters(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
-    """Prevents another activation than GPT-2's, in the logits or in the saved config."""
-    plain = GPT2LMHeadModel.from_pretrained(tiny_gpt2_dir)
-    fused = GPT2LMHeadModel.from_pretrained(tiny_gpt2_dir)
-    use_fused_gelu(fused)
-    assert sum(isinstance(module, nn.GELU) for module in fused.modules()) == 2
-    difference = logits_of(LanguageModel(plain)) - logits_of(LanguageModel(fused))
-    assert difference.abs().max() < 1e-5
-    fused.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["activation_function"] == "gelu_new"
-    saved = GPT2LMHeadModel.from_pretrained(tmp_path).state_dict()
-    assert saved.keys() == plain.state_dict().keys()
 
 
 @pytest.mark.parametrize("settings", [{}, ADAPTERS], ids=["full", "adapters"])

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
     CohereConfig,
     FalconConfig,
     Gemma2Config,
@@ -17,7 +16,6 @@ from transformers import (
     GraniteConfig,
     OPTConfig,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 
 from cory.batch import make_batch
@@ -26,6 +24,7 @@ from cory.policy import LanguageModel, Policy, check_head, differentiable_full_k
 from cory.weights import FullCopy
 from cory.workbench import Workbench
 from tests.teams import ADAPTERS, disturb, make_team, plain_logits
+from tests.tiny_models import TINY, tiny_model
 
 PROMPTS = [[50, 51, 52, 53, 54, 55, 56], [60], [70, 71, 72]]
 RESPONSES = [[80, 81], [90, 91, 92, 93, 94], [100]]
@@ -34,19 +33,6 @@ SETTINGS = {
     "gpt2": ("tiny_gpt2_dir", {}),
     "llama": ("tiny_llama_dir", {}),
     "llama-adapters": ("tiny_llama_dir", ADAPTERS),
-}
-TINY = {
-    "vocab_size": 128,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
 }
 
 
@@ -158,11 +144,6 @@ def gradients_of(policy: Policy, loss: Tensor) -> list[Tensor]:
         torch.zeros_like(weight) if gradient is None else gradient
         for weight, gradient in zip(weights, gradients, strict=True)
     ]
-
-
-def tiny_model(config: PreTrainedConfig) -> PreTrainedModel:
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config)
 
 
 @pytest.mark.parametrize("is_checkpointed", [False, True])

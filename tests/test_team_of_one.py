@@ -1,8 +1,9 @@
 """A team of one is plain PPO, bit for bit.
 
 The loop below is written out with torch and transformers alone: no agent, no role, no rollout, no
-loss or estimator of the library. It shares with it the tokenizer, the sampler and the seeds. Where
-float arithmetic depends on the order of operations, it keeps the library's order.
+loss or estimator of the library. It shares with it the tokenizer, the sampler, the seeds and the
+form of the activation. Where float arithmetic depends on the order of operations, it keeps the
+library's order.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
+from cory.layers import use_fast_gelu
 from cory.policy import LanguageModel
 from cory.sampling import Answers, LocalSampler
 from cory.seeding import derive_generator
@@ -29,10 +31,10 @@ END_IDS = range(60)
 
 
 def load(directory: Path) -> GPT2LMHeadModel:
-    """The model with torch's tanh-GELU, which the library puts in the place of GPT-2's own."""
-    return AutoModelForCausalLM.from_pretrained(
-        directory, activation_function="gelu_pytorch_tanh"
-    ).eval()
+    """The model with the library's form of GPT-2's activation (see tests/test_layers.py)."""
+    model = AutoModelForCausalLM.from_pretrained(directory).eval()
+    use_fast_gelu(model)
+    return model
 
 
 class PlainPPO:
@@ -184,14 +186,22 @@ def response_tokens(ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
 
 
 def response_hidden(model: GPT2LMHeadModel, ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
-    """Hidden states one place before each response token, (N, D)."""
-    hidden = model.transformer(input_ids=ids[:, :-1]).last_hidden_state
-    return torch.cat(
-        [
-            row[start - 1 : start + length - 1]
-            for row, start, length in zip(hidden, starts, mask.sum(1), strict=True)
-        ]
-    )
+    """Hidden states one place before each response token, (N, D).
+
+    The last layer's MLP mixes no positions, so the others need not go through it.
+    """
+    body = model.transformer
+    hidden = body.wte(ids[:, :-1]) + body.wpe(torch.arange(ids.shape[1] - 1))
+    *layers, last = body.h
+    for layer in layers:
+        hidden = layer(hidden)
+    hidden = hidden + last.attn(last.ln_1(hidden))[0]
+    columns = torch.arange(hidden.shape[1])
+    ends = starts + mask.sum(1) - 1
+    chosen = (columns >= starts[:, None] - 1) & (columns < ends[:, None])
+    added = torch.zeros_like(hidden)
+    added[chosen] = last.mlp(last.ln_2(hidden)[chosen])
+    return body.ln_f(hidden + added)[chosen]
 
 
 def all_logprobs(model: GPT2LMHeadModel, hidden: Tensor) -> Tensor:

@@ -13,12 +13,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    AutoModelForCausalLM,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -33,10 +35,29 @@ SENTENCES = (
     "Question: A book costs $7.50. What do 4 books cost?\nReference: $30\nAnswer: 4 * 7.5 = 30",
 )
 INITIALIZER_RANGE = 0.2
+TINY = {
+    "vocab_size": 128,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}[{{ message['role'] }}] "
     "{{ message['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
 )
+
+
+def tiny_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model of any architecture with random weights, the same at every call."""
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
 
 
 def save_tiny_gpt2(directory: Path) -> Path:

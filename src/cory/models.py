@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForCausalLM,
@@ -19,12 +18,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
+from cory.layers import use_fast_gelu
 from cory.policy import LanguageModel, Policy
 from cory.weights import Adapter, FullCopy
 
@@ -112,7 +111,7 @@ def build_policies(
     (`args.use_peft`, a `peft_config`, or a model that already carries an adapter) all share one
     frozen base.
     """
-    use_fused_gelu(model)
+    use_fast_gelu(model)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         return _adapter_policies(model, args, peft_config)
     return _full_policies(model, args)
@@ -194,11 +193,3 @@ def checkpoint_gradients(model: PreTrainedModel) -> None:
         layer.forward = partial(
             checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False
         )
-
-
-def use_fused_gelu(model: nn.Module) -> None:
-    """Replace GPT-2's `gelu_new`, eight element-wise operations, by torch's fused form of it."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))

@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache
 
 from cory import losses
 from cory.batch import Batch, position_ids, to_rows
+from cory.layers import last_mlp, only_at
 from cory.logprobs import token_logprobs
 from cory.weights import Weights
 
@@ -109,7 +110,9 @@ class LanguageModel(nn.Module):
 
     def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
         """Hidden states from which each response token was predicted, in row-major order."""
-        return self.hidden_states(batch.input_ids[:, :-1])[batch.predicts_response]
+        positions = batch.predicts_response
+        with only_at(last_mlp(self.model), positions):
+            return self.hidden_states(batch.input_ids[:, :-1])[positions]
 
     def logprobs(
         self, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
