@@ -155,6 +155,29 @@ def test_several_coefficients_and_rates(tmp_path: Path) -> None:
     assert [column.title for column in summary.columns][:5] == ["arm", "model", "η", "lr", "seeds"]
 
 
+def test_the_frontier_has_its_hypervolumes(tmp_path: Path) -> None:
+    """Prevents a frontier whose area can only be read on the console that made it."""
+    directory = made(tmp_path, TWO_ARMS)
+    assert "hypervolume" not in str(describe_comparison(directory).sections[2].tables)
+    (directory / "frontier.csv").write_text(
+        "arm,learning_rate,seeds,hypervolume,hypervolume_interval,reference_reward,reference_kl,"
+        "hypervolume_difference,hypervolume_difference_interval\n"
+        "ppo,0.1,2,4.5525,0.7677,-0.334,4.832,,\n"
+        "cory,0.1,1,5.015,nan,-0.334,4.832,0.4625,nan\n"
+    )
+    (table,) = describe_comparison(directory).sections[2].tables
+    assert "above reward -0.334 and below KL 4.832" in table.caption
+    assert [column.title for column in table.columns][1:] == [
+        "seeds",
+        "hypervolume",
+        "hypervolume − ppo",
+    ]
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["ppo", "2", "4.553 ± 0.768", "–"],
+        ["cory", "1", "5.015", "+0.463"],
+    ]
+
+
 def test_a_rate_per_agent_is_a_setting_like_any_other(tmp_path: Path) -> None:
     """Prevents lists in the table from failing where settings are told apart."""
     rows = [{**each, "learning_rate": [1e-3, 1e-4]} for each in TWO_ARMS]

@@ -15,6 +15,7 @@ from cory.report.comparison_figures import (
     robustness_figures,
 )
 from cory.report.contents import Contents, Section
+from cory.report.frontier import frontier_tables
 from cory.report.results import Results, Setting, read_results
 from cory.report.summary import summary_tables
 from cory.report.tables import Column, Table, words
@@ -51,6 +52,7 @@ def describe_comparison(directory: Path) -> Contents:
             "Reward and KL",
             "The two aims of training against each other; up and to the left is better.",
             figures=[frontier_figure(results), *frontier_over_coefficients(results)],
+            tables=frontier_tables(directory / "frontier.csv", baseline),
         ),
         Section(
             "robustness",
