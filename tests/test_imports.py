@@ -49,7 +49,7 @@ ROOMS = (
     ("config",),
     ("presets",),
     ("extensions",),
-    ("seeding",),
+    ("seeding", "environment"),
     ("statistics",),
     ("assets",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from cory.config import FIELD_NAMES, CORYConfig
+from cory.environment import environment
 from cory.records import FREE_TO_CHANGE, load_config
 from tests.tiny_runs import records, trainer
 
@@ -27,6 +29,16 @@ def test_a_resumed_run_is_not_resumed_for_ever(tiny_gpt2_dir: Path, tmp_path: Pa
     """Prevents `config.yaml`, used as a recipe, from continuing another run."""
     trainer(tiny_gpt2_dir, tmp_path, max_steps=1, resume=True).train()
     assert load_config(tmp_path).resume is False
+
+
+def test_every_start_says_what_it_computes_with(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents numbers whose second half came from another version unnoticed."""
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=1).train()
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=2, resume=True).train()
+    lines = (tmp_path / "environment.jsonl").read_text().splitlines()
+    starts = [json.loads(line) for line in lines]
+    assert [start["after_step"] for start in starts] == [0, 1]
+    assert starts[1] == {"after_step": 1, **environment()}
 
 
 def test_what_is_no_run_directory(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The run directory: config.yaml and metrics.jsonl."""
+"""The run directory: config.yaml, metrics.jsonl and environment.jsonl."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from cory.config import CORYConfig
+from cory.environment import environment
 from cory.metrics import MetricsFile, experience_metrics, transfer_metrics
 from cory.types import Iteration
 
@@ -124,6 +126,8 @@ class Records:
             yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False)
         )
         self.metrics_file = MetricsFile(self.metrics_path, first_step)
+        with (self.directory / "environment.jsonl").open("a") as file:
+            file.write(json.dumps({"after_step": max(0, first_step), **environment()}) + "\n")
 
     def _announce_changes(self) -> None:
         before = yaml.safe_load(self.config_path.read_text())
