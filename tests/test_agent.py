@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -11,6 +12,7 @@ import torch
 from cory.agent import Agent
 from cory.config import AlgorithmConfig
 from cory.estimators import ESTIMATORS
+from cory.guards import NotFiniteError
 from cory.penalties import KL_PENALTIES
 from cory.trainer import CORYTrainer
 from cory.types import Experience, Turn
@@ -354,3 +356,45 @@ def test_bfloat16_learns(tiny_llama_dir: Path, tmp_path: Path) -> None:
         assert metrics[f"{agent.name}/first_ratio_error"] < 0.2
         assert weights(agent).dtype == torch.float32
         assert weights(agent).isfinite().all()
+
+
+def spoil(team: CORYTrainer, agent: int, sample: int) -> Experience:
+    """An agent's experience with one return that is not a number."""
+    experience = experiences(team)[agent]
+    rewards = experience.team_reward.clone()
+    rewards[sample] = float("nan")
+    return replace(experience, team_reward=rewards)
+
+
+def test_a_step_that_is_not_finite_is_not_taken(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents one overflow from making every weight nan, and moments from remembering it."""
+    team = trainer(tiny_gpt2_dir, tmp_path, num_ppo_epochs=1, num_mini_batches=2)
+    agent = team.agents[0]
+    updated(team)
+    before = snapshot(agent)
+    metrics = agent.update(spoil(team, 0, 2), 1)
+    assert (metrics["skipped_steps"], metrics["optimizer_steps"]) == (2, 0)
+    assert same_bits(snapshot(agent), before)
+    metrics = updated(team, step=2)
+    assert (metrics["skipped_steps"], agent.state.skips_in_a_row) == (0, 0)
+    assert weights(agent).isfinite().all()
+
+
+def test_the_third_skip_in_a_row_names_the_sample(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a run that spends its hours on steps that it does not take."""
+    team = trainer(tiny_gpt2_dir, tmp_path, num_ppo_epochs=3, num_mini_batches=1)
+    before = snapshot(team.agents[1])
+    expected = r"agent_1: .* 3 optimizer steps in a row.*iteration 5; sample 2 .*such returns.*\[\d"
+    with pytest.raises(NotFiniteError, match=expected):
+        team.agents[1].update(spoil(team, 1, 2), 4)
+    assert same_bits(snapshot(team.agents[1]), before)
+
+
+def test_weights_that_overflow_are_named(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an error that blames a reward for what the weights did."""
+    team = trainer(tiny_gpt2_dir, tmp_path, num_ppo_epochs=3, num_mini_batches=1)
+    found = experiences(team)[0]
+    with torch.no_grad():
+        team.policies[0].value_head.weight.fill_(float("inf"))
+    with pytest.raises(NotFiniteError, match=r"sample 0 .*such new values"):
+        team.agents[0].update(found, 0)

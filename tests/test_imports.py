@@ -27,6 +27,7 @@ ROOMS = (
     ("checkpoint",),
     ("evaluate",),
     ("agent",),
+    ("guards",),
     ("lessons", "averaging"),
     ("rollout",),
     ("metrics",),

@@ -17,8 +17,9 @@ from cory.batch import to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
+from cory.guards import LARGEST_RUN_OF_SKIPS, not_finite
 from cory.lessons import Lesson, better_answers, importance_of, plain_samples
-from cory.metrics import mean_of
+from cory.metrics import explained_variance, mean_of
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from cory.policy import LanguageModel, Policy, score
 from cory.roles import group_size_at
@@ -33,6 +34,8 @@ class AgentState:
 
     kl_coef: float
     reward_scalers: dict[str, RewardScaler] = field(default_factory=dict)
+    skips_in_a_row: int = 0
+    """Updates since the last one whose gradients were finite."""
 
     def reward_scaler(self, role: str) -> RewardScaler:
         return self.reward_scalers.setdefault(role, RewardScaler())
@@ -90,14 +93,23 @@ class Agent:
             lessons += learnt
             metrics |= measured
         history: list[dict[str, float]] = []
+        skipped = 0
         for epoch in range(self.args.num_ppo_epochs):
             parts = [self._mini_batches(len(lesson.batch), step, epoch) for lesson in lessons]
             for rows in zip(*parts, strict=True):
-                history.append(self._optimizer_step(lessons, rows))
-            if self.args.target_kl is not None and history[-1]["approx_kl"] > self.args.target_kl:
+                measured = self._optimizer_step(lessons, rows)
+                history += [measured] if measured else []
+                skipped += not measured
+                self.state.skips_in_a_row = 0 if measured else self.state.skips_in_a_row + 1
+                if self.state.skips_in_a_row > LARGEST_RUN_OF_SKIPS:
+                    raise not_finite(self.name, step, self.policy, lessons, self.args.temperature)
+            limit = self.args.target_kl
+            if limit is not None and history and history[-1]["approx_kl"] > limit:
                 break
-        metrics["first_ratio_error"] = history[0]["ratio_error"]
+        if history:
+            metrics["first_ratio_error"] = history[0]["ratio_error"]
         metrics["optimizer_steps"] = float(len(history))
+        metrics["skipped_steps"] = float(skipped)
         metrics["kl_coef"] = self.state.kl_coef
         self._finish(experience, step)
         return _averages(history) | metrics
@@ -190,7 +202,7 @@ class Agent:
     def _optimizer_step(
         self, lessons: Sequence[Lesson], rows: Sequence[Tensor]
     ) -> dict[str, float]:
-        """One step on some rows of each lesson."""
+        """One step on some rows of each lesson; {} and no step if a gradient is not finite."""
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
         for lesson, chosen in zip(lessons, rows, strict=True):
@@ -200,6 +212,8 @@ class Agent:
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
         totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
+        if not totals["grad_norm"].isfinite():
+            return {}
         self.optimizer.step()
         if self.elastic_reset is not None:
             self.elastic_reset.follow()
@@ -282,9 +296,3 @@ def _averages(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Means over the optimizer steps that measured a key."""
     keys = {key: None for entry in history for key in entry if key != "ratio_error"}
     return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}
-
-
-def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]) -> float:
-    """1 − Var(returns − values) / Var(returns): 1 is a perfect value function, 0 a constant one."""
-    variance = returns.var(correction=0)
-    return float(1 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))

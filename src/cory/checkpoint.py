@@ -167,7 +167,7 @@ def _averaged_tensors(name: str, kept: WeightAverage) -> dict[str, Tensor]:
 
 def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     scalers = {role: RewardScaler(**scaler) for role, scaler in state["reward_scalers"].items()}
-    agent.state = AgentState(kl_coef=state["kl_coef"], reward_scalers=scalers)
+    agent.state = AgentState(**{**state, "reward_scalers": scalers})
     head = agent.policy.value_head
     head.load_state_dict(
         {name: tensors[f"{agent.name}/value_head/{name}"] for name in head.state_dict()}

@@ -121,3 +121,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]) -> float:
+    """1 − Var(returns − values) / Var(returns): 1 is a perfect value function, 0 a constant one."""
+    variance = returns.var(correction=0)
+    return float(1 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))
