@@ -106,23 +106,30 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
 
 
 def hypervolume(points: Iterable[Point], reference: Point) -> float:
-    """Area that points dominate, up to a reference point (Zitzler and Thiele 1998).
+    """Area between a reference reward and the frontier of a training run, up to a reference KL.
 
-        ∫ from 0 to KL_ref of max(0, best reward at this KL or less − reward_ref) d KL
+        ∫ from 0 to KL_ref of (f(KL) − reward_ref) d KL
+
+    f joins the frontier's points above the reference reward by straight lines, from the initial
+    model at (KL 0, reward_ref) on, and stays at its last value behind them. A run passes through
+    what lies between two evaluations; the steps of the usual definition (Zitzler and Thiele 1998)
+    would favour the run that happens to be evaluated at smaller KLs.
 
     More is better. Points beyond the reference in either aim add nothing.
 
     Args:
         points: reward and KL.
-        reference: the least reward and the largest KL that count.
+        reference: reward of the initial model and the largest KL that counts.
 
     >>> hypervolume([(1.0, 1.0), (2.0, 3.0)], reference=(0.0, 4.0))
-    4.0
+    5.5
     """
     least_reward, largest_kl = reference
-    area, end = 0.0, largest_kl
-    for reward, kl in reversed(pareto_front(points)):
-        if reward > least_reward and kl < largest_kl:
-            area += (reward - least_reward) * (end - kl)
-            end = kl
-    return area
+    inside = [(least_reward, 0.0)]
+    inside += [
+        (reward, max(kl, 0.0))
+        for reward, kl in pareto_front(points)
+        if reward > least_reward and kl < largest_kl
+    ]
+    rewards, kls = zip(*inside, (inside[-1][0], largest_kl), strict=True)
+    return float(np.trapezoid(np.array(rewards) - least_reward, kls))

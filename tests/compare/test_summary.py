@@ -128,8 +128,8 @@ def test_hypervolume_does_not_grow_with_the_number_of_agents(tmp_path: Path) -> 
     reward, kl = reference_point(table)
     assert (reward, kl) == (pytest.approx(0.2), pytest.approx(1.1 * 2))
     volumes = frontier(table, "ppo")
-    # .2 · (2 − 1) + .4 · (2.2 − 2), for every arm and seed, over both KL coefficients.
-    assert volumes["hypervolume"].tolist() == pytest.approx([0.28, 0.28])
+    # .4 · 2 / 2 + .4 · (2.2 − 2), for every arm and seed, over both KL coefficients.
+    assert volumes["hypervolume"].tolist() == pytest.approx([0.48, 0.48])
     assert row(volumes, arm="cory")["hypervolume_difference"] == pytest.approx(0)
     collapsed = table.assign(task_reward=0.1, kl=90.0)[table["step"] == 4]
     assert reference_point(pd.concat([table, collapsed])) == (pytest.approx(0.2), kl)
