@@ -62,16 +62,24 @@ def main(arguments: list[str] | None = None) -> None:
     cases = [adapted(case, device, options.tiny) for case in CASES]
     if options.only:
         cases = [case for case in cases if case.name in options.only]
+    results, text = Results(), ""
     with tempfile.TemporaryDirectory(dir=options.scratch) as directory:
         bench = Bench(Path(directory), read_texts(options.texts))
-        results = bench.run(cases, refuse, lambda line: print(line, file=sys.stderr, flush=True))
-    run = describe_run("benchmarks.gpu", arguments)
-    if device != "cpu":
-        run = {"device": torch.cuda.get_device_name(), **run}
-    text = page("Speed on one GPU", run, list(results.measured.values()), render(results))
+        for line in bench.run(cases, refuse, results):
+            print(line, file=sys.stderr, flush=True)
+            text = publish(results, arguments, options.output)
     print(text)
-    if options.output is not None:
-        save(options.output, text, run, results.measured, results.reasons)
+
+
+def publish(results: Results, arguments: list[str], output: Path | None) -> str:
+    """What has been measured so far as Markdown, and on disk if that is wanted."""
+    run = describe_run("benchmarks.gpu", arguments)
+    if torch.cuda.is_available():
+        run = {"device": torch.cuda.get_device_name(), **run}
+    text = page("Speed on one GPU", run, results, render(results))
+    if output is not None:
+        save(output, text, run, results)
+    return text
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

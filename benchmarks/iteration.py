@@ -33,15 +33,23 @@ def main(arguments: list[str] | None = None) -> None:
     cases = [case.replace(**TINY) if options.tiny else case for case in CASES]
     if options.only:
         cases = [case for case in cases if case.name in options.only]
+    results, text = Results(), ""
     with tempfile.TemporaryDirectory() as directory:
         pythons = {"benchmarks.workers.trl_ppo": options.trl_ppo_python}
         bench = Bench(Path(directory), read_texts(options.texts), pythons)
-        results = bench.run(cases, refuse, lambda line: print(line, file=sys.stderr, flush=True))
-    run = describe_run("benchmarks.iteration", arguments)
-    text = page("Speed on a CPU", run, list(results.measured.values()), render(results))
+        for line in bench.run(cases, refuse, results):
+            print(line, file=sys.stderr, flush=True)
+            text = publish(results, arguments, options.output)
     print(text)
-    if options.output is not None:
-        save(options.output, text, run, results.measured, results.reasons)
+
+
+def publish(results: Results, arguments: list[str], output: Path | None) -> str:
+    """What has been measured so far as Markdown, and on disk if that is wanted."""
+    run = describe_run("benchmarks.iteration", arguments)
+    text = page("Speed on a CPU", run, results, render(results))
+    if output is not None:
+        save(output, text, run, results)
+    return text
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,9 @@ WORKERS = {
     ("trl", "ppo"): "benchmarks.workers.trl_ppo",
     ("trl", "grpo"): "benchmarks.workers.trl_grpo",
 }
+
+
+MAX_SECONDS = 1800
 
 
 class MeasuringError(Exception):
@@ -50,18 +53,17 @@ class Bench:
     pythons: dict[str, str] = field(default_factory=dict)
 
     def run(
-        self,
-        cases: Iterable[Case],
-        refuse: Callable[[Case], str | None],
-        log: Callable[[str], None],
-    ) -> Results:
+        self, cases: Iterable[Case], refuse: Callable[[Case], str | None], results: Results
+    ) -> Iterator[str]:
         """Measure one case after the other.
 
         Args:
             refuse: says why a case has no meaning on this machine; None: it has.
-            log: told about each case.
+            results: filled.
+
+        Yields:
+            a line on each case, once it is done.
         """
-        results = Results()
         for case in cases:
             started = time.perf_counter()
             reason = refuse(case)
@@ -72,14 +74,13 @@ class Bench:
                     reason = str(error)
             if reason is not None:
                 results.reasons[case.name] = reason
-            log(f"{case.name}: {reason or f'{time.perf_counter() - started:.0f} s'}")
-        return results
+            yield f"{case.name}: {reason or f'{time.perf_counter() - started:.0f} s'}"
 
     def measure(self, case: Case) -> Measurement:
         """Measure a case in a process of its own.
 
         Raises:
-            MeasuringError: the process failed.
+            MeasuringError: the process failed, or went on for too long.
         """
         module = WORKERS[case.side, case.algorithm]
         python = self.pythons.get(module, sys.executable)
@@ -89,9 +90,17 @@ class Bench:
         case_path, result = self.directory / "case.json", self.directory / "result.json"
         write_case(case, case_path)
         command = [python, "-m", module, str(case_path), str(files), str(result)]
-        process = subprocess.run(
-            command, env=_environment(case), capture_output=True, text=True, check=False
-        )
+        try:
+            process = subprocess.run(
+                command,
+                env=_environment(case),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=MAX_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise MeasuringError(f"{module} took more than {MAX_SECONDS} s") from error
         if process.returncode:
             lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
             raise MeasuringError(f"{module} failed: {lines[-1]}")

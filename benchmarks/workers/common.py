@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -18,12 +18,11 @@ from transformers import (
 )
 
 from benchmarks.cases import Case, read_case
-from benchmarks.floor import MATRIX_SIZE, copy_rate, matrix_rate
+from benchmarks.floor import MATRIX_SIZE, SMALL_MATRIX_SIZE, copy_rate, matrix_rate
 from benchmarks.measurement import Measurement, write_measurement
 from benchmarks.meter import Meter, peak_bytes
 
 GPU_MATRIX_SIZE = 8192
-BF16_SIZE = 512
 COPIED_BYTES, GPU_COPIED_BYTES = 2**26, 2**30
 REWARD_BATCH = 64
 MAX_REWARD_TOKENS = 512
@@ -113,7 +112,9 @@ def product_rate(case: Case) -> float:
     dtype = torch.bfloat16 if case.bf16 else getattr(torch, case.dtype)
     if case.device != "cpu":
         return matrix_rate(case.device, dtype, GPU_MATRIX_SIZE)
-    return matrix_rate(case.device, dtype, MATRIX_SIZE if dtype == torch.float32 else BF16_SIZE)
+    return matrix_rate(
+        case.device, dtype, SMALL_MATRIX_SIZE if dtype == torch.bfloat16 else MATRIX_SIZE
+    )
 
 
 def _only(counts: list[int], name: str) -> int:
@@ -161,9 +162,9 @@ class ClassifierReward:
         return rewards
 
 
-def run_worker(measure: Callable[[Work], Measurement]) -> None:
-    """Measure the case that the command line names: `CASE.json FILES RESULT.json`."""
-    case_path, files, result = map(Path, sys.argv[1:])
+def run_worker(measure: Callable[[Work], Measurement], arguments: Sequence[str]) -> None:
+    """Measure the case that the arguments name: `CASE.json FILES RESULT.json`."""
+    case_path, files, result = map(Path, arguments)
     case = read_case(case_path)
     torch.set_num_threads(case.threads)
     with closing(Meter(case.device)) as meter:

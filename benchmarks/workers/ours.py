@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -83,4 +84,4 @@ def measure(work: Work) -> Measurement:
 if __name__ == "__main__":
     # Random weights say nothing that would be worth a warning.
     warnings.simplefilter("ignore")
-    run_worker(measure)
+    run_worker(measure, sys.argv[1:])

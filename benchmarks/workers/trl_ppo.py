@@ -5,6 +5,7 @@ It samples all prompts at once; an epoch is one optimizer step, accumulated over
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import torch
@@ -83,4 +84,4 @@ def measure(work: Work) -> Measurement:
 if __name__ == "__main__":
     # An old release in a new world: its deprecations are known.
     warnings.simplefilter("ignore")
-    run_worker(measure)
+    run_worker(measure, sys.argv[1:])

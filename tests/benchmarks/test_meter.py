@@ -65,6 +65,7 @@ def test_steps_of_every_optimizer_are_counted() -> None:
     assert meter.optimizer_steps == 2
 
 
+@pytest.mark.slow
 def test_peak_memory_is_the_process_s_own() -> None:
     """Prevents numbers that a large parent process hands down, as getrusage does on Linux."""
     held = torch.ones(2**26)

@@ -11,15 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import iteration
-from benchmarks.cases import Case
-from benchmarks.files import read_texts
-from benchmarks.measurement import Measurement, check_same_work
+from benchmarks.cases import Case, write_case
+from benchmarks.files import read_json, read_texts
+from benchmarks.measurement import Measurement, check_same_work, measurement_from
 from benchmarks.meter import Meter
-from benchmarks.running import Bench
+from benchmarks.running import Bench, Results
 from benchmarks.workers import ours
-from benchmarks.workers.common import Work
+from benchmarks.workers.common import Work, run_worker
 
 GRPO = {"algorithm": "grpo", "num_generations": 4, "num_epochs": 1, "num_agents": 1, "steps": 1}
 
@@ -44,13 +45,27 @@ def test_our_iterations_are_measured(tiny_case: Case, tiny_files: Path) -> None:
     assert measured.times_floor > 1
 
 
+def test_a_worker_reads_its_case_and_writes_what_it_measured(
+    tiny_case: Case, tiny_files: Path, tmp_path: Path
+) -> None:
+    """Prevents a process that measures another case than it was given."""
+    case, paths = tiny_case.replace(**GRPO), [tmp_path / "case.json", tmp_path / "result.json"]
+    write_case(case, paths[0])
+    threads = torch.get_num_threads()
+    run_worker(ours.measure, [str(paths[0]), str(tiny_files), str(paths[1])])
+    assert torch.get_num_threads() == threads == case.threads
+    assert measurement_from(read_json(tmp_path, "result.json")).case == case
+
+
+@pytest.mark.slow
 def test_a_worker_runs_in_the_process_that_the_table_describes(
     tiny_case: Case, tmp_path: Path
 ) -> None:
     """Prevents a worker that only works inside of the tests' process."""
     bench = Bench(tmp_path, read_texts(None))
     case = tiny_case.replace(**GRPO)
-    results = bench.run([case], refuse=lambda case: None, log=lambda line: None)
+    results = Results()
+    assert len(list(bench.run([case], lambda case: None, results))) == 1
     assert results.reasons == {}
     assert results.measured[case.name].answer_tokens == 8 * 3
 
@@ -60,17 +75,16 @@ def test_a_case_that_fails_does_not_end_the_run(tiny_case: Case, tmp_path: Path)
     module = "benchmarks.workers.trl_ppo"
     cases = [tiny_case.replace(name=name, side="trl", num_agents=1) for name in ("one", "two")]
     absent = Bench(tmp_path, read_texts(None), {module: "no-such-python"})
-    log: list[str] = []
-    results = absent.run(cases, refuse=lambda case: None, log=log.append)
+    results = Results()
+    assert len(list(absent.run(cases, lambda case: None, results))) == 2
     assert results.reasons == dict.fromkeys(("one", "two"), "there is no no-such-python")
-    assert len(log) == 2
     failing = tmp_path / "failing"
     failing.write_text("#!/bin/sh\necho 'ValueError: no such model' >&2\nexit 1\n")
     failing.chmod(0o700)
-    results = Bench(tmp_path, read_texts(None), {module: str(failing)}).run(
-        cases[:1], refuse=lambda case: None, log=log.append
-    )
-    assert results.reasons == {"one": f"{module} failed: ValueError: no such model"}
+    bench = Bench(tmp_path, read_texts(None), {module: str(failing)})
+    assert list(bench.run(cases[:1], lambda case: None, results)) == [
+        f"one: {module} failed: ValueError: no such model"
+    ]
 
 
 def test_what_says_nothing_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
