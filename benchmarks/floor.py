@@ -4,7 +4,7 @@ Counted on real tokens, without padding: generation with a key-value cache and s
 reference cost a forward pass each, an epoch of learning three (forward, and backward by inputs and
 by weights; two where the weights are frozen under adapters). A forward pass is the body on prompts
 and answers and the head on answers alone; attention scores, a few per cent at these lengths, are
-left out, and so are adapters.
+left out, and so are adapters. `benchmarks.measurement` does the sum.
 """
 
 from __future__ import annotations
@@ -28,11 +28,6 @@ def weights_in_products(model: torch.nn.Module) -> tuple[int, int]:
         module.weight.numel() for module in body.modules() if isinstance(module, torch.nn.Embedding)
     )
     return matrices - tables, model.get_output_embeddings().weight.numel()
-
-
-def forward_flop(body: int, head: int, num_tokens: int, num_answer_tokens: int) -> float:
-    """Floating-point operations of a forward pass on prompts and answers."""
-    return 2.0 * (body * num_tokens + head * num_answer_tokens)
 
 
 def matrix_rate(

@@ -28,9 +28,11 @@ def processor() -> str:
 
 def describe_run(program: str, arguments: list[str]) -> dict[str, str]:
     """Machine, system, time and command."""
+    processes = os.getloadavg()[-1] if hasattr(os, "getloadavg") else float("nan")
     return {
         "machine": f"{processor()}; cores for this process: {num_cores()}",
         "system": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
+        "load": f"{processes:.1f} processes on {os.cpu_count()} cores, mean of the last 15 minutes",
         "finished": datetime.now(UTC).isoformat(timespec="minutes"),
         "command": " ".join(["python -m", program, *arguments]),
     }
