@@ -71,6 +71,6 @@ def test_tables_say_what_was_not_measured_and_why(make_measurement: Make) -> Non
     for table in (iteration_table, phase_table):
         header, rule, line = table(list(measured.values())).splitlines()
         assert header.count("|") == rule.count("|") == line.count("|")
-    assert "| cory | cory 0.1 ppo | small | 2 × 256 × 16 | 4 | 4.00 | 6.00 |" in iteration_table(
+    assert "| cory | cory 0.1 ppo | small | 2 × 256 × 10 | 4 | 4.00 | 6.00 |" in iteration_table(
         list(measured.values())
     )
