@@ -26,12 +26,13 @@ from benchmarks.running import Bench, Results
 from benchmarks.saving import page, save
 from benchmarks.table import iteration_table, phase_table, shape_name, table
 
-GPT2 = {"shape": "gpt2-large", "bf16": True}
+GPT2 = {"shape": "gpt2-large", "bf16": True, "micro_batch": 64}
 LLAMA = {
     "shape": "llama-2-7b",
     "batch_size": 32,
     "prompt_tokens": (64, 128),
     "num_tokens": 256,
+    "micro_batch": 4,
     "adapters": True,
     "dtype": "bfloat16",
     "bf16": True,
@@ -112,8 +113,15 @@ def adapted(case: Case, device: str, is_tiny: bool) -> Case:
     if not is_tiny:
         return case.replace(device=device)
     shape = TINY_SHAPES[case.shape]
-    small = {"batch_size": 8, "num_tokens": 4, "prompt_tokens": (2, 8), "steps": 1}
-    return case.replace(device=device, shape=shape, **small)
+    return case.replace(
+        device=device,
+        shape=shape,
+        batch_size=8,
+        micro_batch=4,
+        num_tokens=4,
+        prompt_tokens=(2, 8),
+        steps=1,
+    )
 
 
 def refuse(case: Case) -> str | None:

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from benchmarks.measurement import PHASES, Measurement
 from benchmarks.suite import Number
 
-CLOCKS = {"cpu": "CPU s"}
-
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; every column but the first is aligned to the right."""
