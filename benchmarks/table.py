@@ -56,19 +56,17 @@ def phase_table(measurements: Sequence[Measurement]) -> str:
 
 
 def number_table(numbers: Sequence[tuple[Number, float | None]], reasons: Mapping[str, str]) -> str:
-    """One line per goal: what was measured, or why nothing was."""
+    """One line per goal: what was measured, or why it could not be. Nothing on what was left out."""
     rows = []
     for number, value in numbers:
         bound = "≥" if number.more_is_better else "≤"
         goal = f"{bound} {number.form.format(number.goal)}"
-        if value is None:
-            missing = [reasons[name] for name in number.needs if name in reasons]
-            rows.append(
-                [number.name, f"not measured: {'; '.join(missing) or 'left out'}", goal, ""]
-            )
-        else:
+        missing = [reasons[name] for name in number.needs if name in reasons]
+        if value is not None:
             met = "yes" if number.met(value) else "no"
             rows.append([number.name, number.form.format(value), goal, met])
+        elif missing:
+            rows.append([number.name, f"not measured: {'; '.join(missing)}", goal, ""])
     return table(["number", "measured", "goal", "met"], rows)
 
 

@@ -66,6 +66,7 @@ def test_tables_say_what_was_not_measured_and_why(make_measurement: Make) -> Non
     """Prevents a blank that could be read as a success."""
     measured = {"cory": make_measurement(BY_NAME["cory"])}
     text = number_table(summarise(measured), {"trl-ppo": "there is no python"})
+    assert "GRPO against" not in text
     assert "| PPO against TRL 0.11.4's | not measured: there is no python | ≥ 1.80 × |  |" in text
     assert "| CORY, small GPT-2: peak memory | 1.00 GB | ≤ 1.80 GB | yes |" in text
     for table in (iteration_table, phase_table):
