@@ -56,7 +56,7 @@ def phase_table(measurements: Sequence[Measurement]) -> str:
 
 
 def number_table(numbers: Sequence[tuple[Number, float | None]], reasons: Mapping[str, str]) -> str:
-    """One line per goal: what was measured, or why it could not be. Nothing on what was left out."""
+    """One line per goal: what was measured, or why it could not be; none on what was left out."""
     rows = []
     for number, value in numbers:
         bound = "≥" if number.more_is_better else "≤"
