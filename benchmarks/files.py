@@ -166,9 +166,9 @@ def make_prompts(
     prompts: list[str] = []
     for row in range(number):
         length = shortest + row % (longest - shortest + 1)
-        # A letter is a token at most, and no prompt is to hold fewer tokens than asked for.
         start, opening = row, ""
         while len(ids := tokenizer(opening)["input_ids"]) < length:
+            # The front of a review is enough, and much faster to tokenise than all of it.
             opening = f"{opening} {texts[start % len(texts)][: 16 * longest]}".strip()
             start += 1
         prompts.append(tokenizer.decode(ids[:length]))

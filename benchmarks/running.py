@@ -21,8 +21,6 @@ WORKERS = {
     ("trl", "ppo"): "benchmarks.workers.trl_ppo",
     ("trl", "grpo"): "benchmarks.workers.trl_grpo",
 }
-
-
 MAX_SECONDS = 1800
 
 
