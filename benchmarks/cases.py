@@ -43,7 +43,7 @@ class Case:
     `steps` iterations are measured after one that warms up. `batch_size` is in answers per agent
     and iteration, each of exactly `num_tokens` tokens, to prompts of `prompt_tokens` at least and
     at most. `micro_batch` is in sequences per forward and backward pass; None: as the trainer
-    likes. `dtype` is that of the weights, `bf16` asks for autocast.
+    likes. `transfer` shows later speakers the earlier answers. `dtype` is that of the weights, `bf16` asks for autocast.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Case:
     algorithm: Literal["ppo", "grpo"] = "ppo"
     shape: str = "small"
     num_agents: int = 1
+    transfer: bool = True
     batch_size: int = 256
     prompt_tokens: tuple[int, int] = (2, 8)
     num_tokens: int = 16

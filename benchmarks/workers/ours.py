@@ -33,6 +33,7 @@ def settings(case: Case, language_model: str) -> CORYConfig:
         output_dir=f"{language_model}-run",
         seed=SEED,
         num_agents=case.num_agents,
+        knowledge_transfer=case.transfer,
         batch_size=case.batch_size,
         num_generations=case.num_generations,
         max_completion_length=case.num_tokens,
