@@ -42,8 +42,9 @@ class Case:
 
     `steps` iterations are measured after one that warms up. `batch_size` is in answers per agent
     and iteration, each of exactly `num_tokens` tokens, to prompts of `prompt_tokens` at least and
-    at most. `micro_batch` is in sequences per forward and backward pass; None: as the trainer
-    likes. `transfer` shows later speakers the earlier answers. `dtype` is that of the weights, `bf16` asks for autocast.
+    at most; `transfer` shows later speakers the earlier answers. `micro_batch` is in sequences per
+    forward and backward pass; None: as the trainer likes. `dtype` is that of the weights, `bf16`
+    asks for autocast.
     """
 
     name: str
