@@ -1,12 +1,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.bench-installed
+TRL_PPO := .venv-trl-0.11.4
+TEXTS ?= $(wildcard ../shared/data/imdb)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Every test worker, and so every process it starts, computes on one thread: two cores, two workers.
 test test-slow: export OMP_NUM_THREADS = 1
 
-.PHONY: help quickstart test test-slow lint format typecheck clean
+.PHONY: help quickstart test test-slow bench bench-gpu lint format typecheck clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +23,13 @@ test: $(INSTALLED) ## The default test suite: CPU, offline
 test-slow: $(INSTALLED) ## The tests marked slow
 	$(PYTEST) -m "slow and not gpu"
 
+bench: $(BENCH_INSTALLED) $(TRL_PPO)/.installed ## Measure iterations beside TRL's (TEXTS=DIRECTORY: IMDB's train.parquet)
+	$(BIN)/python -m benchmarks.iteration --trl_ppo_python $(TRL_PPO)/bin/python \
+		$(if $(TEXTS),--texts $(TEXTS)) --output benchmarks/results/cpu
+
+bench-gpu: $(BENCH_INSTALLED) ## The same at the paper's sizes, on one GPU
+	$(BIN)/python -m benchmarks.gpu $(if $(TEXTS),--texts $(TEXTS)) --output benchmarks/results/gpu
+
 lint: $(INSTALLED) ## Check rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,10 +42,20 @@ typecheck: $(INSTALLED) ## Check the types of src
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean: ## Remove the environment and every cache; runs stay
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(TRL_PPO) build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED) benchmarks/constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--constraint benchmarks/constraints.txt --editable ".[dev,bench]"
+	touch $@
+
+$(TRL_PPO)/.installed: benchmarks/trl-0.11.4.txt
+	$(PYTHON) -m venv $(TRL_PPO)
+	$(TRL_PPO)/bin/python -m pip install --quiet --requirement $<
 	touch $@
