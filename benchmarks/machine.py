@@ -6,7 +6,8 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
+
+from cory.environment import environment, processor
 
 
 def num_cores() -> int:
@@ -16,23 +17,14 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def processor() -> str:
-    """Model name of the processor, as far as the system tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def describe_run(program: str, arguments: list[str]) -> dict[str, str]:
-    """Machine, system, time and command."""
+    """Machine, system, code, time and command."""
     processes = os.getloadavg()[-1] if hasattr(os, "getloadavg") else float("nan")
     return {
         "machine": f"{processor()}; cores for this process: {num_cores()}",
         "system": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
         "load": f"{processes:.1f} processes on {os.cpu_count()} cores, mean of the last 15 minutes",
+        "commit": str(environment()["commit"]),
         "finished": datetime.now(UTC).isoformat(timespec="minutes"),
         "command": " ".join(["python -m", program, *arguments]),
     }

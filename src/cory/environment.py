@@ -28,7 +28,7 @@ def environment() -> dict[str, str | int | None]:
         "python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -66,7 +66,7 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name; Linux tells it in /proc/cpuinfo alone."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
