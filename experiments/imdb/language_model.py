@@ -13,7 +13,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from cory.prompts import PromptEncoder
 from cory.tasks.imdb import DEFAULTS
-from experiments.imdb.texts import PairSource
+from experiments.imdb.texts import MAX_QUERY_TOKENS, MIN_QUERY_TOKENS, PairSource
 from scripts.pocket.training import IGNORED, Example, collate, pocket_templates, wrap_tokenizer
 
 MAX_LENGTH = 128
@@ -21,6 +21,8 @@ NUM_TOKENS = 32
 """Tokens of a review that are learned: queries and answers together have at most 23."""
 OPENING_CHARACTERS = 300
 ANSWER_TOKENS = (4, 15)
+SLIP_RATE = 0.25
+"""Share of the tokens of an answer to be repaired that come from a less positive opening."""
 NUM_HELD_OUT_EXAMPLES = 2048
 
 
@@ -52,17 +54,19 @@ def encode_openings(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) ->
 
 
 class LanguageModelText:
-    """Endless examples: openings as they are, and, for a share of them, pairs.
+    """Endless examples: openings as they are, and two kinds of better answers.
 
-    A pair is written as the team composes it: the less positive opening quoted in the observer's
-    template, then the query, and as the text to learn the more positive opening. A pretrained
-    model of some size knows how to look at a quotation; one as small as this has to be shown.
+    Better answers are written as the team composes them: an answer quoted in the observer's
+    template, then the query, and as the text to learn a more positive answer. In a *pair* the two
+    are real openings that begin alike. In a *repair* the text to learn is a positive opening, and
+    the quotation is the same opening with some tokens from a negative one. A pretrained model of
+    some size knows how to look at a quotation; one as small as this has to be shown, and pairs
+    alone, whose two texts part soon, do not show it.
 
     Args:
         openings: token ids.
         scores: how positive each is.
         tokenizer: of the model.
-        pair_share: share of examples that are pairs.
         seed: of all draws.
     """
 
@@ -71,39 +75,55 @@ class LanguageModelText:
         openings: list[list[int]],
         scores: Sequence[float],
         tokenizer: PreTrainedTokenizerFast,
-        *,
-        pair_share: float,
         seed: int,
     ) -> None:
         self.openings = openings
         self.tokenizer = tokenizer
-        self.pair_share = pair_share
+        self.positive = [row for row, score in enumerate(scores) if score > 0]
+        self.negative = [row for row, score in enumerate(scores) if score <= 0]
         self.rng = random.Random(seed)
         self.pairs = PairSource(openings, scores, seed)
         ends = frozenset({int(tokenizer.eos_token_id)})
         self.encoder = PromptEncoder(tokenizer, pocket_templates(DEFAULTS), ends)
 
-    def examples(self) -> Iterator[Example]:
+    def examples(self, pair_share: float, repair_share: float) -> Iterator[Example]:
         """Token ids and labels; each pass over the openings is in a new order."""
         while True:
             for row in self.rng.sample(range(len(self.openings)), len(self.openings)):
-                if self.rng.random() < self.pair_share:
+                draw = self.rng.random()
+                if draw < pair_share:
                     yield self.pair_example()
+                elif draw < pair_share + repair_share:
+                    yield self.repair_example()
                 else:
                     yield self.openings[row], self.openings[row]
 
-    def pair_example(self, answer_row: int | None = None) -> Example:
-        """A drawn pair; with `answer_row` the answer shown is that opening's, which tells nothing.
-
-        Of the prompt nothing is learned.
-        """
+    def pair_example(self) -> Example:
+        """A drawn pair."""
         pair = self.pairs.draw()
-        better = self.openings[pair.better]
-        worse = self.openings[pair.worse if answer_row is None else answer_row]
+        better, worse = self.openings[pair.better], self.openings[pair.worse]
         cut = pair.num_query_tokens
         shown = worse[cut : cut + self.rng.randint(*ANSWER_TOKENS)]
-        prompt = self.encoder.encode(self.tokenizer.decode(better[:cut]), [shown])
-        return prompt + better[cut:], [IGNORED] * len(prompt) + better[cut:]
+        return self._improved(better[:cut], shown, better[cut:])
+
+    def repair_example(self, shown_row: int | None = None) -> Example:
+        """A drawn repair; with `shown_row` that opening is quoted instead, which tells nothing."""
+        better = self.openings[self.rng.choice(self.positive)]
+        worse = self.openings[self.rng.choice(self.negative)]
+        cut = self.rng.randint(MIN_QUERY_TOKENS, MAX_QUERY_TOKENS)
+        end = cut + self.rng.randint(*ANSWER_TOKENS)
+        answer = better[cut:end]
+        slipped = [
+            worse[place] if self.rng.random() < SLIP_RATE and place < len(worse) else token
+            for place, token in enumerate(answer, start=cut)
+        ]
+        shown = slipped if shown_row is None else self.openings[shown_row][cut:end]
+        return self._improved(better[:cut], shown, answer)
+
+    def _improved(self, query: list[int], shown: list[int], answer: list[int]) -> Example:
+        """The observer's prompt, of which nothing is learned, and the answer."""
+        prompt = self.encoder.encode(self.tokenizer.decode(query), [shown])
+        return prompt + answer, [IGNORED] * len(prompt) + answer
 
 
 @torch.inference_mode()
@@ -121,22 +141,22 @@ def mean_loss(model: GPT2LMHeadModel, examples: Sequence[Example], pad_token_id:
 
 
 def measure_language_model(model: GPT2LMHeadModel, held_out: LanguageModelText) -> dict[str, float]:
-    """Perplexities on openings it has not met, and on pairs of them with and without a hint.
+    """Perplexities on openings it has not met, as they are, in pairs and in repairs.
 
-    `other_reference` shows an answer of another opening in the place of the pair's own: if the
-    model looks at its reference, that one is worse.
+    `other_reference` quotes another opening than the one to be repaired: as far as the model looks
+    at its reference, that one is worse.
     """
-    plain = [(ids, ids) for ids in held_out.openings[:NUM_HELD_OUT_EXAMPLES]]
     rows = range(NUM_HELD_OUT_EXAMPLES)
-    state = held_out.rng.getstate(), held_out.pairs.rng.getstate()
-    own = [held_out.pair_example() for _ in rows]
-    # The same pairs again.
-    held_out.rng.setstate(state[0])
-    held_out.pairs.rng.setstate(state[1])
-    other = [held_out.pair_example(row % len(held_out.openings)) for row in rows]
-    pad = int(held_out.tokenizer.pad_token_id)
-    return {
-        "lm_perplexity": math.exp(mean_loss(model, plain, pad)),
-        "lm_perplexity_pairs": math.exp(mean_loss(model, own, pad)),
-        "lm_perplexity_pairs_other_reference": math.exp(mean_loss(model, other, pad)),
+    state = held_out.rng.getstate()
+    own = [held_out.repair_example() for _ in rows]
+    # The same draws again.
+    held_out.rng.setstate(state)
+    other = [held_out.repair_example(row % len(held_out.openings)) for row in rows]
+    kinds = {
+        "lm_perplexity": [(ids, ids) for ids in held_out.openings[:NUM_HELD_OUT_EXAMPLES]],
+        "lm_perplexity_pairs": [held_out.pair_example() for _ in rows],
+        "lm_perplexity_repairs": own,
+        "lm_perplexity_repairs_other_reference": other,
     }
+    pad = int(held_out.tokenizer.pad_token_id)
+    return {name: math.exp(mean_loss(model, texts, pad)) for name, texts in kinds.items()}

@@ -58,14 +58,17 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lm_batch_size", type=int, default=64)
     parser.add_argument("--lm_learning_rate", type=float, default=4e-3)
     parser.add_argument("--pair_share", type=float, default=0.3)
+    parser.add_argument("--repair_steps", type=int, default=700)
+    parser.add_argument("--repair_share", type=float, default=0.5)
     parser.add_argument("--classifier_layers", type=int, default=2)
     parser.add_argument("--classifier_width", type=int, default=64)
     parser.add_argument("--classifier_steps", type=int, default=1800)
     parser.add_argument("--classifier_learning_rate", type=float, default=2e-3)
     parser.add_argument("--num_reviews", type=int, help="of each split, at most [all]")
     options = parser.parse_args(words)
-    if not 0 <= options.pair_share <= 1:
-        parser.error(f"--pair_share {options.pair_share} must be between 0 and 1")
+    shares = options.pair_share, options.repair_share
+    if min(shares) < 0 or sum(shares) > 1:
+        parser.error(f"--pair_share, --repair_share {shares} must be shares of the examples")
     return options
 
 
@@ -113,27 +116,31 @@ def pretrain_language_model(
                 *classifier, tokenizer.batch_decode(openings, skip_special_tokens=True)
             ).tolist(),
             tokenizer,
-            pair_share=options.pair_share,
-            seed=options.seed,
+            options.seed,
         )
         for part in (reviews, held_out)
     )
     model = make_gpt2(
         tokenizer, num_layers=options.num_layers, width=options.width, num_heads=options.num_heads
     ).to(options.device)
-    batches = batched(
-        learned.examples(),
-        batch_size=options.lm_batch_size,
-        pad_token_id=tokenizer.pad_token_id,
-        seed=options.seed,
-    )
-    train(
-        model,
-        on_device(batches, options.device),
-        num_steps=options.lm_steps,
-        learning_rate=options.lm_learning_rate,
-        name="language model",
-    )
+    # Copying is learned best once there are words to copy.
+    for name, num_steps, repair_share in [
+        ("reviews", options.lm_steps, 0.0),
+        ("repairs", options.repair_steps, options.repair_share),
+    ]:
+        batches = batched(
+            learned.examples(options.pair_share, repair_share),
+            batch_size=options.lm_batch_size,
+            pad_token_id=tokenizer.pad_token_id,
+            seed=options.seed,
+        )
+        train(
+            model,
+            on_device(batches, options.device),
+            num_steps=num_steps,
+            learning_rate=options.lm_learning_rate,
+            name=name,
+        )
     measures = measure_language_model(model, judged)
     save(model, tokenizer, options.output_dir / "language-model")
     return measures

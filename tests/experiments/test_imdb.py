@@ -8,7 +8,12 @@ import math
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from cory.cli.comparison import read_comparison
 from cory.rewards.classifier import reward_label
@@ -32,8 +37,8 @@ TINY = {
 }
 NUM_REVIEWS = 64
 SIZES = (
-    "--num_layers 1 --width 32 --num_heads 2 --vocabulary_size 600 --lm_steps 3 --lm_batch_size 8 "
-    "--classifier_layers 1 --classifier_width 32 --classifier_steps 2"
+    "--num_layers 1 --width 32 --num_heads 2 --vocabulary_size 600 --lm_steps 3 --repair_steps 2 "
+    "--lm_batch_size 8 --classifier_layers 1 --classifier_width 32 --classifier_steps 2"
 ).split()
 
 
@@ -62,6 +67,15 @@ def models(imdb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(language_model, "NUM_HELD_OUT_EXAMPLES", 8)
         pretrain.main(["--imdb", str(imdb), "--output_dir", str(directory), *SIZES])
     return directory
+
+
+def text_of(imdb: Path) -> tuple[LanguageModelText, PreTrainedTokenizerBase]:
+    """The text to learn from, every second opening positive, and its tokenizer."""
+    texts = load_reviews(str(imdb), "train", None).texts
+    tokenizer = make_lm_tokenizer(texts, 600)
+    openings = encode_openings(texts, tokenizer)
+    scores = [row if row % 2 else -float(row) for row in range(len(openings))]
+    return LanguageModelText(openings, scores, tokenizer, seed=0), tokenizer
 
 
 def test_the_script_writes_models_that_load_in_plain_transformers(models: Path) -> None:
@@ -125,19 +139,38 @@ def test_pairs_begin_alike_and_go_from_the_worse_to_the_better() -> None:
         PairSource([[1, 2], [3, 4]], [0.0, 1.0], seed=0).draw()
 
 
-def test_a_pair_is_written_as_the_observer_meets_it(imdb: Path) -> None:
+@pytest.mark.parametrize("kind", ["pair_example", "repair_example"])
+def test_a_better_answer_is_asked_for_as_the_observer_meets_it(imdb: Path, kind: str) -> None:
     """Prevents a model that learns another prompt than it is given, or learns to say the prompt."""
-    texts = load_reviews(str(imdb), "train", None).texts
-    tokenizer = make_lm_tokenizer(texts, 600)
-    openings = encode_openings(texts, tokenizer)
-    scores = [float(row) for row in range(len(openings))]
-    source = LanguageModelText(openings, scores, tokenizer, pair_share=1.0, seed=0)
-    ids, labels = next(source.examples())
+    source, tokenizer = text_of(imdb)
+    ids, labels = getattr(source, kind)()
     prompt = tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label == IGNORED])
     quoted, _, query = prompt.partition(" more positive: ")
     assert quoted.startswith(f'I can make this sentence "{query}')
     assert quoted.endswith('"')
     assert [label for label in labels if label != IGNORED] == ids[labels.count(IGNORED) :]
+
+
+def test_a_repair_quotes_most_of_its_answer(imdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents references that tell nothing, which a model learns to ignore."""
+    source, tokenizer = text_of(imdb)
+    monkeypatch.setattr(language_model, "SLIP_RATE", 0.0)
+    ids, labels = source.repair_example()
+    answer = tokenizer.decode([label for label in labels if label != IGNORED])
+    prompt = tokenizer.decode(ids[: labels.count(IGNORED)])
+    assert f'{answer}" more positive: ' in prompt
+    monkeypatch.setattr(language_model, "SLIP_RATE", 1.0)
+    ids, labels = source.repair_example()
+    answer = tokenizer.decode([label for label in labels if label != IGNORED])
+    assert f'{answer}" more positive: ' not in tokenizer.decode(ids)
+
+
+def test_examples_come_in_the_shares_asked_for(imdb: Path) -> None:
+    """Prevents a share that does nothing."""
+    source, _ = text_of(imdb)
+    for pair_share, repair_share, expected in [(0.0, 0.0, 0), (0.5, 0.5, 20), (0.0, 1.0, 20)]:
+        examples = itertools.islice(source.examples(pair_share, repair_share), 20)
+        assert sum(IGNORED in labels for _, labels in examples) == expected
 
 
 def test_a_missing_split_is_named(tmp_path: Path) -> None:
