@@ -68,6 +68,9 @@ class LanguageModelText:
         scores: how positive each is.
         tokenizer: of the model.
         seed: of all draws.
+
+    Raises:
+        ValueError: all openings are positive, or none is.
     """
 
     def __init__(
@@ -81,6 +84,11 @@ class LanguageModelText:
         self.tokenizer = tokenizer
         self.positive = [row for row, score in enumerate(scores) if score > 0]
         self.negative = [row for row, score in enumerate(scores) if score <= 0]
+        if not self.positive or not self.negative:
+            raise ValueError(
+                f"the classifier finds {len(self.positive)} of {len(openings)} openings positive; "
+                "repairs need both kinds: give it more --classifier_steps"
+            )
         self.rng = random.Random(seed)
         self.pairs = PairSource(openings, scores, seed)
         ends = frozenset({int(tokenizer.eos_token_id)})

@@ -38,7 +38,7 @@ TINY = {
 NUM_REVIEWS = 64
 SIZES = (
     "--num_layers 1 --width 32 --num_heads 2 --vocabulary_size 600 --lm_steps 3 --repair_steps 2 "
-    "--lm_batch_size 8 --classifier_layers 1 --classifier_width 32 --classifier_steps 2"
+    "--lm_batch_size 8 --classifier_layers 1 --classifier_width 32 --classifier_steps 40"
 ).split()
 
 
@@ -149,6 +149,14 @@ def test_a_better_answer_is_asked_for_as_the_observer_meets_it(imdb: Path, kind:
     assert quoted.startswith(f'I can make this sentence "{query}')
     assert quoted.endswith('"')
     assert [label for label in labels if label != IGNORED] == ids[labels.count(IGNORED) :]
+
+
+def test_a_classifier_that_cannot_tell_is_refused(imdb: Path) -> None:
+    """Prevents an IndexError after minutes of training, with a classifier that learned nothing."""
+    texts = load_reviews(str(imdb), "train", None).texts
+    tokenizer = make_lm_tokenizer(texts, 600)
+    with pytest.raises(ValueError, match=r"finds 64 of 64 openings positive.*--classifier_steps"):
+        LanguageModelText(encode_openings(texts, tokenizer), [1.0] * 64, tokenizer, seed=0)
 
 
 def test_a_repair_quotes_most_of_its_answer(imdb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
