@@ -162,7 +162,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--num_layers", type=int, default=3)
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--vocabulary_size", type=int, default=2048)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=4e-3)
     parser.add_argument("--num_problems", type=int, help="of each split, at most [all]")
