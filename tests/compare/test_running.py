@@ -221,7 +221,7 @@ def test_a_failed_run_is_reported_and_stops_nobody(
 def test_a_request_to_end_ends_the_runs_and_the_next_command_continues(
     tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Prevents orphans that go on writing, and interrupted runs that begin anew."""
+    """Prevents orphans that go on writing, runs that begin anew, and a stop without tables."""
     base = {**tiny, "max_steps": 60, "save_steps": 2, "eval_steps": 20}
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cory", *words(base, out, "--arms", "ppo", "--seeds", "0")]
@@ -230,7 +230,9 @@ def test_a_request_to_end_ends_the_runs_and_the_next_command_continues(
     while not list(out.glob("runs/ppo/*/checkpoints/step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 130
+    assert process.wait(90) == 130
+    assert load_results(out)["arm"].unique().tolist() == ["ppo"]
+    assert (out / "report.html").is_file()
     (run,) = out.glob("runs/ppo/*")
     stopped_at = last_step(run / "metrics.jsonl")
     time.sleep(1)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ LOG = "run.log"
 def run_comparison(
     comparison: Comparison, output_dir: Path | str, workers: int | None = None
 ) -> list[PlannedRun]:
-    """Run what is not done yet, then write tables and plots.
+    """Run what is not done yet, then write tables and plots; so, too, when interrupted.
 
     Args:
         comparison: what to run.
@@ -50,8 +50,14 @@ def run_comparison(
         (directory / "comparison.yaml").write_text(
             yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True)
         )
-        with MatrixProgress(runs, is_finished) as progress:
-            failed = run_all(runs, workers or default_workers(comparison), progress)
+        try:
+            with MatrixProgress(runs, is_finished) as progress:
+                failed = run_all(runs, workers or default_workers(comparison), progress)
+        except KeyboardInterrupt:
+            # What was measured so far can be looked at; there may be nothing yet.
+            with suppress(ValueError):
+                publish(comparison, runs, directory)
+            raise
         publish(comparison, runs, directory)
     return failed
 
