@@ -126,8 +126,11 @@ class Records:
             yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False)
         )
         self.metrics_file = MetricsFile(self.metrics_path, first_step)
-        with (self.directory / "environment.jsonl").open("a") as file:
-            file.write(json.dumps({"after_step": max(0, first_step), **environment()}) + "\n")
+        # A finished run that is resumed computes nothing.
+        if first_step < self.args.max_steps:
+            start = {"after_step": max(0, first_step), **environment()}
+            with (self.directory / "environment.jsonl").open("a") as file:
+                file.write(json.dumps(start) + "\n")
 
     def _announce_changes(self) -> None:
         before = yaml.safe_load(self.config_path.read_text())
