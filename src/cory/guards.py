@@ -37,8 +37,8 @@ def not_finite(
     sample = next(filter(None, found), "every sample by itself is finite")
     return NotFiniteError(
         f"{name}: loss or gradients were nan or inf in {LARGEST_RUN_OF_SKIPS + 1} optimizer steps "
-        f"in a row, the last in iteration {step + 1}; {sample}. None of them was taken and the "
-        "last checkpoint is sound. A lower learning_rate or float32 in place of bfloat16 may help"
+        f"in a row, the last in iteration {step + 1}; {sample}. None of them was taken. A lower "
+        "learning_rate or float32 in place of bfloat16 may help"
     )
 
 

@@ -13,8 +13,8 @@ from rich.text import Text
 MEASURES = (
     ("reward", "task_reward", "task_reward_ci95", "{:.3f}"),
     *((f"pass@{k}", f"pass@{k}", None, "{:.3f}") for k in range(1, 6)),
-    ("KL (nats)", "kl", "kl_ci95", "{:.3f}"),
-    ("KL per token", "kl_per_token", None, "{:.4f}"),
+    ("KL (nats)", "kl", "kl_ci95", "{:z.3f}"),
+    ("KL per token", "kl_per_token", None, "{:z.4f}"),
     ("entropy", "entropy", None, "{:.3f}"),
     ("distinct-1", "distinct_1", None, "{:.3f}"),
     ("distinct-2", "distinct_2", None, "{:.3f}"),
