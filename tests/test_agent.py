@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cory.agent import Agent
-from cory.config import AlgorithmConfig
 from cory.estimators import ESTIMATORS
 from cory.guards import NotFiniteError
 from cory.penalties import KL_PENALTIES
+from cory.settings import AlgorithmConfig
 from cory.trainer import CORYTrainer
 from cory.types import Experience, Turn
 from tests.teams import disturb

@@ -22,7 +22,7 @@ from cory.validation import (
 )
 
 SOURCES = Path(inspect.getfile(cory)).parent
-NAMING_ONLY = {"config.py", "extensions.py", "presets.py", "validation.py", "records.py"}
+NAMING_ONLY = {"config", "settings", "presets", "validation", "records"}
 """Rooms that name settings without acting on them."""
 
 
@@ -47,8 +47,7 @@ def test_every_setting_does_something(name: str) -> None:
     users = [
         path
         for path in SOURCES.rglob("*.py")
-        if path.name
-        not in ("config.py", "extensions.py", "presets.py", "validation.py", "records.py")
+        if path.relative_to(SOURCES).parts[0].removesuffix(".py") not in NAMING_ONLY
         and re.search(rf"\bargs\.{name}\b|[\"']{name}[\"']", path.read_text())
     ]
     used_by_transformers = {"greater_is_better", "metric_for_best_model"}
@@ -57,7 +56,7 @@ def test_every_setting_does_something(name: str) -> None:
 
 def test_every_setting_is_explained() -> None:
     """Prevents an option without help."""
-    source = (SOURCES / "config.py").read_text() + (SOURCES / "extensions.py").read_text()
+    source = "".join(path.read_text() for path in (SOURCES / "settings").glob("*.py"))
     for field in fields(CORYConfig):
         assert re.search(rf'^    {field.name}: .*?\n    """\w', source, re.M | re.S), field.name
 

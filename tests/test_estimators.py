@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cory import estimators
-from cory.config import AlgorithmConfig
 from cory.estimators import ESTIMATORS
 from cory.losses import masked_whiten
+from cory.settings import AlgorithmConfig
 
 LENGTHS = [4, 6, 1, 3, 6, 2]
 

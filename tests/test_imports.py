@@ -49,7 +49,7 @@ ROOMS = (
     ("validation",),
     ("config",),
     ("presets",),
-    ("extensions",),
+    ("settings",),
     ("seeding", "environment"),
     ("statistics",),
     ("assets",),

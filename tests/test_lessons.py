@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cory import losses
 from cory.config import CORYConfig
-from cory.extensions import ExtensionConfig
 from cory.lessons import (
     LARGEST_IMPORTANCE,
     POLICY_LOSSES,
@@ -19,6 +18,7 @@ from cory.lessons import (
     better_answers,
     importance_of,
 )
+from cory.settings import ExtensionConfig
 from cory.trainer import CORYTrainer
 from cory.types import Experience
 from tests.teams import disturb, plain_logits

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from cory import losses
 from cory.batch import make_batch
-from cory.config import AlgorithmConfig
 from cory.estimators import reward_to_go
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from cory.policy import score
+from cory.settings import AlgorithmConfig
 from tests.teams import disturb, make_team
 
 BATCH = make_batch([[50, 51], [60]], [[80, 81, 82], [90, 91]], 0)

@@ -7,9 +7,9 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from cory.config import FIELD_NAMES, CORYConfig, ModelConfig, TaskConfig, TeamConfig
-from cory.extensions import ExtensionConfig
+from cory.config import FIELD_NAMES, CORYConfig
 from cory.presets import PRESETS, preset_settings
+from cory.settings import ExtensionConfig, ModelConfig, TaskConfig, TeamConfig
 from cory.tasks import TASKS
 from tests.test_recipes import RECIPES
 

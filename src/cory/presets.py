@@ -10,7 +10,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from cory.extensions import ExtensionConfig
+from cory.settings import ExtensionConfig
 
 NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionConfig)}
 """Every setting beyond the paper, off."""

@@ -17,16 +17,16 @@ import docstring_parser
 import yaml
 from jsonargparse import ArgumentParser
 
-from cory.config import (
+from cory.config import CORYConfig
+from cory.presets import preset_settings
+from cory.settings import (
     AlgorithmConfig,
-    CORYConfig,
+    ExtensionConfig,
     ModelConfig,
     RunConfig,
     TaskConfig,
     TeamConfig,
 )
-from cory.extensions import ExtensionConfig
-from cory.presets import preset_settings
 
 PARTS = {
     "task": TaskConfig,

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from cory.config import CORYConfig, TaskConfig
+from cory.config import CORYConfig
+from cory.settings import TaskConfig
 from cory.tasks import task_defaults
 
 TASK_FIELDS = frozenset(field.name for field in fields(TaskConfig))

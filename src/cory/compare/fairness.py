@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from cory.compare.arms import Arm
-from cory.config import ModelConfig, RunConfig, TaskConfig, refuse_unknown_names
+from cory.config import refuse_unknown_names
+from cory.settings import ModelConfig, RunConfig, TaskConfig
 
 OBJECTIVE = frozenset(
     {
