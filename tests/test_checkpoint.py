@@ -30,6 +30,7 @@ EVERYTHING = {
     "elastic_reset_decay": 0.9,
     "weight_average_decay": 0.7,
     "merge_on_exchange": 0.5,
+    "transfer_min_lift": 0.0,
     "transfer_back_weight": 0.5,
     "partner_samples_weight": 0.5,
     "num_mini_batches": 2,

@@ -106,6 +106,11 @@ def test_a_task_brings_its_defaults() -> None:
         ({"use_score_norm": True}, r"use_score_norm=True needs use_score_scaling=True"),
         ({"kl_placement": "both"}, r"kl_estimator='k1': set kl_estimator='full'"),
         (
+            {"transfer_min_lift": 0.0, "role_exchange_period": None},
+            r"transfer_min_lift=0.0 ends knowledge transfer .* needs a role_exchange_period",
+        ),
+        ({"transfer_min_lift": 0.0, "knowledge_transfer": False}, r"and knowledge_transfer=True"),
+        (
             {"merge_on_exchange": 0.5, "role_exchange_period": None},
             r"merge_on_exchange=0.5 acts at exchanges .* set a period",
         ),

@@ -30,6 +30,7 @@ ROOMS = (
     ("guards",),
     ("lessons", "averaging"),
     ("rollout",),
+    ("transfer",),
     ("metrics",),
     ("types",),
     ("sampling",),

@@ -77,15 +77,14 @@ _OF_PARTNERS = ("policy_loss", "clip_fraction")
 def plain_samples(team: Sequence[Experience], agent: int, args: CORYConfig) -> list[Experience]:
     """Partners' answers to the plain query, if they are to be learnt from.
 
-    The pioneer's; without knowledge transfer everybody's.
+    The pioneer's; where nobody sees anything, everybody's.
     """
     if not args.partner_samples_weight:
         return []
     return [
         experience
         for experience in team
-        if experience.turn.agent != agent
-        and (experience.turn.place == 0 or not args.knowledge_transfer)
+        if experience.turn.agent != agent and not experience.turn.num_references
     ]
 
 
@@ -99,9 +98,9 @@ def importance_of(
 def better_answers(
     team: Sequence[Experience], args: CORYConfig
 ) -> tuple[list[Lesson], dict[str, float]]:
-    """Later speakers' answers that earned more than the pioneer's, behind the plain query.
+    """Answers with a reference in view that earned more than the pioneer's, behind the plain query.
 
-        weight · Σ_{t of better answers} −log π(w_t | s0, w_<t) / (tokens of all later answers)
+        weight · Σ_{t of better answers} −log π(w_t | s0, w_<t) / (tokens of all such answers)
 
     With `transfer_back="clipped"` the log-probability is replaced by PPO's clipped ratio to the
     probability that the observer gave the token, with the reference in view.
@@ -109,9 +108,10 @@ def better_answers(
     Returns:
         at most one lesson, and its metrics.
     """
-    if not args.transfer_back_weight or len(team) < 2:
+    later = [experience for experience in team if experience.turn.num_references]
+    if not args.transfer_back_weight or not later:
         return [], {}
-    pioneer, *later = team
+    pioneer = team[0]
     chosen = [(experience, beats(experience, pioneer)) for experience in later]
     share = float(torch.cat([is_better for _, is_better in chosen]).float().mean())
     lessons = [_behind_the_plain_query(pioneer, chosen, args)] if share else []

@@ -56,6 +56,7 @@ def transfer_metrics(experience: Experience, earlier: Sequence[Experience]) -> d
         for row in range(len(answers))
     ]
     return {
+        "references": float(experience.turn.num_references),
         "copy_rate": mean_of(map(copy_rate, answers, seen)),
         "lift": float(experience.task_reward.mean() - earlier[0].task_reward.mean()),
     }

@@ -20,11 +20,14 @@ from cory.rewards import RewardFunc, Scores, score_completions
 from cory.roles import answers_at, reward_matrix, roles_at
 from cory.sampling import Sampler
 from cory.seeding import derive_generator, derive_seed
+from cory.transfer import KnowledgeTransfer
 from cory.types import Experience, Iteration, Turn
 
 
 class Rollout:
     """Lets the team answer queries and turns the answers into experience.
+
+    Its `transfer` says whether later speakers see the earlier answers.
 
     Args:
         policies: weights by agent number.
@@ -53,6 +56,7 @@ class Rollout:
         self.reward_funcs = reward_funcs
         self.tokenizer = tokenizer
         self.args = args
+        self.transfer = KnowledgeTransfer.from_config(args)
         self.reward_matrix = torch.tensor(
             reward_matrix(args.num_agents, args.partner_reward_weight, args.credit)
         )
@@ -75,6 +79,7 @@ class Rollout:
         experiences = [
             self._score(*answered) for answered in zip(turns, judgements, team_rewards, strict=True)
         ]
+        self.transfer.follow(experiences)
         queries = [row[self.args.prompt_column] for row in rows]
         return Iteration(step, queries, experiences)
 
@@ -89,7 +94,7 @@ class Rollout:
     ) -> list[Turn]:
         turns: list[Turn] = []
         for place, agent in enumerate(order):
-            visible = turns if self.args.knowledge_transfer else []
+            visible = turns if self.transfer.is_on else []
             asked = self._rows_at(place, rows)
             prompt_ids = [
                 self.encoder.encode(
@@ -108,7 +113,15 @@ class Rollout:
             )
             completions = self.encoder.decode(answers.token_ids)
             turns.append(
-                Turn(agent, place, prompt_ids, answers.token_ids, completions, answers.hidden)
+                Turn(
+                    agent,
+                    place,
+                    prompt_ids,
+                    answers.token_ids,
+                    completions,
+                    answers.hidden,
+                    num_references=len(visible),
+                )
             )
         return turns
 

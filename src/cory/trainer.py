@@ -152,6 +152,7 @@ class CORYTrainer:
 
     def _exchange(self) -> None:
         """What may happen at an exchange of roles, which itself needs nothing to be done."""
+        self.rollout.transfer.review()
         if self.args.reset_on_exchange:
             for agent in self.agents:
                 agent.forget()
@@ -191,7 +192,11 @@ class CORYTrainer:
         """Write a checkpoint of this step; one that is there already is left alone."""
         path = self.checkpoints.path(step)
         if not path.exists():
-            progress = {"records": self.records.totals(), "events": self.events.state_dict()}
+            progress = {
+                "records": self.records.totals(),
+                "events": self.events.state_dict(),
+                "transfer": self.rollout.transfer.state_dict(),
+            }
             self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
             self.events.saved()
         return path
@@ -202,6 +207,8 @@ class CORYTrainer:
         if newest is not None:
             progress = load_checkpoint(newest, self.agents, self.optimizer, self.scheduler)
             self.events.load_state_dict(progress["events"])
+            if "transfer" in progress:
+                self.rollout.transfer.load_state_dict(progress["transfer"])
             first_step = self.events.state.global_step
             self.records.resume(first_step, progress["records"])
         else:

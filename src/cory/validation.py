@@ -190,6 +190,13 @@ def _check_contradictions(args: CORYConfig) -> None:
             f"merge_on_exchange={args.merge_on_exchange} acts at exchanges of roles, but "
             "role_exchange_period is None: set a period, or merge_on_exchange=0"
         )
+    if args.transfer_min_lift is not None and (
+        args.role_exchange_period is None or not args.knowledge_transfer
+    ):
+        raise ValueError(
+            f"transfer_min_lift={args.transfer_min_lift} ends knowledge transfer at an exchange of "
+            "roles: it needs a role_exchange_period and knowledge_transfer=True"
+        )
     weights, functions = args.reward_weights, args.reward_funcs
     if weights is not None and functions is not None and len(weights) != len(functions):
         raise ValueError(

@@ -24,6 +24,10 @@ class ExtensionConfig:
     transfer_back: Literal["likelihood", "clipped"] = "likelihood"
     """How: by their likelihood, or by PPO's clipped ratio to the probability that they had where
     they were given."""
+    transfer_min_lift: float | None = None
+    """Knowledge transfer ends at the first exchange of roles since the last of which later
+    speakers have not earned more than this above the pioneer, on average; from then on everybody
+    answers the plain query. 0: as soon as references stop helping. None: it never ends."""
     partner_samples_weight: float = 0.0
     """Agents also learn from a partner's answers to the plain query, importance-weighted, with this
     weight beside their own answers."""
