@@ -2,10 +2,12 @@
 
     python -m scripts.pocket.pretrain arithmetic
     python -m scripts.pocket.pretrain arithmetic-sparse
+    python -m scripts.pocket.pretrain arithmetic-rare --output_dir runs/models
     python -m scripts.pocket.pretrain reviews
 
 Each takes about ten minutes on one core and writes to `src/cory/assets` unless told otherwise.
-`arithmetic-sparse` makes a model that is seldom right, for experiments with sparse rewards.
+`arithmetic-sparse` makes a model that is seldom right, for experiments with sparse rewards;
+`arithmetic-rare`, which is not embedded, one that is hardly ever right.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=ASSETS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("models", choices=["arithmetic", "arithmetic-sparse", "reviews"])
+    parser.add_argument(
+        "models", choices=["arithmetic", "arithmetic-sparse", "arithmetic-rare", "reviews"]
+    )
     args = parser.parse_args()
 
     torch.set_num_threads(1)

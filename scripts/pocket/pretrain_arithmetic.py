@@ -32,7 +32,11 @@ from scripts.pocket.training import (
 
 CHARACTERS = "0123456789+-=? "
 BATCH_SIZE = 256
-SLIP_RATES = {"pocket-arithmetic-lm": 0.39, "pocket-arithmetic-sparse-lm": 0.66}
+SLIP_RATES = {
+    "pocket-arithmetic-lm": 0.39,
+    "pocket-arithmetic-sparse-lm": 0.66,
+    "pocket-arithmetic-rare-lm": 0.75,
+}
 FIRST_STEPS = 450
 SECOND_STEPS = 500
 
