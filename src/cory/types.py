@@ -18,7 +18,7 @@ class Turn:
     """What one agent said in one iteration: B prompts and its answers to them.
 
     `completions` are the decoded answers without special tokens, `hidden` the hidden states that
-    the sampler kept (see `sampling.Answers`).
+    the sampler kept, of this process's rows (see `sampling.Answers`).
     """
 
     agent: int
@@ -26,7 +26,7 @@ class Turn:
     prompt_ids: list[list[int]]
     response_ids: list[list[int]]
     completions: list[str]
-    hidden: Float[Tensor, "B T D"] | None = None
+    hidden: Float[Tensor, "b T D"] | None = None
 
     def __len__(self) -> int:
         return len(self.response_ids)
