@@ -86,6 +86,13 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """`module.state_dict()` of whole tensors; tied weights stay one tensor."""
+    state = module.state_dict(keep_vars=True)
+    wholes = {id(tensor): whole(tensor.detach()) for tensor in state.values()}
+    return {name: wholes[id(tensor)] for name, tensor in state.items()}
+
+
 def like(value: Tensor, target: Tensor) -> Tensor:
     """A whole tensor, spread over processes as `target` is."""
     if not isinstance(target, DTensor):

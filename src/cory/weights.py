@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from cory.sharding import like, whole
+from cory.sharding import like, whole_state
 
 MERGED = "merged"
 """Name of the mean of a team's agents."""
@@ -96,7 +96,7 @@ class FullCopy:
         return True
 
     def save(self, directory: Path, writes: bool = True) -> None:
-        weights = {name: whole(weight) for name, weight in self.model.state_dict().items()}
+        weights = whole_state(self.model)
         if writes:
             self.model.save_pretrained(directory, state_dict=weights)
 
