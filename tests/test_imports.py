@@ -22,6 +22,7 @@ ROOMS = (
     ("compare",),
     ("report", "plots"),
     ("trainer", "runs"),
+    ("launch",),
     ("callbacks", "console", "records", "samples"),
     ("workbench",),
     ("checkpoint",),
@@ -52,6 +53,8 @@ ROOMS = (
     ("presets",),
     ("settings",),
     ("seeding", "environment"),
+    ("processes",),
+    ("sharding",),
     ("statistics",),
     ("assets",),
 )

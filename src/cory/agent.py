@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -19,11 +19,13 @@ from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
 from cory.guards import LARGEST_RUN_OF_SKIPS, not_finite
 from cory.lessons import Lesson, better_answers, importance_of, plain_samples
-from cory.metrics import explained_variance, mean_of
+from cory.metrics import averages, combined, explained_variance
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from cory.policy import LanguageModel, Policy, score
+from cory.processes import ALONE, World
 from cory.roles import group_size_at
 from cory.seeding import derive_generator
+from cory.sharding import at_hand, whole
 from cory.types import Experience
 from cory.weights import replaced
 
@@ -51,6 +53,7 @@ class Agent:
         optimizer: shared by the team; in an agent's step its gradients are the only ones, so only
             its parameters and moments move.
         args: settings.
+        world: who backpropagates which rows.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Agent:
         reference: LanguageModel,
         optimizer: Optimizer,
         args: CORYConfig,
+        world: World = ALONE,
     ) -> None:
         self.index = index
         self.name = f"agent_{index}"
@@ -67,6 +71,7 @@ class Agent:
         self.reference = reference
         self.optimizer = optimizer
         self.args = args
+        self.world = world
         self.estimator = ESTIMATORS[args.advantage_estimator]
         self.penalty = KL_PENALTIES[args.kl_estimator]
         self.placement = KL_PLACEMENTS[args.kl_placement]
@@ -112,7 +117,7 @@ class Agent:
         metrics["skipped_steps"] = float(skipped)
         metrics["kl_coef"] = self.state.kl_coef
         self._finish(experience, step)
-        return _averages(history) | metrics
+        return averages(history) | metrics
 
     def study(self, team: Sequence[Experience]) -> tuple[list[Lesson], dict[str, float]]:
         """Partners' answers to the plain query, as if this agent had given them in their place.
@@ -131,6 +136,7 @@ class Agent:
                 partner.batch,
                 self.args.temperature,
                 self.args.per_device_eval_batch_size,
+                world=self.world,
             )._replace(ref_hidden=partner.scores.ref_hidden)
             lesson, _ = self._prepare(replace(partner, scores=scores))
             importance = importance_of(scores.logprobs, partner.scores.logprobs)
@@ -211,7 +217,8 @@ class Agent:
                 totals |= self._accumulate(lesson.select(chosen))
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
-        totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
+        self.world.sum_gradients(weights)
+        totals["grad_norm"] = whole(nn.utils.clip_grad_norm_(weights, limit))
         if not totals["grad_norm"].isfinite():
             return {}
         self.optimizer.step()
@@ -220,17 +227,22 @@ class Agent:
         return {key: float(value) for key, value in totals.items()}
 
     def _accumulate(self, lesson: Lesson) -> dict[str, Tensor]:
-        """Add the gradient of a mini-batch, one micro-batch at a time."""
-        num_tokens = lesson.batch.num_tokens
-        totals: dict[str, Tensor] = {}
-        micro_batches = lesson.batch.split(
+        """Add the gradient of this process's rows of a mini-batch, one micro-batch at a time."""
+        batch, num_tokens = lesson.batch, lesson.batch.num_tokens
+        own = self.world.rows(len(batch), batch.input_ids.device)
+        micro_batches = batch.select(own).split(
             self.args.per_device_train_batch_size, self.policy.tokens_per_pass
         )
-        for rows in micro_batches:
-            for key, value in self._backward(lesson.select(rows), num_tokens).items():
-                totals[key] = (
-                    _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
-                )
+        measured: list[dict[str, Tensor]] = []
+        with at_hand(self.policy, self.reference):
+            for rows, counts in self.world.passes(micro_batches, len(batch)):
+                piece = lesson.select(own[rows])
+                weight = lesson.weight if counts else 0.0
+                statistics = self._backward(replace(piece, weight=weight), num_tokens)
+                measured.append({key: value * counts for key, value in statistics.items()})
+        totals = combined(measured)
+        everywhere = self.world.gather_tensors(torch.stack(list(totals.values())))
+        totals = combined([dict(zip(totals, row, strict=True)) for row in everywhere])
         return {f"{lesson.name}{key}": totals[key] for key in lesson.kept(totals)}
 
     def _backward(self, lesson: Lesson, num_tokens: int) -> dict[str, Tensor]:
@@ -287,12 +299,3 @@ class Agent:
             self.elastic_reset.reset()
         if self.weight_average is not None:
             self.weight_average.follow()
-
-
-_COMBINE = {"ratio_error": torch.maximum}
-
-
-def _averages(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over the optimizer steps that measured a key."""
-    keys = {key: None for entry in history for key in entry if key != "ratio_error"}
-    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from cory.trainer import CORYTrainer
 
 
+REQUESTS = ("should_log", "should_evaluate", "should_save", "should_training_stop")
+"""What a callback may ask for after an iteration."""
+
+
 class Schedule(DefaultFlowCallback):
     """Asks for logging, evaluation and saving at the periods of the settings and at the end."""
 
@@ -46,7 +50,12 @@ class Events:
         self, args: CORYConfig, callbacks: Sequence[TrainerCallback], trainer: CORYTrainer
     ) -> None:
         self.args = args
-        self.state = TrainerState(max_steps=args.max_steps)
+        self.world = trainer.world
+        self.state = TrainerState(
+            max_steps=args.max_steps,
+            is_local_process_zero=trainer.accelerator.is_local_main_process,
+            is_world_process_zero=trainer.world.is_first,
+        )
         self.control = TrainerControl()
         self.last_evaluated: int | None = None
         self.handler = CallbackHandler(
@@ -67,9 +76,12 @@ class Events:
         self._tell("on_step_begin")
 
     def step_ends(self, global_step: int) -> None:
-        """Afterwards `control` says what is asked for after this iteration."""
+        """Afterwards `control` says what is asked for after this iteration, in any process."""
         self.state.global_step = global_step
         self._tell("on_step_end")
+        for request in REQUESTS:
+            asked = self.world.gather(getattr(self.control, request))
+            setattr(self.control, request, any(asked))
 
     def logged(self, step: int, metrics: dict[str, float]) -> None:
         self.state.log_history.append({"step": step, **metrics})

@@ -32,6 +32,8 @@ from transformers import PreTrainedTokenizerBase
 from cory.agent import Agent, AgentState
 from cory.averaging import WeightAverage
 from cory.controllers import RewardScaler
+from cory.processes import ALONE, World
+from cory.sharding import like, whole
 
 
 class Checkpoints:
@@ -40,11 +42,13 @@ class Checkpoints:
     Args:
         run_directory: the run's `output_dir`.
         limit: how many to keep; None: all.
+        world: its first process writes, all read.
     """
 
-    def __init__(self, run_directory: Path, limit: int | None) -> None:
+    def __init__(self, run_directory: Path, limit: int | None, world: World = ALONE) -> None:
         self.directory = run_directory / "checkpoints"
         self.limit = limit
+        self.world = world
 
     def save(
         self,
@@ -59,15 +63,33 @@ class Checkpoints:
         Args:
             progress: JSON values that `load` gives back.
         """
-        target = self.path(step)
         partial = self.directory / f".step-{step}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        writes = self.world.is_first
+        if writes:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
         for agent in agents:
             with agent.as_result():
-                agent.policy.weights.save(partial / agent.name)
+                agent.policy.weights.save(partial / agent.name, writes)
+        tensors = {name: whole(tensor) for name, tensor in _tensors(agents, optimizer).items()}
+        with self.world.together():
+            if writes:
+                self._complete_save(step, agents, tokenizer, tensors, progress)
+        return self.path(step)
+
+    def _complete_save(
+        self,
+        step: int,
+        agents: Sequence[Agent],
+        tokenizer: PreTrainedTokenizerBase,
+        tensors: dict[str, Tensor],
+        progress: dict[str, Any],
+    ) -> None:
+        """Write what stands beside the weights, and give the whole its name."""
+        partial = self.directory / f".step-{step}.partial"
+        for agent in agents:
             tokenizer.save_pretrained(partial / agent.name)
-        save_file(_tensors(agents, optimizer), partial / "state.safetensors")
+        save_file(tensors, partial / "state.safetensors")
         state = {
             "step": step,
             "progress": progress,
@@ -76,10 +98,9 @@ class Checkpoints:
         }
         (partial / "state.json").write_text(json.dumps(state, indent=1))
         _flush(partial)
-        partial.rename(target)
+        partial.rename(self.path(step))
         _flush_directory(self.directory)
         self._prune()
-        return target
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step is, once it is complete."""
@@ -126,6 +147,12 @@ def load_checkpoint(
     for key, tensor in tensors.items():
         if match := _MOMENT.fullmatch(key):
             moments.setdefault(int(match[1]), {})[match[2]] = tensor
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, named in moments.items():
+        moments[index] = {
+            name: like(moment, parameters[index]) if moment.ndim else moment
+            for name, moment in named.items()
+        }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     _advance(scheduler, state["step"])
     _restore_global_random_state(state["random"])
@@ -170,11 +197,14 @@ def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor])
     agent.state = AgentState(**{**state, "reward_scalers": scalers})
     head = agent.policy.value_head
     head.load_state_dict(
-        {name: tensors[f"{agent.name}/value_head/{name}"] for name in head.state_dict()}
+        {
+            name: like(tensors[f"{agent.name}/value_head/{name}"], weight)
+            for name, weight in head.state_dict().items()
+        }
     )
     if agent.elastic_reset is not None:
         for index, average in enumerate(agent.elastic_reset.average):
-            average.copy_(tensors[f"{agent.name}/elastic_average/{index}"])
+            average.copy_(like(tensors[f"{agent.name}/elastic_average/{index}"], average))
     _load_averaged(agent, tensors)
 
 
@@ -185,11 +215,11 @@ def _load_averaged(agent: Agent, tensors: dict[str, Tensor]) -> None:
     if count is None:
         return
     for index, weight in enumerate(agent.policy.language_parameters()):
-        weight.copy_(tensors[f"{agent.name}/trained/{index}"])
+        weight.copy_(like(tensors[f"{agent.name}/trained/{index}"], weight))
     if agent.weight_average is not None:
         agent.weight_average.count = int(count)
         for index, average in enumerate(agent.weight_average.average):
-            average.copy_(tensors[f"{agent.name}/weight_average/{index}"])
+            average.copy_(like(tensors[f"{agent.name}/weight_average/{index}"], average))
 
 
 def _advance(scheduler: LambdaLR, step: int) -> None:

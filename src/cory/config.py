@@ -16,6 +16,7 @@ from cory.settings import (
     AlgorithmConfig,
     ExtensionConfig,
     ModelConfig,
+    ProcessConfig,
     RunConfig,
     TaskConfig,
     TeamConfig,
@@ -23,7 +24,15 @@ from cory.settings import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORYConfig(ExtensionConfig, RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
+class CORYConfig(
+    ExtensionConfig,
+    ProcessConfig,
+    RunConfig,
+    AlgorithmConfig,
+    TeamConfig,
+    ModelConfig,
+    TaskConfig,
+):
     """All settings of a run.
 
     The plain defaults keep the paper's transfer, exchange and shared reward.

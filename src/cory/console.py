@@ -18,10 +18,14 @@ class Console(TrainerCallback):
     """Prints what is logged; nothing here changes training.
 
     A column of agents is a column of weights: the role that stands there moves at an exchange.
+
+    Args:
+        console: where to; None: stderr.
+        is_quiet: True in a process beside the one that prints.
     """
 
-    def __init__(self, console: RichConsole | None = None) -> None:
-        self.console = console or RichConsole(stderr=True, highlight=False)
+    def __init__(self, console: RichConsole | None = None, is_quiet: bool = False) -> None:
+        self.console = console or RichConsole(stderr=True, highlight=False, quiet=is_quiet)
         self.progress: Progress | None = None
         self.last_line = -SECONDS_BETWEEN_LINES
 

@@ -18,6 +18,7 @@ from cory.losses import masked_mean
 from cory.metrics import confidence_interval, diversity, mean_of
 from cory.models import pad_id
 from cory.policy import LanguageModel, Policy, TokenScores, score
+from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc
 from cory.rollout import judge
@@ -52,6 +53,7 @@ class Evaluator:
     reward_funcs: Sequence[RewardFunc]
     tokenizer: PreTrainedTokenizerBase
     args: CORYConfig
+    world: World = ALONE
 
     def evaluate_each(
         self, policies: Mapping[str, Policy], queries: Sequence[dict[str, Any]]
@@ -92,7 +94,7 @@ class Evaluator:
             derive_generator(args.seed, "evaluation", device=policy.device),
         )
         completions = self.encoder.decode(response_ids)
-        judgement = judge(self.reward_funcs, rows, completions, response_ids, args)
+        judgement = judge(self.reward_funcs, rows, completions, response_ids, args, self.world)
         rewards = judgement.total
         batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(
@@ -102,6 +104,7 @@ class Evaluator:
             args.temperature,
             args.per_device_eval_batch_size,
             hidden=hidden,
+            world=self.world,
         )
         metrics = {
             **reward_metrics(rewards.view(len(queries), num_samples)),

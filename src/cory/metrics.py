@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -128,3 +130,19 @@ def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]
     """1 − Var(returns − values) / Var(returns): 1 is a perfect value function, 0 a constant one."""
     variance = returns.var(correction=0)
     return float(1 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))
+
+
+_COMBINE = {"ratio_error": torch.maximum}
+
+
+def combined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Statistics of a mini-batch from those of its parts: their sum, or their maximum."""
+    return {
+        key: reduce(_COMBINE.get(key, torch.add), [part[key] for part in parts]) for key in parts[0]
+    }
+
+
+def averages(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the optimizer steps that measured a key."""
+    keys = {key: None for entry in history for key in entry if key != "ratio_error"}
+    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}

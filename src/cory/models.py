@@ -25,6 +25,7 @@ from cory.assets import asset_path
 from cory.config import CORYConfig
 from cory.layers import use_fast_gelu
 from cory.policy import LanguageModel, Policy
+from cory.processes import ALONE, World
 from cory.weights import Adapter, FullCopy
 
 
@@ -103,26 +104,43 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def build_policies(
-    model: PreTrainedModel | PeftModel, args: CORYConfig, peft_config: PeftConfig | None = None
+    model: PreTrainedModel | PeftModel,
+    args: CORYConfig,
+    peft_config: PeftConfig | None = None,
+    world: World = ALONE,
 ) -> tuple[list[Policy], LanguageModel]:
     """`args.num_agents` policies that start as the same model, and the frozen reference.
 
     Without adapters each policy and the reference are full copies. With adapters
     (`args.use_peft`, a `peft_config`, or a model that already carries an adapter) all share one
     frozen base.
+
+    Raises:
+        ValueError: `args.shard_weights` and adapters.
     """
     use_fast_gelu(model)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
+        if args.shard_weights:
+            raise ValueError("shard_weights=True spreads full copies, not adapters: leave it out")
         return _adapter_policies(model, args, peft_config)
-    return _full_policies(model, args)
+    return _full_policies(model, args, world)
 
 
-def _full_policies(model: PreTrainedModel, args: CORYConfig) -> tuple[list[Policy], LanguageModel]:
-    policies = [Policy(FullCopy(copy.deepcopy(model)), args.bf16) for _ in range(args.num_agents)]
-    if args.gradient_checkpointing:
-        for policy in policies:
+def _full_policies(
+    model: PreTrainedModel, args: CORYConfig, world: World
+) -> tuple[list[Policy], LanguageModel]:
+    policies: list[Policy] = []
+    for _ in range(args.num_agents):
+        policy = Policy(FullCopy(copy.deepcopy(model)), args.bf16)
+        if args.gradient_checkpointing:
             checkpoint_gradients(policy.model)
-    return policies, LanguageModel(model.requires_grad_(False), bf16=args.bf16)
+        if args.shard_weights:
+            world.shard(policy)
+        policies.append(policy)
+    reference = LanguageModel(model.requires_grad_(False), bf16=args.bf16)
+    if args.shard_weights:
+        world.shard(reference)
+    return policies, reference
 
 
 def _adapter_policies(

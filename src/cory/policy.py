@@ -24,6 +24,8 @@ from cory import losses
 from cory.batch import Batch, position_ids, to_rows
 from cory.layers import last_mlp, only_at
 from cory.logprobs import token_logprobs
+from cory.processes import ALONE, World
+from cory.sharding import at_hand
 from cory.weights import Weights
 
 LOGITS_PER_PIECE = 2**24
@@ -169,36 +171,43 @@ def score(
     batch: Batch,
     temperature: float,
     max_rows: int | None = None,
-    hidden: Float[Tensor, "B T D"] | None = None,
+    hidden: Float[Tensor, "b T D"] | None = None,
     keep_ref_hidden: bool = False,
+    world: World = ALONE,
 ) -> TokenScores:
     """Score sampled responses under the policy and the reference (Eq 2 and 8: on the same prompt).
 
     Args:
         max_rows: sequences per forward pass; None: as many as are fast.
-        hidden: the policy's hidden states from which the responses were sampled; None: computed
-            again.
+        hidden: the policy's hidden states from which the responses were sampled, of the rows of
+            this process; None: computed again.
         keep_ref_hidden: also return the reference's hidden states.
+        world: who scores which sequences; all get all scores.
     """
+    count, width = batch.response_mask.shape
+    own = batch.select(world.rows(count, batch.input_ids.device))
     scores: dict[str, Tensor] = {}
-    for rows in batch.split(max_rows, policy.tokens_per_pass):
-        piece = batch.select(rows)
-        length = piece.response_mask.shape[1]
-        ref_hidden = reference.response_hidden(piece)
-        if hidden is None:
-            piece_hidden = policy.response_hidden(piece)
-        else:
-            piece_hidden = hidden[rows, :length][piece.response_mask]
-        columns = _score_tokens(
-            policy, reference, piece_hidden, ref_hidden, piece.response_tokens, temperature
-        )
-        if keep_ref_hidden:
-            columns |= {"ref_hidden": ref_hidden}
-        for name, flat in columns.items():
-            shape = (*batch.response_mask.shape, *flat.shape[1:])
-            whole = scores.setdefault(name, flat.new_zeros(shape))
-            whole[rows, :length] = to_rows(flat, piece.response_mask)
-    return TokenScores(**scores)
+    with at_hand(policy, reference):
+        for rows, _ in world.passes(own.split(max_rows, policy.tokens_per_pass), count):
+            piece = own.select(rows)
+            length = piece.response_mask.shape[1]
+            ref_hidden = reference.response_hidden(piece)
+            if hidden is None:
+                piece_hidden = policy.response_hidden(piece)
+            else:
+                piece_hidden = hidden[rows, :length][piece.response_mask]
+            columns = _score_tokens(
+                policy, reference, piece_hidden, ref_hidden, piece.response_tokens, temperature
+            )
+            if keep_ref_hidden:
+                columns |= {"ref_hidden": ref_hidden}
+            for name, flat in columns.items():
+                shape = (*own.response_mask.shape, *flat.shape[1:])
+                column = scores.setdefault(name, flat.new_zeros(shape))
+                column[rows, :length] = to_rows(flat, piece.response_mask)
+    return TokenScores(
+        **{name: world.join_rows(column, count, width) for name, column in scores.items()}
+    )
 
 
 def _score_tokens(

@@ -35,6 +35,8 @@ FREE_TO_CHANGE = frozenset(
         "per_device_eval_batch_size",
         "metric_for_best_model",
         "greater_is_better",
+        "shard_weights",
+        "ddp_timeout",
     }
 )
 """Settings that a resumed run may change without becoming another experiment."""
@@ -45,13 +47,15 @@ class Records:
 
     Args:
         args: settings; `output_dir` is the run directory.
+        writes: False in a process beside the one that writes; it only counts.
 
     Raises:
         ValueError: the directory holds a run already and `resume` is off.
     """
 
-    def __init__(self, args: CORYConfig) -> None:
+    def __init__(self, args: CORYConfig, writes: bool = True) -> None:
         self.args = args
+        self.writes = writes
         self.directory = Path(args.output_dir)
         self.samples = 0
         self.tokens = 0
@@ -70,7 +74,8 @@ class Records:
 
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
         """Go on after iteration `first_step`; records of later iterations are dropped."""
-        self._announce_changes()
+        if self.writes:
+            self._announce_changes()
         self.samples, self.tokens = totals["samples"], totals["tokens"]
         self.seconds = totals["seconds"]
         self._open(first_step)
@@ -81,7 +86,8 @@ class Records:
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""
-        self.metrics_file.write({"step": step, **metrics})
+        if self.writes:
+            self.metrics_file.write({"step": step, **metrics})
 
     def iteration_metrics(
         self,
@@ -121,6 +127,8 @@ class Records:
         }
 
     def _open(self, first_step: int) -> None:
+        if not self.writes:
+            return
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(
             yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False)

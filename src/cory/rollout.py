@@ -15,6 +15,7 @@ from cory.config import CORYConfig
 from cory.models import pad_id
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
 from cory.policy import LanguageModel, Policy, score
+from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc, Scores, score_completions
 from cory.roles import answers_at, reward_matrix, roles_at
@@ -37,6 +38,7 @@ class Rollout:
         reward_funcs: judge the answers.
         tokenizer: of the policies.
         args: settings.
+        world: who does which rows; every process gets the whole iteration.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Rollout:
         reward_funcs: Sequence[RewardFunc],
         tokenizer: PreTrainedTokenizerBase,
         args: CORYConfig,
+        world: World = ALONE,
     ) -> None:
         self.policies = policies
         self.reference = reference
@@ -57,6 +60,7 @@ class Rollout:
         self.tokenizer = tokenizer
         self.args = args
         self.transfer = KnowledgeTransfer.from_config(args)
+        self.world = world
         self.reward_matrix = torch.tensor(
             reward_matrix(args.num_agents, args.partner_reward_weight, args.credit)
         )
@@ -131,7 +135,9 @@ class Rollout:
         return [row for row in rows for _ in range(times)]
 
     def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
-        return judge(self.reward_funcs, rows, turn.completions, turn.response_ids, self.args)
+        return judge(
+            self.reward_funcs, rows, turn.completions, turn.response_ids, self.args, self.world
+        )
 
     def _score(self, turn: Turn, judgement: Scores, team_reward: torch.Tensor) -> Experience:
         policy, args = self.policies[turn.agent], self.args
@@ -147,6 +153,7 @@ class Rollout:
             args.per_device_eval_batch_size,
             hidden=None if recomputes_logprobs(args) else turn.hidden,
             keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
+            world=self.world,
         )
         return Experience(
             turn=turn,
@@ -192,10 +199,18 @@ def judge(
     completions: list[str],
     completion_ids: list[list[int]],
     args: CORYConfig,
+    world: World = ALONE,
 ) -> Scores:
-    """Rewards of one completion per row, under the plain query (r(s0, a), for observers too)."""
+    """Rewards of one completion per row, under the plain query (r(s0, a), for observers too).
+
+    Each process of the world pays its part of the rows, and all get all rewards.
+    """
+    count, own = len(rows), world.part(len(rows))
+    rows, completions, completion_ids = rows[own], completions[own], completion_ids[own]
     queries = [row[args.prompt_column] for row in rows]
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != args.prompt_column}
-    return score_completions(
-        reward_funcs, args.reward_weights, queries, completions, completion_ids, columns
-    )
+    with world.together():
+        scores = score_completions(
+            reward_funcs, args.reward_weights, queries, completions, completion_ids, columns
+        )
+    return scores.joined(world, count)

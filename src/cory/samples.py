@@ -45,7 +45,6 @@ class SampleLog:
         """
         args = self.workbench.args
         path = Path(args.output_dir) / "samples" / f"step-{iteration.step + 1:06d}.parquet"
-        path.parent.mkdir(exist_ok=True)
         answers = [
             answer
             for experience in iteration.experiences
@@ -65,7 +64,10 @@ class SampleLog:
             }
             for answer in answers
         ]
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+        with self.workbench.world.together():
+            if self.workbench.world.is_first:
+                path.parent.mkdir(exist_ok=True)
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
         return path
 
     def _initial_answers(self, rows: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
@@ -79,7 +81,9 @@ class SampleLog:
         )
         completions = bench.encoder.decode(response_ids)
         with preserved_global_generators():
-            rewards = judge(bench.reward_funcs, rows, completions, response_ids, args).total
+            rewards = judge(
+                bench.reward_funcs, rows, completions, response_ids, args, bench.world
+            ).total
         return [
             {
                 "index": index,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cory.decoding import Decoding
 from cory.policy import LanguageModel
+from cory.processes import ALONE, World
+from cory.sharding import gathered
 
 STEPS_BETWEEN_LOOKS = {"cpu": 1}
 """Tokens between two looks at who has finished."""
@@ -25,11 +27,12 @@ class Answers(NamedTuple):
 
     `token_ids` has one response per prompt, with the end-of-sequence token if it was sampled.
     `hidden` are the last hidden states from which each token was drawn, T the longest response;
-    undefined behind a response's end, None where a backend does not give them.
+    undefined behind a response's end, None where a backend does not give them. They are those of
+    this process's rows (`processes.World.part`).
     """
 
     token_ids: list[list[int]]
-    hidden: Float[Tensor, "B T D"] | None
+    hidden: Float[Tensor, "b T D"] | None
 
 
 @runtime_checkable
@@ -51,19 +54,23 @@ class Sampler(Protocol):
 class LocalSampler:
     """Samples from the policy's whole distribution, in this process, with a key-value cache.
 
-    Which prompts are decoded together changes no answer: every token of every prompt has its own
-    random number.
+    Which prompts are decoded together, or by which process, changes no answer: every token of every
+    prompt has its own random number.
 
     Args:
         pad_id: any token id; fills padded columns, which are masked.
         end_ids: token ids that end a response.
         rows_per_pass: prompts decoded at once.
+        world: who decodes which prompts; all get all tokens.
     """
 
-    def __init__(self, pad_id: int, end_ids: frozenset[int], rows_per_pass: int) -> None:
+    def __init__(
+        self, pad_id: int, end_ids: frozenset[int], rows_per_pass: int, world: World = ALONE
+    ) -> None:
         self.pad_id = pad_id
         self.end_ids = end_ids
         self.rows_per_pass = rows_per_pass
+        self.world = world
 
     @torch.no_grad()
     def generate(
@@ -79,21 +86,18 @@ class LocalSampler:
         uniform = torch.rand(
             num_rows, max_new_tokens, generator=generator, device=generator.device
         ).to(policy.device)
-        tokens, hidden = zip(
-            *(
-                self._decode(
-                    policy,
-                    prompt_ids[start : start + self.rows_per_pass],
-                    uniform[start : start + self.rows_per_pass],
-                    temperature,
-                )
-                for start in range(0, num_rows, self.rows_per_pass)
-            ),
-            strict=True,
-        )
+        own = self.world.part(num_rows)
+        with gathered(policy):
+            tokens, hidden = zip(
+                *(
+                    self._decode(policy, prompt_ids[rows], uniform[rows], temperature)
+                    for rows in _pieces(own, self.rows_per_pass)
+                ),
+                strict=True,
+            )
         token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
         longest = max(map(len, token_ids))
-        return Answers(token_ids, torch.cat(hidden)[:, :longest])
+        return Answers(self.world.join(token_ids, num_rows), torch.cat(hidden)[:, :longest])
 
     def _decode(
         self,
@@ -132,6 +136,11 @@ class LocalSampler:
                 decoding.keep(kept)
                 rows, is_running = rows[kept], is_running[kept]
         return tokens, hidden
+
+
+def _pieces(rows: slice, size: int) -> Iterator[slice]:
+    starts = range(rows.start, rows.stop, size)
+    return (slice(start, min(start + size, rows.stop)) for start in starts)
 
 
 def sample_tokens(

@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from transformers import (
@@ -25,6 +24,7 @@ from cory.checkpoint import Checkpoints, load_checkpoint
 from cory.config import CORYConfig
 from cory.console import Console
 from cory.data import QueryOrder, held_out_queries
+from cory.launch import make_accelerator, make_world
 from cory.metrics import mean_of
 from cory.optimizers import make_optimizer, make_scheduler
 from cory.records import Records
@@ -74,8 +74,9 @@ class CORYTrainer:
         if isinstance(model, str):
             args, model = args.replace(model_name_or_path=model), None
         self.args = args
-        self.records = Records(args)
         self.accelerator = make_accelerator(args)
+        self.world = make_world(self.accelerator, args)
+        self.records = Records(args, writes=self.world.is_first)
         seed_global_generators(args.seed)
         self.workbench = build_workbench(
             args,
@@ -90,20 +91,21 @@ class CORYTrainer:
                 quantization_config=quantization_config,
             ),
             self.accelerator.device,
+            self.world,
         )
         self.policies = self.workbench.policies
         self.tokenizer = self.workbench.tokenizer
         self.optimizer = make_optimizer(self.workbench.policies, args)
         self.scheduler = make_scheduler(self.optimizer, args)
         self.agents = [
-            Agent(index, policy, self.workbench.reference, self.optimizer, args)
+            Agent(index, policy, self.workbench.reference, self.optimizer, args, self.world)
             for index, policy in enumerate(self.policies)
         ]
         self.rollout = self.workbench.rollout
         self.queries = QueryOrder(self.workbench.train_dataset, args)
         self.samples = SampleLog(self.workbench)
-        self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit)
-        self.console = Console()
+        self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
+        self.console = Console(is_quiet=not self.world.is_first)
         self.events = Events(args, [self.console, *callbacks], self)
 
     def train(self) -> dict[str, float]:
@@ -191,7 +193,7 @@ class CORYTrainer:
     def save(self, step: int) -> Path:
         """Write a checkpoint of this step; one that is there already is left alone."""
         path = self.checkpoints.path(step)
-        if not path.exists():
+        if not self.world.of_first(path.exists()):
             progress = {
                 "records": self.records.totals(),
                 "events": self.events.state_dict(),
@@ -203,9 +205,10 @@ class CORYTrainer:
 
     def _start(self) -> int:
         newest = self.checkpoints.latest() if self.args.resume else None
+        newest = self.world.of_first(str(newest) if newest else None)
         first_step = 0
         if newest is not None:
-            progress = load_checkpoint(newest, self.agents, self.optimizer, self.scheduler)
+            progress = load_checkpoint(Path(newest), self.agents, self.optimizer, self.scheduler)
             self.events.load_state_dict(progress["events"])
             if "transfer" in progress:
                 self.rollout.transfer.load_state_dict(progress["transfer"])
@@ -243,22 +246,6 @@ class PPOTrainer(CORYTrainer):
 
     def __init__(self, *arguments: Any, args: CORYConfig | None = None, **options: Any) -> None:
         super().__init__(*arguments, args=(args or CORYConfig()).replace(num_agents=1), **options)
-
-
-def make_accelerator(args: CORYConfig) -> Accelerator:
-    """The device, and the trackers.
-
-    Raises:
-        ValueError: started on several processes.
-    """
-    trackers: Any = args.report_to
-    accelerator = Accelerator(cpu=args.use_cpu, log_with=trackers, project_dir=args.output_dir)
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"this version trains in one process, not {accelerator.num_processes}: start it with "
-            "`cory train` instead of accelerate or torchrun"
-        )
-    return accelerator
 
 
 def _flat(args: CORYConfig) -> dict[str, Any]:

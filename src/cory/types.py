@@ -18,8 +18,8 @@ class Turn:
     """What one agent said in one iteration: B prompts and its answers to them.
 
     `completions` are the decoded answers without special tokens, `hidden` the hidden states that
-    the sampler kept (see `sampling.Answers`). `num_references` counts the earlier answers that each
-    prompt shows: with none it is the plain query.
+    the sampler kept, of this process's rows (see `sampling.Answers`). `num_references` counts the
+    earlier answers that each prompt shows: with none it is the plain query.
     """
 
     agent: int
@@ -27,7 +27,7 @@ class Turn:
     prompt_ids: list[list[int]]
     response_ids: list[list[int]]
     completions: list[str]
-    hidden: Float[Tensor, "B T D"] | None = None
+    hidden: Float[Tensor, "b T D"] | None = None
     num_references: int = 0
 
     def __len__(self) -> int:

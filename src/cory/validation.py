@@ -39,6 +39,7 @@ POSITIVE_FIELDS = (
     "cliprange_value",
     "score_clip",
     "target_kl",
+    "ddp_timeout",
 )
 FRACTION_FIELDS = (
     "gamma",
@@ -175,6 +176,18 @@ def _check_contradictions(args: CORYConfig) -> None:
         raise ValueError(
             "load_in_4bit=True freezes the base in 4 bits, so something else must learn: set "
             "use_peft=True"
+        )
+    if args.shard_weights and args.use_peft:
+        raise ValueError(
+            "shard_weights=True spreads full copies; adapters share one frozen base and are small, "
+            "so every process holds them: set shard_weights=False (load_in_4bit=True makes the "
+            "base smaller)"
+        )
+    if args.shard_weights and args.evaluate_merged:
+        raise ValueError(
+            "shard_weights=True and evaluate_merged=True: the mean of sharded models is not "
+            "measured during training; set evaluate_merged=False and measure a checkpoint with "
+            "`cory eval RUN --evaluate_merged`"
         )
     if args.use_score_norm and not args.use_score_scaling:
         raise ValueError("use_score_norm=True needs use_score_scaling=True")

@@ -13,6 +13,8 @@ from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from cory.sharding import like, whole_state
+
 MERGED = "merged"
 """Name of the mean of a team's agents."""
 
@@ -55,8 +57,13 @@ class Weights(Protocol):
         """Whether the parameter of that name in `model` is among these weights."""
         ...
 
-    def save(self, directory: Path) -> None:
-        """Write them so that plain transformers or peft loads the directory."""
+    def save(self, directory: Path, writes: bool = True) -> None:
+        """Write them so that plain transformers or peft loads the directory.
+
+        Args:
+            directory: to write.
+            writes: False where another process does; sharded weights are gathered from all.
+        """
         ...
 
     def load(self, directory: Path) -> None:
@@ -88,12 +95,17 @@ class FullCopy:
     def owns(self, name: str) -> bool:
         return True
 
-    def save(self, directory: Path) -> None:
-        self.model.save_pretrained(directory)
+    def save(self, directory: Path, writes: bool = True) -> None:
+        weights = whole_state(self.model)
+        if writes:
+            self.model.save_pretrained(directory, state_dict=weights)
 
     def load(self, directory: Path) -> None:
         saved = AutoModelForCausalLM.from_pretrained(directory, dtype=self.model.dtype)
-        self.model.load_state_dict(saved.state_dict())
+        own = self.model.state_dict()
+        self.model.load_state_dict(
+            {name: like(weight, own[name]) for name, weight in saved.state_dict().items()}
+        )
 
     @contextmanager
     def merged(self, others: Sequence[Weights], shares: Sequence[float]) -> Iterator[Weights]:
@@ -129,7 +141,9 @@ class Adapter:
     def owns(self, name: str) -> bool:
         return f".{self.name}." in f"{name}."
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, writes: bool = True) -> None:
+        if not writes:
+            return
         # peft writes an adapter into a folder of the adapter's name.
         self.peft_model.save_pretrained(str(directory.parent), selected_adapters=[self.name])
         if directory.name != self.name:

@@ -16,11 +16,13 @@ from cory.config import CORYConfig
 from cory.evaluate import Evaluator
 from cory.models import build_policies, ensure_pad_token, load_model, load_tokenizer, pad_id
 from cory.policy import LanguageModel, Policy, check_head
+from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder, end_token_ids
 from cory.rewards import RewardFunc, load_reward_funcs
 from cory.roles import Templates
 from cory.rollout import Rollout
 from cory.sampling import LocalSampler, Sampler
+from cory.sharding import gathered
 from cory.tasks import load_task
 from cory.tasks.custom import check_queries, load_queries
 
@@ -52,6 +54,7 @@ class Workbench:
     reward_funcs: list[RewardFunc]
     train_dataset: Dataset
     eval_dataset: Dataset | None
+    world: World = ALONE
 
     @property
     def rollout(self) -> Rollout:
@@ -63,6 +66,7 @@ class Workbench:
             self.reward_funcs,
             self.tokenizer,
             self.args,
+            self.world,
         )
 
     @property
@@ -74,11 +78,15 @@ class Workbench:
             self.reward_funcs,
             self.tokenizer,
             self.args,
+            self.world,
         )
 
 
 def build_workbench(
-    args: CORYConfig, brought: Brought, device: torch.device | str = "cpu"
+    args: CORYConfig,
+    brought: Brought,
+    device: torch.device | str = "cpu",
+    world: World = ALONE,
 ) -> Workbench:
     """Load what the settings name, check that it fits together, and put it on the device.
 
@@ -90,8 +98,11 @@ def build_workbench(
     model = brought.model
     if model is None:
         model = load_model(_model_name(args), args, brought.quantization_config)
-    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
-    policies, reference = build_policies(model, args, brought.peft_config)
+    if not args.shard_weights:
+        model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    world.copy_from_first([*model.parameters(), *model.buffers()])
+    policies, reference = build_policies(model, args, brought.peft_config, world)
+    reference.to(device)
     for policy in policies:
         policy.to(device)
     end_ids = end_token_ids(tokenizer, reference.model.generation_config)
@@ -101,8 +112,9 @@ def build_workbench(
         check_context(dataset[args.prompt_column][:], encoder, _context_length(reference), args)
     first_query = train_dataset[0][args.prompt_column]
     probe = torch.tensor([encoder.encode(first_query, [])], device=device)
-    check_head(reference, probe)
-    sampler = LocalSampler(pad_id(tokenizer), end_ids, args.per_device_eval_batch_size)
+    with gathered(reference):
+        check_head(reference, probe)
+    sampler = LocalSampler(pad_id(tokenizer), end_ids, args.per_device_eval_batch_size, world)
     return Workbench(
         args=args,
         tokenizer=tokenizer,
@@ -113,6 +125,7 @@ def build_workbench(
         reward_funcs=reward_funcs,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
+        world=world,
     )
 
 

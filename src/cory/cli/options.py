@@ -23,6 +23,7 @@ from cory.settings import (
     AlgorithmConfig,
     ExtensionConfig,
     ModelConfig,
+    ProcessConfig,
     RunConfig,
     TaskConfig,
     TeamConfig,
@@ -34,6 +35,7 @@ PARTS = {
     "team": TeamConfig,
     "algorithm": AlgorithmConfig,
     "run": RunConfig,
+    "several processes": ProcessConfig,
     "beyond the paper": ExtensionConfig,
 }
 HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}

@@ -39,7 +39,11 @@ def run(words: Sequence[str]) -> None:
     quieten()
     from cory.trainer import CORYTrainer
 
-    metrics = CORYTrainer(args=args).train()
+    trainer = CORYTrainer(args=args)
+    metrics = trainer.train()
+    trainer.world.close()
+    if not trainer.world.is_first:
+        return
     names = [*(f"agent_{index}" for index in range(args.num_agents)), "merged"]
     alone = {
         name: {

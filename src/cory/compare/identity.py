@@ -23,6 +23,8 @@ NOT_OF_THE_RESULT = frozenset(
         "save_total_limit",
         "metric_for_best_model",
         "greater_is_better",
+        "shard_weights",
+        "ddp_timeout",
     }
 )
 """Settings that change no number in the results: two runs that differ only here are one run."""

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cory.processes import World
 from cory.tasks import RewardFunc
 
 RESERVED_COLUMNS = frozenset({"prompt", "prompts", "completion", "completions", "completion_ids"})
@@ -30,13 +31,25 @@ class RewardError(ValueError):
 
 @dataclass(frozen=True)
 class Scores:
-    """What B completions earned: their weighted rewards, and the mean of each function by name.
+    """What B completions earned: their weighted rewards, and those of each function by name.
 
-    A mean is taken over the rows where its function applied; it is missing where there was none.
+    A function's are NaN in the rows where it did not apply.
     """
 
     total: Float[Tensor, " B"]
-    means: dict[str, float]
+    by_function: dict[str, Float[Tensor, " B"]]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Of each function over the rows where it applied; missing where there was none."""
+        applied = {name: row[~row.isnan()] for name, row in self.by_function.items()}
+        return {name: row.double().mean().item() for name, row in applied.items() if len(row)}
+
+    def joined(self, world: World, count: int) -> Scores:
+        """All `count` rows, of which each process has its part."""
+        join = [self.total, *self.by_function.values()]
+        total, *rows = (torch.tensor(world.join(row.tolist(), count)) for row in join)
+        return Scores(total, dict(zip(self.by_function, rows, strict=True)))
 
 
 def score_completions(
@@ -123,12 +136,8 @@ def _weighted(
             "rows): all returned None, so its reward is 0.",
             stacklevel=3,
         )
-    means = {
-        name: row[row_applies].double().mean().item()
-        for name, row, row_applies in zip(names, rewards, applies, strict=True)
-        if row_applies.any()
-    }
-    return Scores((weights[:, None] * rewards).nansum(0), means)
+    total = (weights[:, None] * rewards).nansum(0)
+    return Scores(total, dict(zip(names, rewards, strict=True)))
 
 
 def _call_all(

@@ -3,6 +3,7 @@
 from cory.settings.algorithm import AlgorithmConfig
 from cory.settings.extensions import ExtensionConfig
 from cory.settings.model import ModelConfig
+from cory.settings.processes import ProcessConfig
 from cory.settings.run import RunConfig
 from cory.settings.task import TaskConfig
 from cory.settings.team import TeamConfig
@@ -11,6 +12,7 @@ __all__ = [
     "AlgorithmConfig",
     "ExtensionConfig",
     "ModelConfig",
+    "ProcessConfig",
     "RunConfig",
     "TaskConfig",
     "TeamConfig",

@@ -1,0 +1,75 @@
+"""A program for several processes: trains what it is told, as tests in one process train it.
+
+    torchrun --nproc-per-node 2 -m tests.together PLAN.json
+
+The plan is a list of trainings: settings, and what goes wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests import conftest  # noqa: F401  checks annotations in these processes, too
+
+import torch.distributed as dist  # isort: skip
+
+from tests.tiny_runs import queries, share_of_letters, trainer  # isort: skip
+
+TROUBLE_AT = 2
+"""Calls of the reward function before something goes wrong."""
+
+
+def troublesome(kind: str, rank: int) -> Any:
+    """A reward function that fails, or whose process ends or sticks, in one process."""
+    calls = 0
+
+    def share(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+        nonlocal calls
+        calls += 1
+        if calls > TROUBLE_AT and dist.get_rank() == rank:
+            Path(os.environ["TROUBLE"]).touch()
+            if kind == "raises":
+                raise ConnectionError("the judge is away")
+            if kind == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(600)
+        return share_of_letters(prompts, completions)
+
+    return share
+
+
+def train(model: str, output_dir: str, trouble: str | None = None, **options: Any) -> None:
+    """One training; the last process is the one in trouble."""
+    reward = share_of_letters
+    if trouble is not None:
+        reward = troublesome(trouble, rank=1)
+    trainer(Path(model), Path(output_dir), reward, eval_dataset=queries(5), **options).train()
+
+
+def launch(plan: list[dict[str, Any]], directory: Path) -> subprocess.CompletedProcess[str]:
+    """Start two processes, wait for their end, and say what came of it."""
+    path = directory / "plan.json"
+    path.write_text(json.dumps(plan))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", "-m", "tests.together", str(path)]
+    return subprocess.run(
+        command,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TROUBLE": str(directory / "trouble")},
+        timeout=400,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    for training in json.loads(Path(sys.argv[1]).read_text()):
+        train(**training)
