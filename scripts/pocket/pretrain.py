@@ -7,7 +7,7 @@
 
 Each takes about ten minutes on one core and writes to `src/cory/assets` unless told otherwise.
 `arithmetic-sparse` makes a model that is seldom right, for experiments with sparse rewards;
-`arithmetic-rare` and `arithmetic-rarest`, which are not embedded, models that are hardly ever right.
+`arithmetic-rare` and `arithmetic-rarest`, which are not embedded, ones that hardly ever are.
 """
 
 from __future__ import annotations
