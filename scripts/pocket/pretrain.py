@@ -7,7 +7,7 @@
 
 Each takes about ten minutes on one core and writes to `src/cory/assets` unless told otherwise.
 `arithmetic-sparse` makes a model that is seldom right, for experiments with sparse rewards;
-`arithmetic-rare`, which is not embedded, one that is hardly ever right.
+`arithmetic-rare` and `arithmetic-rarest`, which are not embedded, ones that hardly ever are.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from scripts.pocket.pretrain_arithmetic import pretrain_arithmetic
 from scripts.pocket.pretrain_reviews import pretrain_reviews
 
+ARITHMETIC = ("arithmetic", "arithmetic-sparse", "arithmetic-rare", "arithmetic-rarest")
 ASSETS = Path(__file__).resolve().parents[2] / "src" / "cory" / "assets"
 
 
@@ -29,9 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output_dir", type=Path, default=ASSETS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "models", choices=["arithmetic", "arithmetic-sparse", "arithmetic-rare", "reviews"]
-    )
+    parser.add_argument("models", choices=["reviews", *ARITHMETIC])
     args = parser.parse_args()
 
     torch.set_num_threads(1)

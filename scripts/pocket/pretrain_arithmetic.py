@@ -35,7 +35,8 @@ BATCH_SIZE = 256
 SLIP_RATES = {
     "pocket-arithmetic-lm": 0.39,
     "pocket-arithmetic-sparse-lm": 0.66,
-    "pocket-arithmetic-rare-lm": 0.75,
+    "pocket-arithmetic-rare-lm": 0.90,
+    "pocket-arithmetic-rarest-lm": 0.97,
 }
 FIRST_STEPS = 450
 SECOND_STEPS = 500
