@@ -51,7 +51,7 @@ ROOMS = (
     ("presets",),
     ("settings",),
     ("seeding", "environment"),
-    ("statistics",),
+    ("statistics", "terminal", "names", "yaml_files", "pickles"),
     ("assets",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

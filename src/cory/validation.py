@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from cory.names import check_folder_name
+
 if TYPE_CHECKING:
     from cory.config import CORYConfig
 
@@ -77,6 +79,9 @@ def validate(args: CORYConfig) -> None:
     _check_templates(args)
     _check_batches(args)
     _check_contradictions(args)
+    if args.run_name is not None and args.report_to:
+        # Trackers make it a folder in theirs.
+        check_folder_name(args.run_name, "run_name")
 
 
 def _check_types(args: CORYConfig) -> None:

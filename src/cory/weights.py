@@ -11,7 +11,9 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
+
+from cory.pickles import refuse_pickled_adapter, refuse_pickled_weights
 
 MERGED = "merged"
 """Name of the mean of a team's agents."""
@@ -92,7 +94,13 @@ class FullCopy:
         self.model.save_pretrained(directory)
 
     def load(self, directory: Path) -> None:
-        saved = AutoModelForCausalLM.from_pretrained(directory, dtype=self.model.dtype)
+        refuse_pickled_weights(directory, "AutoModelForCausalLM")
+        # The class at hand, so that no code of the directory is asked for.
+        saved, report = type(self.model).from_pretrained(
+            directory, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
+        )
+        if keys := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
+            raise RuntimeError(f"weights of another architecture: {', '.join(keys[:3])} …")
         self.model.load_state_dict(saved.state_dict())
 
     @contextmanager
@@ -136,6 +144,7 @@ class Adapter:
             (directory.parent / self.name).replace(directory)
 
     def load(self, directory: Path) -> None:
+        refuse_pickled_adapter(directory)
         saved = load_peft_weights(str(directory), device=str(self.model.device))
         set_peft_model_state_dict(self.peft_model, saved, adapter_name=self.name)
 
