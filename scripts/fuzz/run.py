@@ -28,7 +28,7 @@ WORDS = {
         $1,234.50 | x = | 1:30 | e10 | 10^{3} | \times | ½ | − | USD | % | 3 1/2 | ... | ((( | **
     """,
     "settings": "preset: paper | task: gsm8k | null | [ | { | &a | *a | !!int | <<: | : | - | ?",
-    "comparison": "base: | arms: | ppo: {} | ../ | x2 | seeds: [0] | allow: [ | &a | *a | collapse:",
+    "comparison": "base: | arms: | ppo: {} | ../ | x2 | seeds: [0] | allow: [ | &a | *a",
 }
 """What to put together, between bars."""
 

@@ -87,7 +87,9 @@ def _facts(described: Mapping[str, Any], results: Results) -> dict[str, str]:
 
 def _run_directories(directory: Path, results: Results) -> dict[str, Path]:
     return {
-        f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(directory, row["run"])
+        f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(
+            directory, str(row["run"])
+        )
         for row in results.rows
     }
 
