@@ -18,6 +18,9 @@ import cory
 from cory.cli import main
 from cory.cli.comparison_tables import result_table
 from cory.cli.tables import evaluation_table
+from cory.compare.plan import Comparison
+from cory.compare.progress import MatrixProgress
+from cory.compare.running import failure
 from cory.config import CORYConfig
 from cory.console import Console
 from cory.terminal import CONTROLS, model_text, new_console, printable, write
@@ -122,6 +125,21 @@ def test_an_error_that_nobody_caught_is_text() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "RuntimeError: <U+001B>[2J<U+202E>" in done.stderr
     assert not ACTING.search(done.stderr)
+
+
+def test_the_log_of_a_failed_run_is_shown_as_text(tmp_path: Path) -> None:
+    """Prevents a run's last words, which quote what a model wrote, from steering the terminal."""
+    comparison = Comparison(base={"task": "pocket-arithmetic"}, arms={"ppo": {}}, seeds=[0])
+    (run,) = comparison.runs(tmp_path)
+    run.directory.mkdir(parents=True)
+    (run.directory / "run.log").write_text(HOSTILE.rstrip("\ud800"), encoding="utf-8")
+    stream = io.StringIO()
+    console = RichConsole(file=stream, width=1000)
+    with MatrixProgress([run], lambda run: False, console) as progress:
+        progress.started(run)
+        progress.failed(run, failure(run, 1))
+    assert SHOWN.removesuffix("<U+D800>") in stream.getvalue()
+    assert not ACTING.search(stream.getvalue())
 
 
 class Terminal(io.StringIO):

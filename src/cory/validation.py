@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from cory.names import check_folder_name
@@ -85,7 +86,7 @@ def validate(args: CORYConfig) -> None:
 
 
 def _check_types(args: CORYConfig) -> None:
-    for name, hint in get_type_hints(type(args)).items():
+    for name, hint in _type_hints(type(args)).items():
         value = getattr(args, name)
         if _fits(value, hint):
             _check_finite(name, value)
@@ -95,6 +96,12 @@ def _check_types(args: CORYConfig) -> None:
         kind = getattr(hint, "__name__", str(hint))
         fix = " (YAML takes 1e-5 for a text: write 1.0e-5)" if "float" in kind else ""
         raise ValueError(f"{name}={value!r} must be {kind}, not {type(value).__name__}{fix}")
+
+
+@cache
+def _type_hints(kind: type[CORYConfig]) -> dict[str, Any]:
+    """Resolving these takes longer than all checks."""
+    return get_type_hints(kind)
 
 
 def _check_finite(name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
@@ -96,9 +96,10 @@ class FullCopy:
     def load(self, directory: Path) -> None:
         refuse_pickled_weights(directory, "AutoModelForCausalLM")
         # The class at hand, so that no code of the directory is asked for.
-        saved, report = type(self.model).from_pretrained(
+        loaded: Any = type(self.model).from_pretrained(
             directory, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
         )
+        saved, report = loaded
         if keys := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
             raise RuntimeError(f"weights of another architecture: {', '.join(keys[:3])} …")
         self.model.load_state_dict(saved.state_dict())

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 MAX_BYTES = 1_000_000
-MAX_VALUES = 20_000
+MAX_VALUES = 5_000
 """Of a file, aliases written out: nine lines of aliases can stand for a billion values."""
 MAX_DEPTH = 50
 

@@ -52,10 +52,11 @@ class ClassifierReward:
         loaded = _load_classifier(model, trust_remote_code) if isinstance(model, str) else model
         self.__name__ = name.rstrip("/").rpartition("/")[2] or type(loaded).__name__
         self.label = reward_label(loaded.config, name)
-        if tokenizer is None:
-            # None would ask on the terminal where there is code.
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        self.tokenizer = _with_padding(tokenizer, name)
+        # Where code comes with it and nothing is said of trust, transformers asks on the terminal.
+        self.tokenizer = _with_padding(
+            tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code),
+            name,
+        )
         self.model = loaded.eval().requires_grad_(False)
         self.model.to(device=torch.device(device), dtype=torch.float32)  # pyright: ignore[reportCallIssue]
         if self.model.config.pad_token_id is None:
