@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 import cory
 from cory.cli import main
 from cory.cli.settings import run_settings
+from cory.config import CORYConfig
 from cory.models import load_model, load_tokenizer
 from cory.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.report.pages import describe, render
@@ -216,6 +217,13 @@ def test_code_of_a_model_runs_where_it_is_trusted(
     assert (tmp_path / "merged" / "model.safetensors").is_file()
     with pytest.raises(SystemExit):
         main(["merge", str(run), "--output_dir", str(tmp_path / "again")])
+
+
+def test_code_of_an_attention_does_not_run() -> None:
+    """Prevents a stranger's config.yaml from fetching a kernel."""
+    with pytest.raises(ValueError, match="names code on the Hub"):
+        CORYConfig(attn_implementation="somebody/attention")
+    CORYConfig(attn_implementation="somebody/attention", trust_remote_code=True)
 
 
 def test_generating_runs_no_reward_function_of_a_run(

@@ -188,6 +188,11 @@ def _check_contradictions(args: CORYConfig) -> None:
             "load_in_4bit=True freezes the base in 4 bits, so something else must learn: set "
             "use_peft=True"
         )
+    if "/" in (args.attn_implementation or "") and not args.trust_remote_code:
+        raise ValueError(
+            f"attn_implementation={args.attn_implementation!r} names code on the Hub: choose one "
+            "that transformers has, such as sdpa, or set trust_remote_code=True"
+        )
     if args.use_score_norm and not args.use_score_scaling:
         raise ValueError("use_score_norm=True needs use_score_scaling=True")
     if args.kl_controller == "adaptive" and args.kl_coef == 0:
