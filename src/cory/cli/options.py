@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -73,10 +73,8 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
     return parser
 
 
-@cache
-def _plain_parser() -> ArgumentParser:
-    """A parser of settings alone; making one takes longer than reading a file."""
-    return make_parser("", "")
+# Making a parser takes longer than reading a file.
+_settings_parser = cache(partial(make_parser, "", ""))
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -210,7 +208,7 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
         for key, value in settings.items()
     }
     try:
-        read = vars(_plain_parser().parse_object(listed))
+        read = vars(_settings_parser().parse_object(listed))
     except argparse.ArgumentError as error:
         raise_readable(error, f"{where}: ")
     return {name: read[name] for name in listed}
