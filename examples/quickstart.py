@@ -25,7 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from cory.cli.tables import evaluation_table, model_text
+from cory.cli.tables import evaluation_table
+from cory.terminal import model_text
 
 TASK = "pocket-reviews"
 INITIAL_MODEL = "initial model"

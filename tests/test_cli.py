@@ -15,7 +15,6 @@ from cory.checkpoint import Checkpoints
 from cory.cli import main
 from cory.cli.options import gather_lists, make_parser, parse
 from cory.cli.settings import model_settings, run_settings, training_settings
-from cory.cli.tables import printable
 from cory.config import CORYConfig
 from cory.metrics import read_metrics
 from cory.tasks import task_defaults
@@ -362,8 +361,3 @@ def test_generate_shows_chat_models_a_chat(
     plain = capsys.readouterr().out
     main([*words, *sizes, "--chat"])
     assert capsys.readouterr().out != plain
-
-
-def test_model_text_cannot_steer_the_terminal() -> None:
-    """Prevents answers with escape sequences from hiding or recolouring what a user sees."""
-    assert printable("a\x1b[31mb\x9b2J\r\u202ec\x00\n\tdé🎬") == "a[31mb2Jc\n\tdé🎬"

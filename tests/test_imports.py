@@ -55,7 +55,7 @@ ROOMS = (
     ("seeding", "environment"),
     ("processes",),
     ("sharding",),
-    ("statistics",),
+    ("statistics", "terminal", "names", "yaml_files", "pickles"),
     ("assets",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

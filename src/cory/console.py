@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback
 
 from cory.roles import role_name, roles_at
+from cory.terminal import model_text, new_console
 
 SECONDS_BETWEEN_LINES = 2.0
 
@@ -25,7 +26,7 @@ class Console(TrainerCallback):
     """
 
     def __init__(self, console: RichConsole | None = None, is_quiet: bool = False) -> None:
-        self.console = console or RichConsole(stderr=True, highlight=False, quiet=is_quiet)
+        self.console = console or new_console(to_stderr=True, is_quiet=is_quiet)
         self.progress: Progress | None = None
         self.last_line = -SECONDS_BETWEEN_LINES
 
@@ -78,7 +79,7 @@ class Console(TrainerCallback):
 
     def _print(self, line: str, style: str | None = None) -> None:
         # A line that is folded at the terminal's width is no table any more.
-        self.console.print(line, style=style, markup=False, soft_wrap=True)
+        self.console.print(model_text(line), style=style, soft_wrap=True)
 
 
 def _team(args: Any) -> str:

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from cory.assets import asset_path
 from cory.config import CORYConfig
 from cory.layers import use_fast_gelu
+from cory.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
 from cory.weights import Adapter, FullCopy
@@ -45,13 +46,17 @@ def load_model(
         "attn_implementation": args.attn_implementation,
         "trust_remote_code": args.trust_remote_code,
         "quantization_config": quantization_config,
+        "use_safetensors": True,
     }
     options = {key: value for key, value in options.items() if value is not None}
     try:
         if (Path(path) / "adapter_config.json").is_file():
-            base = PeftConfig.from_pretrained(path).base_model_name_or_path
-            model = AutoModelForCausalLM.from_pretrained(asset_path(str(base)), **options)
+            refuse_pickled_adapter(path)
+            base = asset_path(str(PeftConfig.from_pretrained(path).base_model_name_or_path))
+            refuse_pickled_weights(base, "AutoModelForCausalLM")
+            model = AutoModelForCausalLM.from_pretrained(base, **options)
             return PeftModel.from_pretrained(model, path)
+        refuse_pickled_weights(path, "AutoModelForCausalLM")
         return AutoModelForCausalLM.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise ValueError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cory.metrics import read_metrics
 from cory.records import load_config
 from cory.roles import exchanges_at, role_name
+from cory.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,8 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "savefig.dpi": 130,
+    # Names are names, not formulas.
+    "text.parse_math": False,
 }
 Records = Sequence[Mapping[str, Any]]
 
@@ -123,9 +126,10 @@ def _plot_held_out(runs: Mapping[str, tuple[CORYConfig, Records]], path: Path) -
     with new_axes(1, 3, path, sharey=True) as axes:
         index = 0
         for name, (args, records) in runs.items():
+            shown = printable(name)
             samples = {0: 0, **dict(zip(*_series(records, "total_samples"), strict=True))}
             for agent in range(args.num_agents):
-                label = f"{name}, agent_{agent}" if args.num_agents > 1 else name
+                label = f"{shown}, agent_{agent}" if args.num_agents > 1 else shown
                 _draw_agent(axes, records, agent, samples, index, label)
                 index += 1
         axes[0].set_ylabel(f"{REWARD}, held out")

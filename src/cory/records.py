@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ import yaml
 from cory.config import CORYConfig
 from cory.environment import environment
 from cory.metrics import MetricsFile, experience_metrics, transfer_metrics
+from cory.terminal import say
 from cory.types import Iteration
+from cory.yaml_files import read_yaml
 
 FREE_TO_CHANGE = frozenset(
     {
@@ -141,7 +142,7 @@ class Records:
                 file.write(json.dumps(start) + "\n")
 
     def _announce_changes(self) -> None:
-        before = yaml.safe_load(self.config_path.read_text())
+        before = read_yaml(self.config_path)
         now = self.args.to_dict()
         changed = [
             f"{name}: {before.get(name)!r} → {value!r}"
@@ -149,9 +150,9 @@ class Records:
             if name not in FREE_TO_CHANGE and before.get(name) != value
         ]
         if changed:
-            sys.stderr.write(
+            say(
                 "cory: resuming with other settings than the run began with; its first part and "
-                f"its second are different experiments: {'; '.join(changed)}\n"
+                f"its second are different experiments: {'; '.join(changed)}"
             )
 
 
@@ -164,10 +165,7 @@ def load_config(directory: Path) -> CORYConfig:
     path = directory / "config.yaml"
     if not path.exists():
         raise ValueError(f"{directory} is not a run directory: it has no config.yaml")
-    try:
-        saved = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(saved, dict):
+    saved = read_yaml(path)
+    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
         raise ValueError(f"{path} holds no settings: it must have lines such as `max_steps: 100`")
     return CORYConfig(**saved)

@@ -171,7 +171,7 @@ def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | Non
     shutil.rmtree(partial, ignore_errors=True)
     with merged(policies, shares) as mean:
         mean.weights.save(partial / MERGED)
-    load_tokenizer(str(first)).save_pretrained(partial / MERGED)
+    load_tokenizer(str(first), args.trust_remote_code).save_pretrained(partial / MERGED)
     (partial / MERGED).rename(directory)
     # peft has put a model card beside its adapter.
     shutil.rmtree(partial)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from cory.names import check_folder_name
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
@@ -78,10 +81,13 @@ def validate(args: CORYConfig) -> None:
     _check_templates(args)
     _check_batches(args)
     _check_contradictions(args)
+    if args.run_name is not None and args.report_to:
+        # Trackers make it a folder in theirs.
+        check_folder_name(args.run_name, "run_name")
 
 
 def _check_types(args: CORYConfig) -> None:
-    for name, hint in get_type_hints(type(args)).items():
+    for name, hint in _type_hints(type(args)).items():
         value = getattr(args, name)
         if _fits(value, hint):
             _check_finite(name, value)
@@ -91,6 +97,12 @@ def _check_types(args: CORYConfig) -> None:
         kind = getattr(hint, "__name__", str(hint))
         fix = " (YAML takes 1e-5 for a text: write 1.0e-5)" if "float" in kind else ""
         raise ValueError(f"{name}={value!r} must be {kind}, not {type(value).__name__}{fix}")
+
+
+@cache
+def _type_hints(kind: type[CORYConfig]) -> dict[str, Any]:
+    """Resolving these takes longer than all checks."""
+    return get_type_hints(kind)
 
 
 def _check_finite(name: str, value: Any) -> None:
@@ -188,6 +200,11 @@ def _check_contradictions(args: CORYConfig) -> None:
             "shard_weights=True and evaluate_merged=True: the mean of sharded models is not "
             "measured during training; set evaluate_merged=False and measure a checkpoint with "
             "`cory eval RUN --evaluate_merged`"
+        )
+    if "/" in (args.attn_implementation or "") and not args.trust_remote_code:
+        raise ValueError(
+            f"attn_implementation={args.attn_implementation!r} names code on the Hub: choose one "
+            "that transformers has, such as sdpa, or set trust_remote_code=True"
         )
     if args.use_score_norm and not args.use_score_scaling:
         raise ValueError("use_score_norm=True needs use_score_scaling=True")

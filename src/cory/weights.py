@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
+from cory.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.sharding import like, whole_state
 
 MERGED = "merged"
@@ -101,7 +102,14 @@ class FullCopy:
             self.model.save_pretrained(directory, state_dict=weights)
 
     def load(self, directory: Path) -> None:
-        saved = AutoModelForCausalLM.from_pretrained(directory, dtype=self.model.dtype)
+        refuse_pickled_weights(directory, "AutoModelForCausalLM")
+        # The class at hand, so that no code of the directory is asked for.
+        loaded: Any = type(self.model).from_pretrained(
+            directory, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
+        )
+        saved, report = loaded
+        if keys := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
+            raise RuntimeError(f"weights of another architecture: {', '.join(keys[:3])} …")
         own = self.model.state_dict()
         self.model.load_state_dict(
             {name: like(weight, own[name]) for name, weight in saved.state_dict().items()}
@@ -150,6 +158,7 @@ class Adapter:
             (directory.parent / self.name).replace(directory)
 
     def load(self, directory: Path) -> None:
+        refuse_pickled_adapter(directory)
         saved = load_peft_weights(str(directory), device=str(self.model.device))
         set_peft_model_state_dict(self.peft_model, saved, adapter_name=self.name)
 

@@ -187,7 +187,9 @@ def _reward_funcs(
         given = args.reward_funcs or []
     if given is None:
         return None
-    reward_funcs = load_reward_funcs(given, brought.reward_processing_classes, device)
+    reward_funcs = load_reward_funcs(
+        given, brought.reward_processing_classes, device, args.trust_remote_code
+    )
     if not reward_funcs:
         raise ValueError(
             "no reward functions: pass `reward_funcs`, or set it to import paths such as "

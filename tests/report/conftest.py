@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.report.browsing import Visit, chromium
 from tests.report.comparisons import gather, run_directory
 from tests.tiny_runs import queries, trainer
 
@@ -62,3 +65,25 @@ def comparison(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
                 runs.append((arm, directory))
     gather(out, ARMS, runs)
     return out
+
+
+# Not for the whole session: Playwright keeps an event loop running, which other tests must not see.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visit]:
+    """The page that the test names; whatever a test does on it, the page stays silent and alone."""
+    visit = Visit(browser, request.getfixturevalue(request.param))
+    yield visit
+    hacked = visit.page.evaluate("window.hacked")
+    url = visit.page.url
+    visit.page.close()
+    assert visit.messages == []
+    assert [address for address in visit.requests if address != url.partition("#")[0]] == []
+    assert hacked is None

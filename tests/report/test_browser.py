@@ -2,68 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
-import yaml
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from cory.report.pages import describe, render
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-HOSTILE = "</script><img src=x onerror='window.hacked = 1'><b>bold</b> &amp; \u202egnihton\u202c"
-HOSTILE_NAME = "<b>ppo</b><img src=x onerror='window.hacked = 1'>"
-
-
-def chromium() -> str:
-    """Where Chromium is; the test is skipped where there is none and none was promised."""
-    named = os.environ.get("CORY_TEST_CHROMIUM")
-    if named is not None:
-        assert Path(named).is_file(), f"CORY_TEST_CHROMIUM={named!r} must be a browser, or unset"
-        return named
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip(
-            "no Chromium: install it (Debian: apt-get install chromium), or set CORY_TEST_CHROMIUM"
-        )
-    return found
-
-
-# Not for the whole session: Playwright keeps an event loop running, which other tests must not see.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium())
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """An open page, and everything that it complained of or asked for."""
-
-    def __init__(self, browser: Browser, path: Path) -> None:
-        self.page: Page = browser.new_page(viewport={"width": 1280, "height": 900})
-        self.page.set_default_timeout(10_000)
-        self.messages: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.messages.append(message.text))
-        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        expect(self.page.locator(".main-svg").first).to_be_visible()
-
-
-def without_plots(directory: Path, page: Path) -> Path:
-    """A page without its PNG files, which take their time."""
-    page.write_text(render(describe(directory)), encoding="utf-8")
-    return page
+from tests.report.browsing import Visit, without_plots
 
 
 @pytest.fixture(scope="module")
@@ -74,43 +20,6 @@ def run_page(team_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def comparison_page(comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return without_plots(comparison, tmp_path_factory.mktemp("pages") / "comparison.html")
-
-
-@pytest.fixture(scope="module")
-def hostile_page(comparison: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison in which models, queries, arms and titles are all hostile."""
-    out = shutil.copytree(comparison, tmp_path_factory.mktemp("hostile") / "out")
-    described = yaml.safe_load((out / "comparison.yaml").read_text())
-    described |= {"title": HOSTILE, "arms": {HOSTILE_NAME: {"run_name": HOSTILE}}}
-    (out / "comparison.yaml").write_text(yaml.safe_dump(described))
-    _rewrite(out / "results.parquet", {"arm": {"ppo": HOSTILE_NAME}})
-    for path in out.glob("runs/*/*/samples/*.parquet"):
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-        rows = [{**row, "answer": HOSTILE, "query": HOSTILE} for row in rows]
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    return without_plots(out, out / "report.html")
-
-
-def _rewrite(path: Path, names: dict[str, dict[str, str]]) -> None:
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    changed = [
-        row | {column: new.get(row[column], row[column]) for column, new in names.items()}
-        for row in rows
-    ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(changed), path)
-
-
-@pytest.fixture
-def visit(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visit]:
-    """The page that the test names; whatever a test does on it, the page stays silent and alone."""
-    visit = Visit(browser, request.getfixturevalue(request.param))
-    yield visit
-    hacked = visit.page.evaluate("window.hacked")
-    url = visit.page.url
-    visit.page.close()
-    assert visit.messages == []
-    assert [address for address in visit.requests if address != url.partition("#")[0]] == []
-    assert hacked is None
 
 
 def on(name: str) -> Any:
@@ -244,21 +153,3 @@ def test_a_run_of_a_comparison_is_picked(visit: Visit) -> None:
     assert len(headers) == 8
     assert all(header.startswith("ppo · lr 0.001 · seed 1 · ") for header in headers)
     assert page.locator("article .answer").count() == 16
-
-
-@on("hostile_page")
-def test_what_models_write_is_shown_as_text(visit: Visit) -> None:
-    """Prevents an answer that runs as a script, or turns round what stands beside it."""
-    page = visit.page
-    shown = HOSTILE.replace("\u202e", "U+202E").replace("\u202c", "U+202C")
-    expect(page.locator("h1")).to_have_text(shown)
-    expect(page.locator("article .query").first).to_have_text(shown)
-    expect(page.locator("article .said").nth(1)).to_have_text(shown)
-    assert page.locator("article .control").count() > 0
-    page.get_by_label("run", exact=True).select_option(index=1)
-    expect(page.locator("#figure-curves .legend button").first).to_have_text(HOSTILE_NAME)
-    plot = page.locator("#figure-curves .panels > div").first
-    plot.hover()
-    expect(plot.locator(".hoverlayer")).to_contain_text(HOSTILE_NAME)
-    expect(page.locator("#arms th[scope=row]").first).to_have_text(HOSTILE_NAME)
-    assert page.locator("img, article b, h1 b").count() == 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cory import __version__
+from cory.terminal import print_printable_traceback, say, write
 
 COMMANDS = {
     "train": "train a team of agents, or a single one by PPO",
@@ -46,25 +47,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: the words after `cory`; None: those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    sys.excepthook = print_printable_traceback
     wants_traceback = TRACEBACK in words or bool(os.environ.get("CORY_DEBUG"))
     try:
         _run([word for word in words if word != TRACEBACK])
     except ValueError as error:
         if wants_traceback:
             raise
-        sys.stderr.write(f"cory: {error}\n")
+        say(f"cory: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("cory: interrupted; the same command goes on (a training with --resume)\n")
+        say("cory: interrupted; the same command goes on (a training with --resume)")
         sys.exit(130)
 
 
 def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         commands = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
-        sys.stdout.write(HELP.format(commands=commands))
+        write(HELP.format(commands=commands).rstrip("\n"))
     elif words[0] in ("-V", "--version"):
-        sys.stdout.write(f"cory {__version__}\n")
+        write(f"cory {__version__}")
     elif words[0] in COMMANDS:
         import_module(f"cory.cli.{words[0]}").run(words[1:])
     else:

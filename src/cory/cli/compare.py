@@ -12,6 +12,7 @@ from cory.cli.comparison import read_comparison
 from cory.cli.options import make_parser, parse_words
 from cory.compare.arms import STANDARD_ARMS
 from cory.compare.presets import PRESETS
+from cory.terminal import say, write
 
 if TYPE_CHECKING:
     from cory.compare.plan import Comparison
@@ -51,7 +52,7 @@ def run(words: Sequence[str]) -> None:
     if options["workers"] is not None and options["workers"] < 1:
         raise ValueError(f"--workers {options['workers']} must be at least 1")
     for warning in comparison.warnings():
-        sys.stderr.write(f"cory: {warning}\n")
+        say(f"cory: {warning}")
     _compare(comparison, directory, options["workers"])
 
 
@@ -65,9 +66,9 @@ def _compare(comparison: Comparison, directory: Path, workers: int | None) -> No
     from cory.cli.comparison_tables import print_tables
 
     print_tables(directory, comparison.baseline_arm)
-    sys.stdout.write("".join(f"{path}\n" for path in _written(directory)))
+    write("\n".join(map(str, _written(directory))))
     if failed:
-        sys.stderr.write(f"cory: {len(failed)} runs failed; the same command tries them again\n")
+        say(f"cory: {len(failed)} runs failed; the same command tries them again")
         sys.exit(1)
 
 

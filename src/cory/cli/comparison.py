@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cory.cli.options import nearest, read_mapping, typed_settings
+from cory.cli.options import HINTS, nearest, read_mapping, typed_settings
 from cory.compare.arms import STANDARD_ARMS, Arm, Times
 from cory.compare.collapse import CollapseRule
 from cory.compare.plan import COMPARISON_KEYS, Comparison
@@ -54,20 +54,22 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
     )
 
 
-def _preset(name: str | None) -> dict[str, Any]:
+def _preset(name: Any) -> dict[str, Any]:
     if name is None:
         return {}
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(
             f"no preset {name!r}{nearest(str(name), PRESETS)}; there is {', '.join(PRESETS)}"
         )
     return PRESETS[name]
 
 
-def _refuse_unknown_keys(file: Mapping[Any, Any], where: str) -> None:
+def _refuse_unknown_keys(
+    file: Mapping[Any, Any], where: str, known: Collection[str] = KEYS, of: str = ""
+) -> None:
     for key in file:
-        if key not in KEYS:
-            raise ValueError(f"{where}: unknown key {key!r}{nearest(str(key), KEYS)}")
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}{of}{nearest(str(key), known)}")
 
 
 def _mapping(fields: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -83,6 +85,8 @@ def _arms(value: Any, where: str, known: Mapping[str, Arm] = STANDARD_ARMS) -> d
         return {}
     if not isinstance(value, Mapping | Sequence) or isinstance(value, str):
         raise ValueError(f"{where}: arms must be a list of names, or `name: settings` lines")
+    if not isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{where}: arms={value!r:.300} must be a list of names such as ppo")
     named = value if isinstance(value, Mapping) else dict.fromkeys(value)
     return {
         str(name): _known_arm(str(name), known) if changes is None else _arm(name, changes, where)
@@ -99,6 +103,7 @@ def _known_arm(name: str, known: Mapping[str, Arm]) -> Arm:
 def _arm(name: Any, changes: Any, where: str) -> Arm:
     if not isinstance(changes, Mapping):
         raise ValueError(f"{where}: arm {name!r} must hold `setting: value`, or {{}} for the base")
+    _refuse_unknown_keys(changes, f"{where}: arm {name!r}", HINTS)
     multiples = {key: Times.parse(value) for key, value in changes.items()}
     plain = {key: value for key, value in changes.items() if multiples[key] is None}
     typed = typed_settings(plain, f"{where}: arm {name!r}")
@@ -109,21 +114,18 @@ def _numbers(key: str, values: Any, kind: type) -> list[Any]:
     """Numbers of an axis; YAML takes `1e-5` for a text, options are texts."""
     try:
         return [kind(value) for value in (values if isinstance(values, list) else [values])]
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{key}={values!r} must be a list of numbers: 0,1,2") from error
 
 
 def _names(key: str, values: Any, where: str) -> list[str]:
     values = [values] if isinstance(values, str) else values
-    if not all(isinstance(value, str) for value in values):
+    if not isinstance(values, Sequence) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{where}: {key} must be a list of settings")
     return list(values)
 
 
 def _collapse(value: Any, where: str) -> CollapseRule:
-    thresholds = value or {}
-    known = vars(CollapseRule())
-    for key in thresholds:
-        if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r} of collapse{nearest(str(key), known)}")
+    thresholds = _mapping({"collapse": value}, "collapse", where)
+    _refuse_unknown_keys(thresholds, where, vars(CollapseRule()), of=" of collapse")
     return CollapseRule(**thresholds)

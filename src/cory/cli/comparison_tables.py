@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.table import Table
+from rich.text import Text
 
-from cory.cli.tables import print_table
+from cory.cli.tables import plain_table, print_table
+from cory.terminal import model_text, write
 
 Row = Mapping[Hashable, Any]
 AXES = (("kl_coef", "η"), ("learning_rate", "lr"))
@@ -43,7 +43,7 @@ def print_tables(directory: Path, baseline: str) -> None:
         tables.append(robustness_table(survivors))
     for table in tables:
         print_table(table)
-        sys.stdout.write("\n")
+        write("")
 
 
 def result_table(summary: pd.DataFrame) -> Table:
@@ -64,7 +64,7 @@ def result_table(summary: pd.DataFrame) -> Table:
         by_agent = {row["agent"]: row for row in rows.to_dict("records")}
         mean = by_agent["mean"]
         table.add_row(
-            str(arm),
+            model_text(str(arm)),
             *(f"{mean[name]:g}" for name, _ in axes),
             *(_with_interval(by_agent.get(agent, {}), "task_reward") for agent in agents),
             _with_interval(mean, "kl"),
@@ -83,7 +83,7 @@ def reward_table(summary: pd.DataFrame) -> Table:
     table = _table("held out, by each reward function", MEAN, "arm", *labels, *names)
     for mean in _means(summary):
         table.add_row(
-            mean["arm"],
+            model_text(mean["arm"]),
             *(f"{mean[name]:g}" for name, _ in axes),
             *(_with_interval(mean, part) for part in parts),
         )
@@ -102,7 +102,7 @@ def difference_table(summary: pd.DataFrame, baseline: str) -> Table:
     )
     for mean in _means(summary, baseline):
         table.add_row(
-            mean["arm"],
+            model_text(mean["arm"]),
             *(f"{mean[name]:g}" for name, _ in axes),
             *(
                 _difference(mean, f"task_reward_difference{suffix}")
@@ -130,7 +130,7 @@ def frontier_table(summary: pd.DataFrame, frontier: pd.DataFrame, baseline: str)
     for mean in _means(summary):
         volume = volumes.get((mean["arm"], mean["learning_rate"]), {})
         table.add_row(
-            mean["arm"],
+            model_text(mean["arm"]),
             *(f"{mean[name]:g}" for name, _ in axes),
             _difference(mean, "kl_difference"),
             _with_interval(volume, "hypervolume"),
@@ -154,7 +154,7 @@ def robustness_table(survivors: pd.DataFrame) -> Table:
     for row in survivors.to_dict("records"):
         survived = row["runs"] - row["collapsed"] - row["failed"]
         table.add_row(
-            row["arm"],
+            model_text(row["arm"]),
             *(f"{row[name]:g}" for name, _ in axes),
             f"{survived} of {row['runs']}",
             str(row["collapsed"]),
@@ -183,18 +183,11 @@ def _axes(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _table(title: str, caption: str, *columns: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption=caption,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-    )
+    table = plain_table(title, caption)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=not index)
+        table.add_column(
+            model_text(column), justify="right" if index else "left", no_wrap=not index
+        )
     return table
 
 
@@ -206,7 +199,7 @@ def _with_interval(row: Row, name: str) -> str:
     return f"{text} ± {row[f'{name}_interval']:.3f}" if _is_known(row, f"{name}_interval") else text
 
 
-def _difference(row: Row, name: str) -> str:
+def _difference(row: Row, name: str) -> str | Text:
     """The same with its sign; an interval that does not hold 0 makes it bold."""
     if not _is_known(row, name):
         return "–"
@@ -215,7 +208,7 @@ def _difference(row: Row, name: str) -> str:
         return text
     half_width = row[f"{name}_interval"]
     text = f"{text} ± {half_width:.3f}"
-    return f"[bold]{text}[/bold]" if abs(row[name]) > half_width else text
+    return Text(text, style="bold" if abs(row[name]) > half_width else "")
 
 
 def _is_known(row: Row, name: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import model_settings, run_settings, saved_settings
+from cory.terminal import say, write
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
@@ -103,6 +103,7 @@ def _publish(report: Mapping[str, Any], options: Mapping[str, Any], *, is_run: b
     if output is not None:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         Path(output).write_text(text + "\n")
-        sys.stderr.write(f"wrote {output}\n")
+        say(f"wrote {output}")
     if options["json"]:
-        sys.stdout.write(text + "\n")
+        # Nothing but letters of ASCII can act on a terminal, and JSON stays JSON.
+        write(json.dumps(report, indent=1).replace("\x7f", "\\u007f"))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, nearest, parse
 from cory.cli.settings import model_settings, run_settings, saved_settings
-from cory.cli.tables import printable
 from cory.roles import role_name, roles_at
+from cory.terminal import write
 
 if TYPE_CHECKING:
     from cory.prompts import Query
@@ -62,7 +61,7 @@ def run(words: Sequence[str]) -> None:
     for sample in range(options["num_samples"]):
         for place, speaker in enumerate(speakers):
             name = f"agent_{speaker} ({role_name(place)}): " if options["as_team"] else ""
-            _print(f"{name}{answers[place][sample]}")
+            write(f"{name}{answers[place][sample]}")
 
 
 def _open(options: dict[str, Any], given: dict[str, Any]) -> Subject:
@@ -87,8 +86,3 @@ def _speakers(subject: Subject, options: dict[str, Any]) -> tuple[int, ...]:
         hint = nearest(options["agent"], names) or f"; there is {', '.join(names)}"
         raise ValueError(f"no agent {options['agent']!r}{hint}")
     return (names.index(options["agent"]),)
-
-
-def _print(text: str) -> None:
-    """To a terminal without control characters, to a file or pipe as it is."""
-    sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")

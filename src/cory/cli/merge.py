@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import run_settings, saved_settings
+from cory.terminal import say
 
 USAGE = "cory merge RUN --output_dir DIR [--step N] [--weights 0.5,0.5]"
 DESCRIPTION = """\
@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     from cory.runs import open_run, save_merged
 
     save_merged(open_run(Path(options["target"]), args, options["step"]), directory, shares)
-    sys.stderr.write(f"wrote {directory}\n")
+    say(f"wrote {directory}")
 
 
 def _numbers(text: str) -> list[float]:

@@ -9,12 +9,12 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import cache, partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import docstring_parser
-import yaml
 from jsonargparse import ArgumentParser
 
 from cory.config import CORYConfig
@@ -28,6 +28,7 @@ from cory.settings import (
     TaskConfig,
     TeamConfig,
 )
+from cory.yaml_files import read_yaml
 
 PARTS = {
     "task": TaskConfig,
@@ -72,6 +73,10 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
         for parameter in documentation.params:
             _add_setting(group, parameter.arg_name, parameter.description or "")
     return parser
+
+
+# Making a parser takes longer than reading a file.
+_settings_parser = cache(partial(make_parser, "", ""))
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -181,10 +186,7 @@ def read_mapping(path: Path) -> Mapping[Any, Any]:
     """
     if not path.is_file():
         raise ValueError(f"--config {path}: no such file")
-    try:
-        mapping = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+    mapping = read_yaml(path) or {}
     if not isinstance(mapping, Mapping):
         raise ValueError(f"{path} must hold `key: value` lines, one per setting")
     return mapping
@@ -208,7 +210,7 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
         for key, value in settings.items()
     }
     try:
-        read = vars(make_parser("", "").parse_object(listed))
+        read = vars(_settings_parser().parse_object(listed))
     except argparse.ArgumentError as error:
         raise_readable(error, f"{where}: ")
     return {name: read[name] for name in listed}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
+
+from cory.terminal import say
 
 USAGE = "cory report RUN|COMPARISON [--out FILE]"
 DESCRIPTION = """\
@@ -41,4 +42,4 @@ def run(words: Sequence[str]) -> None:
 
     path = write_report(options.target, options.out)
     size = path.stat().st_size / 1e6
-    sys.stderr.write(f"wrote {path} ({size:.1f} MB), plots in {path.parent / 'plots'}\n")
+    say(f"wrote {path} ({size:.1f} MB), plots in {path.parent / 'plots'}")

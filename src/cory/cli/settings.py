@@ -7,11 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cory.config import CORYConfig
 from cory.settings import TaskConfig
 from cory.tasks import task_defaults
+from cory.yaml_files import read_yaml
 
 TASK_FIELDS = frozenset(field.name for field in fields(TaskConfig))
 ANSWER_FIELDS = TASK_FIELDS | {"max_completion_length", "min_completion_length"}
@@ -31,8 +30,12 @@ def training_settings(given: Mapping[str, Any]) -> CORYConfig:
 
 
 def run_settings(saved: Mapping[str, Any], given: Mapping[str, Any]) -> CORYConfig:
-    """Settings under which a finished run is looked at; another task brings its own questions."""
-    if given.get("task") in (None, saved["task"]):
+    """Settings under which a finished run is looked at; another task brings its own questions.
+
+    Whether to run a model's own code is for the one to say who looks, not for the directory.
+    """
+    given = {"trust_remote_code": False, **given}
+    if given.get("task") in (None, saved.get("task")):
         return CORYConfig(**{**saved, **given})
     kept = {name: value for name, value in saved.items() if name not in TASK_FIELDS}
     return CORYConfig(**{**kept, **_questions(given), **given})
@@ -46,9 +49,18 @@ def model_settings(model: str, given: Mapping[str, Any]) -> CORYConfig:
 
 
 def saved_settings(directory: Path) -> dict[str, Any] | None:
-    """The config.yaml of a run directory; None if it is not one."""
+    """The config.yaml of a run directory; None if it is not one.
+
+    Raises:
+        ValueError: the file cannot be read, or holds something else than settings.
+    """
     path = directory / "config.yaml"
-    return yaml.safe_load(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    saved = read_yaml(path)
+    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
+        raise ValueError(f"{path} holds no settings: it must have lines such as `max_steps: 100`")
+    return saved
 
 
 def _defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from cory.terminal import model_text, new_console
 
 MEASURES = (
     ("reward", "task_reward", "task_reward_ci95", "{:.3f}"),
@@ -27,24 +26,28 @@ MEASURES = (
 """Row title, metric, metric of the half 95% interval, format."""
 
 CAPTION = "± half a 95% interval; KL and perplexity are those of the initial model"
-BIDIRECTIONAL_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def evaluation_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table:
-    """A row per measure, a column per model; measures that nobody has are left out."""
-    table = Table(
-        title=title,
+def plain_table(title: str, caption: str) -> Table:
+    """A table without columns yet, whose titles may hold any text."""
+    return Table(
+        title=model_text(title),
         title_justify="left",
         title_style="bold",
-        caption=CAPTION,
+        caption=model_text(caption),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
     )
+
+
+def evaluation_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> Table:
+    """A row per measure, a column per model; measures that nobody has are left out."""
+    table = plain_table(title, CAPTION)
     table.add_column("", no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(model_text(name), justify="right")
     for row, key, interval, form in MEASURES:
         if any(key in metrics for metrics in columns.values()):
             cells = (_cell(metrics, key, interval, form) for metrics in columns.values())
@@ -63,25 +66,4 @@ def _cell(metrics: Mapping[str, float], key: str, interval: str | None, form: st
 
 def print_table(table: Table, *, to_stderr: bool = False) -> None:
     """Print a table to standard output or error."""
-    Console(stderr=to_stderr, highlight=False).print(table)
-
-
-def printable(text: str) -> str:
-    r"""Text of a model that may be sent to a terminal: no control characters but \n and \t.
-
-    Escape sequences could otherwise recolour, move, or hide what a terminal shows.
-
-    >>> printable("fine\x1b[2J\ttoo\x07")
-    'fine[2J\ttoo'
-    """
-    return "".join(
-        character
-        for character in text
-        if character in "\n\t"
-        or not (unicodedata.category(character) == "Cc" or character in BIDIRECTIONAL_CONTROLS)
-    )
-
-
-def model_text(text: str) -> Text:
-    """Model text for rich: printable, its brackets taken literally."""
-    return Text(printable(text))
+    new_console(to_stderr=to_stderr).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Times:
         product = value * self.factor
         if not isinstance(value, int):
             return product
+        if not math.isfinite(product):
+            raise ValueError(f"{name}: {self} of {value} is too large")
         if product != int(product):
             raise ValueError(f"{name}: {self} of {value} is {product:g}, not a whole number")
         return int(product)

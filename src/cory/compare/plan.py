@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -15,6 +14,7 @@ from cory.compare.collapse import CollapseRule
 from cory.compare.fairness import OWN, refuse_own_settings, refuse_unfair_arms
 from cory.compare.identity import fingerprint
 from cory.config import CORYConfig, refuse_unknown_names
+from cory.names import check_folder_name
 from cory.tasks import task_defaults
 
 DEFAULTS: dict[str, Any] = {"eval_steps": 10, "save_steps": 10, "save_total_limit": 1}
@@ -185,10 +185,7 @@ def _check_names(comparison: Comparison) -> None:
     if not comparison.arms:
         raise ValueError("a comparison needs at least one arm: name one under `arms`")
     for name in comparison.arms:
-        if not re.fullmatch(r"[\w][\w.+-]*", name):
-            raise ValueError(
-                f"arm {name!r} becomes a folder: use letters, digits, and . _ + - after the first"
-            )
+        check_folder_name(name, "arm")
     if comparison.baseline is not None and comparison.baseline not in comparison.arms:
         raise ValueError(
             f"baseline={comparison.baseline!r} is no arm: choose one of "

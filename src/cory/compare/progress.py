@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from cory.compare.plan import PlannedRun
+from cory.terminal import model_text, new_console, printable
 
 SECONDS_OF_SPEED = 900.0
 TAIL_BYTES = 65536
@@ -54,7 +55,7 @@ class MatrixProgress:
         is_finished: Callable[[PlannedRun], bool],
         console: Console | None = None,
     ) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or new_console(to_stderr=True)
         self.num_runs = len(runs)
         to_do = [run for run in runs if not is_finished(run)]
         self.num_finished = self.num_reused = len(runs) - len(to_do)
@@ -63,7 +64,7 @@ class MatrixProgress:
         self.tasks: dict[PlannedRun, TaskID] = {}
         self.progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
@@ -94,7 +95,9 @@ class MatrixProgress:
 
     def started(self, run: PlannedRun) -> None:
         """A run is at work."""
-        self.tasks[run] = self.progress.add_task(str(run), total=run.args.max_steps, state="")
+        self.tasks[run] = self.progress.add_task(
+            printable(str(run)), total=run.args.max_steps, state=""
+        )
 
     def finished(self, run: PlannedRun) -> None:
         """A run has come to its end."""
@@ -129,4 +132,4 @@ class MatrixProgress:
         return f"{self.num_finished}/{self.num_runs} done, {num_running} running{failed}"
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(model_text(text), soft_wrap=True)

@@ -21,6 +21,7 @@ from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress
 from cory.compare.publish import publish
 from cory.metrics import read_metrics
+from cory.yaml_files import read_yaml
 
 POLL_SECONDS = 0.2
 SECONDS_TO_STOP = 10.0
@@ -158,7 +159,11 @@ def failure(run: PlannedRun, status: int, num_lines: int = 12) -> str:
 
 
 def _differences(run: PlannedRun) -> list[str]:
-    return result_differences(yaml.safe_load((run.directory / "config.yaml").read_text()), run.args)
+    path = run.directory / "config.yaml"
+    saved = read_yaml(path)
+    if not isinstance(saved, dict):
+        raise ValueError(f"{path} holds no settings: remove the directory, it is no run")
+    return result_differences(saved, run.args)
 
 
 def _cores() -> int:

@@ -73,7 +73,7 @@ def fitting(groups: Sequence[Sequence[Any]], max_bytes: int) -> list[Any]:
 
 
 def _size(entry: Any) -> int:
-    return len(json.dumps(entry, ensure_ascii=False).encode())
+    return len(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
 
 
 def _first_queries(path: Path, limit: int) -> tuple[int, list[list[dict[str, Any]]]]:

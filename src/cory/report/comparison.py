@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from cory.names import path_inside
 from cory.report.comparison_figures import (
     curves_figure,
     frontier_figure,
@@ -20,6 +19,7 @@ from cory.report.results import Results, Setting, read_results
 from cory.report.summary import summary_tables
 from cory.report.tables import Column, Table, words
 from cory.report.wording import duration, setting
+from cory.yaml_files import read_yaml
 
 
 def describe_comparison(directory: Path) -> Contents:
@@ -28,7 +28,7 @@ def describe_comparison(directory: Path) -> Contents:
     Raises:
         ValueError: comparison.yaml or results.parquet is missing or cannot be read.
     """
-    described = yaml.safe_load((directory / "comparison.yaml").read_text()) or {}
+    described = read_yaml(directory / "comparison.yaml") or {}
     results = read_results(directory / "results.parquet")
     baseline = described.get("baseline") or results.arms[0]
     sections = [
@@ -87,7 +87,9 @@ def _facts(described: Mapping[str, Any], results: Results) -> dict[str, str]:
 
 def _run_directories(directory: Path, results: Results) -> dict[str, Path]:
     return {
-        f"{results.name(Setting.of(row))} · seed {row['seed']}": directory / row["run"]
+        f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(
+            directory, str(row["run"])
+        )
         for row in results.rows
     }
 

@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
@@ -24,6 +25,7 @@ from cory.report.comparison import describe_comparison
 from cory.report.contents import Contents, Section
 from cory.report.pictures import draw
 from cory.report.run import describe_run
+from cory.terminal import printable
 
 MAX_BYTES = 7_500_000
 """Of a page: mail and browsers take it."""
@@ -32,6 +34,7 @@ MAX_ANSWER_BYTES = 3_000_000
 SCRIPTS = ("dom.js", "figures.js", "tables.js", "answers.js", "report.js")
 DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
 """Line styles of matplotlib as plotly names them."""
+_HALF = re.compile("[\\ud800-\\udfff]")
 
 
 def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
@@ -91,7 +94,7 @@ def render(contents: Contents) -> str:
     return _fill(
         _read("page.html"),
         {
-            "title": html.escape(contents.title),
+            "title": html.escape(printable(contents.title)),
             "policy": f"'{_digest(plotly)}' '{_digest(script)}'",
             "style": _read("page.css"),
             "data": _json(page),
@@ -107,8 +110,12 @@ def _as_json(section: Section) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-    """JSON that may stand inside an HTML script element: without any `<`, and without NaN."""
+    """JSON that may stand inside an HTML script element: without any `<`, and without NaN.
+
+    Halves of characters, which no file of UTF-8 can hold, are written by their number.
+    """
     text = json.dumps(_short(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
     return text.replace("<", "\\u003c")
 
 

@@ -16,6 +16,7 @@ from cory.report.figures import (
     default_choice,
     is_chosen,
 )
+from cory.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def _draw_panel(
     if axis.key == "step":
         place.xaxis.set_major_locator(MaxNLocator(integer=True))
     place.set_xlabel(axis.label)
-    place.set_ylabel(panel.label)
+    place.set_ylabel(printable(panel.label))
     if panel.limits is not None:
         place.set_ylim(*panel.limits)
     if axis.is_log:
@@ -78,7 +79,7 @@ def _draw_curve(place: Axes, curve: Curve, axis: Axis, *, marks_end: bool) -> No
     options: dict[str, Any] = {"color": colour, "linestyle": LINES[curve.line % len(LINES)]}
     shape = SHAPES[curve.colour % len(SHAPES)]
     marker = {"marker": shape, "markersize": 4} if len(x) <= MARKED_POINTS else {}
-    place.plot(x, curve.y, label=curve.name, **options, **marker)
+    place.plot(x, curve.y, label=printable(curve.name), **options, **marker)
     if curve.lower is not None and curve.upper is not None and not marks_end:
         place.fill_between(x, curve.lower, curve.upper, color=colour, alpha=0.15, linewidth=0)
     if marks_end:

@@ -14,6 +14,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cory.pickles import refuse_pickled_weights
+
 POSITIVE_LABELS = frozenset({"positive", "pos", "label_1"})
 # A tokenizer that knows no limit says 10^30.
 NO_LIMIT = 10**9
@@ -32,6 +34,7 @@ class ClassifierReward:
         model: Hub name, directory, or a loaded model, which is moved and set to evaluation.
         tokenizer: of the model; None: the one saved with it.
         device: where it runs.
+        trust_remote_code: run code that comes with the model.
 
     Raises:
         ValueError: the model cannot be loaded, has no trained classification head or more than two
@@ -43,12 +46,17 @@ class ClassifierReward:
         model: str | PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase | None = None,
         device: torch.device | str = "cpu",
+        trust_remote_code: bool = False,
     ) -> None:
         name = model if isinstance(model, str) else model.config._name_or_path
-        loaded = _load_classifier(model) if isinstance(model, str) else model
+        loaded = _load_classifier(model, trust_remote_code) if isinstance(model, str) else model
         self.__name__ = name.rstrip("/").rpartition("/")[2] or type(loaded).__name__
         self.label = reward_label(loaded.config, name)
-        self.tokenizer = _with_padding(tokenizer or AutoTokenizer.from_pretrained(name), name)
+        # Where code comes with it and nothing is said of trust, transformers asks on the terminal.
+        self.tokenizer = _with_padding(
+            tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code),
+            name,
+        )
         self.model = loaded.eval().requires_grad_(False)
         self.model.to(device=torch.device(device), dtype=torch.float32)  # pyright: ignore[reportCallIssue]
         if self.model.config.pad_token_id is None:
@@ -124,10 +132,15 @@ def max_input_length(tokenizer: PreTrainedTokenizerBase, config: Any) -> int | N
     return min((limit for limit in limits if limit and limit < NO_LIMIT), default=None)
 
 
-def _load_classifier(name: str) -> PreTrainedModel:
+def _load_classifier(name: str, trust_remote_code: bool) -> PreTrainedModel:
+    refuse_pickled_weights(name, "AutoModelForSequenceClassification")
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
+            name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
         )
     except (OSError, ValueError) as error:  # not there; not a model that can classify
         raise ValueError(

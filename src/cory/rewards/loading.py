@@ -30,6 +30,7 @@ def load_reward_funcs(
     reward_funcs: Any,
     reward_processing_classes: Any = None,
     device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
 ) -> list[RewardFunc]:
     """Reward functions from functions, names or models, alone or in a list.
 
@@ -45,6 +46,7 @@ def load_reward_funcs(
         reward_processing_classes: tokenizers of the reward models, one for all or one for each of
             `reward_funcs`; None takes the model's own.
         device: of the reward models.
+        trust_remote_code: run code that comes with them.
 
     Raises:
         ValueError: a name leads nowhere, or a model is not a classifier of one or two labels.
@@ -60,12 +62,14 @@ def load_reward_funcs(
             "reward_funcs; give one to each, None where it takes none."
         )
     return [
-        _load(specification, tokenizer, device)
+        _load(specification, tokenizer, device, trust_remote_code)
         for specification, tokenizer in zip(specifications, reward_processing_classes, strict=True)
     ]
 
 
-def _load(specification: Any, tokenizer: Any, device: torch.device | str) -> RewardFunc:
+def _load(
+    specification: Any, tokenizer: Any, device: torch.device | str, trust_remote_code: bool
+) -> RewardFunc:
     if isinstance(specification, str):
         path, colon, name = specification.rpartition(":")
         if colon and path.endswith(".py"):
@@ -75,7 +79,7 @@ def _load(specification: Any, tokenizer: Any, device: torch.device | str) -> Rew
             return _function(_module(module_name, specification), name, specification)
     # A model is callable, too, so it comes before callables.
     if isinstance(specification, str | PreTrainedModel):
-        return ClassifierReward(specification, tokenizer, device)
+        return ClassifierReward(specification, tokenizer, device, trust_remote_code)
     if not callable(specification):
         raise ValueError(
             f"{specification!r} in reward_funcs is neither a function, nor a name, nor a "

@@ -17,7 +17,8 @@ class ModelConfig:
     attn_implementation: str | None = None
     """Attention of transformers: sdpa, eager, flash_attention_2 … None: its own choice."""
     trust_remote_code: bool = False
-    """Run code that comes with a model."""
+    """Run code that comes with a model or a reward model. Not taken from a run directory: whoever
+    looks at a run says it again."""
     use_peft: bool = False
     """True: one LoRA adapter per agent on one shared frozen base. False: full copies."""
     lora_r: int = 16

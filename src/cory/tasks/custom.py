@@ -38,7 +38,9 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     return Task(
         train_dataset,
         eval_dataset,
-        load_reward_funcs(args.reward_funcs, device=reward_device(args)),
+        load_reward_funcs(
+            args.reward_funcs, device=reward_device(args), trust_remote_code=args.trust_remote_code
+        ),
     )
 
 

@@ -108,7 +108,11 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
         .rename_columns({"question": args.prompt_column})
         for split in load_splits(args, name)
     )
-    reward_funcs = load_reward_funcs(args.reward_funcs or gsm8k_reward, device=reward_device(args))
+    reward_funcs = load_reward_funcs(
+        args.reward_funcs or gsm8k_reward,
+        device=reward_device(args),
+        trust_remote_code=args.trust_remote_code,
+    )
     return Task(train_dataset, eval_dataset, reward_funcs)
 
 

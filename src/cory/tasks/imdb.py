@@ -59,7 +59,11 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     return Task(
         openings(train_dataset, tokenizer, args.prompt_column, args.seed, name),
         openings(eval_dataset, tokenizer, args.prompt_column, 0, name),
-        load_reward_funcs(args.reward_funcs or reward_model, device=reward_device(args)),
+        load_reward_funcs(
+            args.reward_funcs or reward_model,
+            device=reward_device(args),
+            trust_remote_code=args.trust_remote_code,
+        ),
     )
 
 

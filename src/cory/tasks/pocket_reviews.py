@@ -61,6 +61,8 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
         train_dataset.select(rows),
         eval_dataset,
         load_reward_funcs(
-            args.reward_funcs or asset_path(reward_model), device=reward_device(args)
+            args.reward_funcs or asset_path(reward_model),
+            device=reward_device(args),
+            trust_remote_code=args.trust_remote_code,
         ),
     )

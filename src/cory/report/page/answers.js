@@ -118,7 +118,7 @@ function drawEntry(entry, answers) {
   if (answers.runs.length > 1) where.unshift(answers.runs[entry.run]);
   const team = entry.turns.length > 1;
   return element("article", {},
-    element("header", {}, element("span", {}, where.join(" · ")),
+    element("header", {}, element("span", {}, ...where.flatMap((part, index) => [index ? " · " : "", element("bdi", {}, part)])),
       team ? element("span", {}, "lift ", element("span", { class: entry.lift > 0 ? "better" : entry.lift < 0 ? "worse" : null }, signed(entry.lift)),
         ` · copied ${Math.round(100 * entry.turns.at(-1).copied)}%`) : null),
     element("h3", {}, element("p", { class: "query said", dir: "auto" }, ...visible(entry.query))),
@@ -136,7 +136,7 @@ function drawAnswer(who, pieces, numbers) {
     return index % 2 ? [element("mark", {}, ...visible(said))] : visible(said);
   });
   return element("div", { class: "answer" },
-    element("p", { class: "who" }, who),
+    element("p", { class: "who", dir: "auto" }, who),
     element("p", { class: "said", dir: "auto" }, ...text),
     element("p", { class: "numbers" }, numbers));
 }

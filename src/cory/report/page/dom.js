@@ -2,7 +2,7 @@
 
 // Everything that a model or a user wrote goes through text nodes: nothing here parses HTML.
 
-/** An element with attributes and children; strings become text. */
+/** An element with attributes and children; strings become text, their control characters visible. */
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -10,20 +10,31 @@ function element(name, attributes = {}, ...children) {
     else if (value === true) made.setAttribute(key, "");
     else if (value !== false && value !== null && value !== undefined) made.setAttribute(key, value);
   }
-  made.append(...children.filter((child) => child !== null));
+  for (const child of children) {
+    if (typeof child !== "string") made.append(...(child === null ? [] : [child]));
+    else if (name === "option") made.append(printable(child)); // An option holds no elements.
+    else made.append(...visible(child));
+  }
   return made;
 }
 
 // Controls that hide text, or change the direction of what stands around it. Tab and newline stay.
-const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/;
+// The same as in cory.terminal; halves of characters are single code points here only.
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b\u2060-\u2065\ufeff\ud800-\udfff\u{e0000}-\u{e007f}]/u;
 
 /** Text as nodes: control characters are shown by their number instead of acting. */
 function visible(text) {
-  return text.split(new RegExp(`(${CONTROLS.source})`)).filter(Boolean).map((piece) => {
-    if (!CONTROLS.test(piece)) return document.createTextNode(piece);
-    const code = piece.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-    return element("span", { class: "control" }, `U+${code}`);
-  });
+  return text.split(new RegExp(`(${CONTROLS.source})`, "u")).filter(Boolean).map((piece) =>
+    CONTROLS.test(piece) ? element("span", { class: "control" }, codePoint(piece)) : document.createTextNode(piece));
+}
+
+/** The same as a string, for where no elements can stand. */
+function printable(text) {
+  return text.replace(new RegExp(CONTROLS.source, "gu"), (sign) => `<${codePoint(sign)}>`);
+}
+
+function codePoint(sign) {
+  return `U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
 /** A number with a fixed number of decimals and a real minus sign. */

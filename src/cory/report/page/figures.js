@@ -13,9 +13,9 @@ function pageColour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-/** plotly reads some HTML in names; these are names only. */
+/** plotly reads some HTML and templates in names, and draws them where nothing isolates them. */
 function plainName(text) {
-  return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  return printable(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/%\{/g, "%&#123;");
 }
 
 /** A figure with its switches, its legend and its panels. */
