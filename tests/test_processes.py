@@ -10,6 +10,7 @@ import torch
 from accelerate import DistributedType
 from torch import nn
 
+from cory.cli import main
 from cory.config import CORYConfig
 from cory.launch import check_launch
 from cory.processes import ALONE, LostProcessError, OtherProcessError, World, _buckets
@@ -111,6 +112,16 @@ def test_what_cannot_be_sharded_is_refused(settings: dict[str, Any], message: st
     """Prevents a setting that does nothing, or fails late."""
     with pytest.raises(ValueError, match=message):
         CORYConfig(shard_weights=True, **settings)
+
+
+def test_commands_that_do_not_share_their_work_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents eight comparisons at once in one directory."""
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(SystemExit):
+        main(["compare", "--preset", "pocket"])
+    assert "`cory compare` works in one process" in capsys.readouterr().err
 
 
 def test_launches_that_cannot_work_are_refused() -> None:

@@ -122,7 +122,7 @@ def assert_same_numbers(ours: Any, theirs: Any, where: str = "") -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_processes_are_one(pairs: Path, mode: str) -> None:
-    """Prevents statistics of a shard, losses over local tokens, answers that vary with their giver."""
+    """Prevents statistics of a shard, losses over local tokens, answers that hang on a process."""
     ours, theirs = pairs / "two" / mode, pairs / "one" / mode
     for line, other in zip(records(ours), records(theirs), strict=True):
         assert_same_numbers(line, other, f"step {line['step']}")
