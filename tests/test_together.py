@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from tests import together
 from tests.tiny_runs import records
 
-pytestmark = pytest.mark.slow
+# Two processes on two busy cores take their time.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SMOOTH = {"adam_epsilon": 1e-4}
 """Where a gradient is 0 but for rounding (a bias of keys), Adam would follow the rounding."""
@@ -40,7 +41,7 @@ RICH = {
     "log_samples_steps": 2,
     "num_eval_queries": 5,
 }
-# Seven answers for two processes; three mini-batches, one of a single answer; one held-out query.
+# Three mini-batches of four answers, two of them of a single one; one held-out query.
 RAGGED = {
     **SMOOTH,
     "max_steps": 3,
@@ -65,23 +66,37 @@ MODES = {
         {**RAGGED, "shard_weights": True, "gradient_checkpointing": True},
     ),
 }
+RESUMED = ("full", "sharded")
 
 
 @pytest.fixture(scope="module")
 def pairs(
     tiny_gpt2_dir: Path, tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """Every mode, trained by two processes in `two/` and by this one in `one/`."""
+    """Every mode, trained by two processes in `two/` and by this one in `one/`.
+
+    What the two have trained they continue in `resumed/`.
+    """
     directory = tmp_path_factory.mktemp("pairs")
     models = {"tiny_gpt2_dir": str(tiny_gpt2_dir), "tiny_llama_dir": str(tiny_llama_dir)}
     plan = [
         {"model": models[model], "output_dir": str(directory / "two" / name), **options}
         for name, (model, options) in MODES.items()
     ]
-    done = together.launch(plan, directory)
+    runs = dict(zip(MODES, plan, strict=True))
+    resumed = [
+        {
+            **runs[name],
+            "output_dir": str(directory / "resumed" / name),
+            "start_from": runs[name]["output_dir"],
+            "max_steps": 5,
+        }
+        for name in RESUMED
+    ]
+    done = together.launch([*plan, *resumed], directory)
     assert done.returncode == 0, done.stderr
     (directory / "stderr").write_text(done.stderr)
-    for name, training in zip(MODES, plan, strict=True):
+    for name, training in runs.items():
         together.train(**training | {"output_dir": str(directory / "one" / name)})
     return directory
 
@@ -107,7 +122,7 @@ def assert_same_numbers(ours: Any, theirs: Any, where: str = "") -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_processes_are_one(pairs: Path, mode: str) -> None:
-    """Prevents statistics of a shard, losses over local tokens, answers that hang on who gives them."""
+    """Prevents statistics of a shard, losses over local tokens, answers that hang on a process."""
     ours, theirs = pairs / "two" / mode, pairs / "one" / mode
     for line, other in zip(records(ours), records(theirs), strict=True):
         assert_same_numbers(line, other, f"step {line['step']}")
@@ -130,28 +145,21 @@ def test_only_the_first_process_prints_and_writes(pairs: Path) -> None:
         assert len(starts) == 1
 
 
-@pytest.mark.parametrize("mode", ["full", "sharded"])
+@pytest.mark.parametrize("mode", RESUMED)
 def test_a_run_goes_on_with_another_number_of_processes(
     pairs: Path, request: pytest.FixtureRequest, tmp_path: Path, mode: str
 ) -> None:
     """Prevents a checkpoint that only as many processes can read as have written it."""
     name, options = MODES[mode]
-    model = str(request.getfixturevalue(name))
-    longer = {"model": model, **options, "max_steps": 5}
+    longer = {"model": str(request.getfixturevalue(name)), **options, "max_steps": 5}
     together.train(**longer, output_dir=str(tmp_path / "whole"))
-    first = [
-        {"model": model, "output_dir": str(tmp_path / name), **options, "max_steps": 3}
-        for name in ("to one", "to two")
-    ]
-    on_two = {**longer, "output_dir": str(tmp_path / "to two"), "resume": True}
-    done = together.launch([*first, on_two], tmp_path)
-    assert done.returncode == 0, done.stderr
-    together.train(**longer, output_dir=str(tmp_path / "to one"), resume=True)
-    whole = tmp_path / "whole"
-    for resumed in (tmp_path / "to one", tmp_path / "to two"):
+    together.train(
+        **longer, output_dir=str(tmp_path / "resumed"), start_from=str(pairs / "two" / mode)
+    )
+    for run in (tmp_path / "resumed", pairs / "resumed" / mode):
         for file in ("state.safetensors", "agent_0/model.safetensors", "agent_1/model.safetensors"):
             path = Path("checkpoints", "step-5", file)
-            assert_same_tensors(resumed / path, whole / path)
+            assert_same_tensors(run / path, tmp_path / "whole" / path)
 
 
 TROUBLES = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,11 +46,27 @@ def troublesome(kind: str, rank: int) -> Any:
     return share
 
 
-def train(model: str, output_dir: str, trouble: str | None = None, **options: Any) -> None:
-    """One training; the last process is the one in trouble."""
-    reward = share_of_letters
-    if trouble is not None:
-        reward = troublesome(trouble, rank=1)
+def train(
+    model: str,
+    output_dir: str,
+    trouble: str | None = None,
+    start_from: str | None = None,
+    **options: Any,
+) -> None:
+    """One training.
+
+    Args:
+        model: directory.
+        output_dir: of the run.
+        trouble: what the reward function of process 1 does.
+        start_from: a run, of which a copy is resumed.
+        options: settings.
+    """
+    # The others look at the copy only when they have met the first process.
+    if start_from is not None and os.environ.get("RANK", "0") == "0":
+        shutil.copytree(start_from, output_dir)
+    reward = share_of_letters if trouble is None else troublesome(trouble, rank=1)
+    options["resume"] = start_from is not None
     trainer(Path(model), Path(output_dir), reward, eval_dataset=queries(5), **options).train()
 
 
@@ -65,7 +82,7 @@ def launch(plan: list[dict[str, Any]], directory: Path) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         env={**os.environ, "TROUBLE": str(directory / "trouble")},
-        timeout=400,
+        timeout=1200,
         check=False,
     )
 

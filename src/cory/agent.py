@@ -236,9 +236,8 @@ class Agent:
         measured: list[dict[str, Tensor]] = []
         with at_hand(self.policy, self.reference):
             for rows, counts in self.world.passes(micro_batches, len(batch)):
-                piece = lesson.select(own[rows])
-                weight = lesson.weight if counts else 0.0
-                statistics = self._backward(replace(piece, weight=weight), num_tokens)
+                piece = replace(lesson.select(own[rows]), weight=lesson.weight * counts)
+                statistics = self._backward(piece, num_tokens)
                 measured.append({key: value * counts for key, value in statistics.items()})
         totals = combined(measured)
         everywhere = self.world.gather_tensors(torch.stack(list(totals.values())))

@@ -79,9 +79,9 @@ class Events:
         """Afterwards `control` says what is asked for after this iteration, in any process."""
         self.state.global_step = global_step
         self._tell("on_step_end")
-        for request in REQUESTS:
-            asked = self.world.gather(getattr(self.control, request))
-            setattr(self.control, request, any(asked))
+        asked = self.world.gather([getattr(self.control, request) for request in REQUESTS])
+        for request, *everywhere in zip(REQUESTS, *asked, strict=True):
+            setattr(self.control, request, any(everywhere))
 
     def logged(self, step: int, metrics: dict[str, float]) -> None:
         self.state.log_history.append({"step": step, **metrics})

@@ -65,11 +65,12 @@ class Checkpoints:
         """
         partial = self.directory / f".step-{step}.partial"
         writes = self.world.is_first
-        if writes:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+        with self.world.together():
+            if writes:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
         for agent in agents:
-            with agent.as_result():
+            with self.world.together(), agent.as_result():
                 agent.policy.weights.save(partial / agent.name, writes)
         tensors = {name: whole(tensor) for name, tensor in _tensors(agents, optimizer).items()}
         with self.world.together():

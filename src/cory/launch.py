@@ -38,19 +38,33 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
         project_dir=args.output_dir,
         kwargs_handlers=[timeout],
     )
-    if accelerator.distributed_type not in ALONE_OR_ALIKE:
-        raise ValueError(
-            f"accelerate is configured for {accelerator.distributed_type.value}, which cory does "
-            "not use: launch with --multi_gpu (or torchrun), and set shard_weights=True "
-            "(--shard_weights) if one device cannot hold the team"
-        )
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != started:
-        raise ValueError(
-            f"{started} processes were started (WORLD_SIZE), but accelerate has joined "
-            f"{accelerator.num_processes}: use one process per accelerator, or --use_cpu"
-        )
+    check_launch(accelerator.distributed_type, accelerator.num_processes, started)
     return accelerator
+
+
+def check_launch(kind: DistributedType, joined: int, started: int) -> None:
+    """Refuse what cannot be trained on.
+
+    Args:
+        kind: what accelerate is configured for.
+        joined: processes that accelerate has joined.
+        started: processes that there are.
+
+    Raises:
+        ValueError: they are of a kind that cory does not use, or each would train alone.
+    """
+    if kind not in ALONE_OR_ALIKE:
+        raise ValueError(
+            f"accelerate is configured for {kind.value}, which cory does not use: launch with "
+            "--multi_gpu (or torchrun), and set shard_weights=True (--shard_weights) if one device "
+            "cannot hold the team"
+        )
+    if joined != started:
+        raise ValueError(
+            f"{started} processes were started (WORLD_SIZE), but accelerate has joined {joined}: "
+            "start one process per accelerator, or set use_cpu=True (--use_cpu)"
+        )
 
 
 def make_world(accelerator: Accelerator, args: CORYConfig) -> World:

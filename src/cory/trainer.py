@@ -213,9 +213,11 @@ class CORYTrainer:
             if "transfer" in progress:
                 self.rollout.transfer.load_state_dict(progress["transfer"])
             first_step = self.events.state.global_step
-            self.records.resume(first_step, progress["records"])
+            with self.world.together():
+                self.records.resume(first_step, progress["records"])
         else:
-            self.records.begin()
+            with self.world.together():
+                self.records.begin()
         if self.args.report_to:
             self.accelerator.init_trackers(self.args.run_name or "cory", _flat(self.args))
         self.events.training_begins()
@@ -235,7 +237,8 @@ class CORYTrainer:
         return metrics or self.evaluate()
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:
-        self.records.write(step, metrics)
+        with self.world.together():
+            self.records.write(step, metrics)
         if self.args.report_to:
             self.accelerator.log(metrics, step=step)
         self.events.logged(step, metrics)

@@ -68,6 +68,11 @@ def _run(words: list[str]) -> None:
     elif words[0] in ("-V", "--version"):
         write(f"cory {__version__}")
     elif words[0] in COMMANDS:
+        if words[0] != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError(
+                f"`cory {words[0]}` works in one process: start it without torchrun or accelerate "
+                "(only `cory train` shares its work)"
+            )
         import_module(f"cory.cli.{words[0]}").run(words[1:])
     else:
         from cory.cli.options import nearest
