@@ -17,13 +17,22 @@ from cory.settings import (
     ExtensionConfig,
     ModelConfig,
     RunConfig,
+    SamplingConfig,
     TaskConfig,
     TeamConfig,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORYConfig(ExtensionConfig, RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
+class CORYConfig(
+    ExtensionConfig,
+    SamplingConfig,
+    RunConfig,
+    AlgorithmConfig,
+    TeamConfig,
+    ModelConfig,
+    TaskConfig,
+):
     """All settings of a run.
 
     The plain defaults keep the paper's transfer, exchange and shared reward.

@@ -35,6 +35,10 @@ FREE_TO_CHANGE = frozenset(
         "per_device_eval_batch_size",
         "metric_for_best_model",
         "greater_is_better",
+        "vllm_server_base_url",
+        "vllm_server_timeout",
+        "vllm_request_timeout",
+        "vllm_adapter_dir",
     }
 )
 """Settings that a resumed run may change without becoming another experiment."""

@@ -108,7 +108,15 @@ class Rollout:
             )
             completions = self.encoder.decode(answers.token_ids)
             turns.append(
-                Turn(agent, place, prompt_ids, answers.token_ids, completions, answers.hidden)
+                Turn(
+                    agent,
+                    place,
+                    prompt_ids,
+                    answers.token_ids,
+                    completions,
+                    answers.hidden,
+                    answers.logprobs,
+                )
             )
         return turns
 
@@ -149,7 +157,8 @@ def recomputes_logprobs(args: CORYConfig) -> bool:
     """Whether answers are scored in a pass of their own; see `CORYConfig.recompute_logprobs`."""
     if args.recompute_logprobs is not None:
         return args.recompute_logprobs
-    return args.bf16 or args.load_in_4bit or args.dtype != "float32"
+    another_engine = args.vllm_server_base_url is not None
+    return another_engine or args.bf16 or args.load_in_4bit or args.dtype != "float32"
 
 
 def share_rewards(

@@ -17,8 +17,8 @@ from cory.roles import role_name
 class Turn:
     """What one agent said in one iteration: B prompts and its answers to them.
 
-    `completions` are the decoded answers without special tokens, `hidden` the hidden states that
-    the sampler kept (see `sampling.Answers`).
+    `completions` are the decoded answers without special tokens, `hidden` and `logprobs` what the
+    sampler kept (see `sampling.Answers`).
     """
 
     agent: int
@@ -27,6 +27,7 @@ class Turn:
     response_ids: list[list[int]]
     completions: list[str]
     hidden: Float[Tensor, "B T D"] | None = None
+    logprobs: Float[Tensor, "B T"] | None = None
 
     def __len__(self) -> int:
         return len(self.response_ids)

@@ -40,7 +40,7 @@ TRACEBACK = "--traceback"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake of the user's ends in one message and exit status 2.
+    """Run a command; a user's mistake ends in one message and exit status 2, a lost server in 1.
 
     Args:
         argv: the words after `cory`; None: those of this process.
@@ -54,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"cory: {error}\n")
         sys.exit(2)
+    except ConnectionError as error:
+        if wants_traceback:
+            raise
+        sys.stderr.write(f"cory: {error}\n")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("cory: interrupted; the same command goes on (a training with --resume)\n")
         sys.exit(130)

@@ -24,6 +24,7 @@ from cory.settings import (
     ExtensionConfig,
     ModelConfig,
     RunConfig,
+    SamplingConfig,
     TaskConfig,
     TeamConfig,
 )
@@ -34,6 +35,7 @@ PARTS = {
     "team": TeamConfig,
     "algorithm": AlgorithmConfig,
     "run": RunConfig,
+    "answers from vLLM": SamplingConfig,
     "beyond the paper": ExtensionConfig,
 }
 HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}

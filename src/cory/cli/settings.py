@@ -31,7 +31,11 @@ def training_settings(given: Mapping[str, Any]) -> CORYConfig:
 
 
 def run_settings(saved: Mapping[str, Any], given: Mapping[str, Any]) -> CORYConfig:
-    """Settings under which a finished run is looked at; another task brings its own questions."""
+    """Settings under which a finished run is looked at; another task brings its own questions.
+
+    The vLLM server that trained it may be gone: who wants one now says so.
+    """
+    saved = {**saved, "vllm_server_base_url": None}
     if given.get("task") in (None, saved["task"]):
         return CORYConfig(**{**saved, **given})
     kept = {name: value for name, value in saved.items() if name not in TASK_FIELDS}

@@ -23,6 +23,9 @@ NOT_OF_THE_RESULT = frozenset(
         "save_total_limit",
         "metric_for_best_model",
         "greater_is_better",
+        "vllm_server_timeout",
+        "vllm_request_timeout",
+        "vllm_adapter_dir",
     }
 )
 """Settings that change no number in the results: two runs that differ only here are one run."""

@@ -4,6 +4,7 @@ from cory.settings.algorithm import AlgorithmConfig
 from cory.settings.extensions import ExtensionConfig
 from cory.settings.model import ModelConfig
 from cory.settings.run import RunConfig
+from cory.settings.sampling import SamplingConfig
 from cory.settings.task import TaskConfig
 from cory.settings.team import TeamConfig
 
@@ -12,6 +13,7 @@ __all__ = [
     "ExtensionConfig",
     "ModelConfig",
     "RunConfig",
+    "SamplingConfig",
     "TaskConfig",
     "TeamConfig",
 ]
