@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any, NamedTuple
 
 import httpx2
@@ -52,6 +53,7 @@ class Server:
             timeout=httpx2.Timeout(request_timeout, connect=SHORT_REQUEST),
             limits=httpx2.Limits(max_connections=None),
         )
+        weakref.finalize(self, self.client.close)
 
     def models(self) -> dict[str, dict[str, Any]]:
         """What is served, by name: the base, whose `parent` is None, and adapters.
@@ -61,6 +63,8 @@ class Server:
             ValueError: it is no vLLM server.
         """
         response = self._request("GET", "/v1/models", timeout=SHORT_REQUEST)
+        if response.status_code >= 500:
+            raise NoAnswerError(_what(response))
         try:
             return {card["id"]: card for card in response.json()["data"]}
         except (KeyError, TypeError, ValueError) as error:
@@ -180,8 +184,6 @@ class Server:
                 f"the vLLM server at {self.base_url} wants a key: put what its --api-key says into "
                 "the environment variable VLLM_API_KEY"
             )
-        if method == "GET" and not response.is_success:
-            raise NoAnswerError(_what(response))
         return response
 
 
