@@ -1,11 +1,12 @@
-"""A stand-in for a vLLM server, in a process of its own: the same endpoints, and faults on demand.
+"""A stand-in for a vLLM server: the same endpoints, and faults on demand.
 
-    python -m tests.vllm.fake --port 0 [--model DIRECTORY] [--logprobs raw] [--no_lora]
+    python -m tests.vllm.fake [--port N] [--no_lora]
 
-It prints its port and answers until it is killed. With a model it draws from it and from adapters
-that are loaded, one token after the other, as transformers and peft compute them; without one the
-answers are a function of the seed. `POST /fake/faults` with a list says what the next completions
-meet: `500`, `404`, `abort`, `hang`, `die`, or `ok`.
+is a process that prints its port and answers by the seed alone until it is killed. With an `Engine`
+(in a thread, see `servers`) it draws from a tiny model and from the adapters that are loaded, one
+token after the other, as transformers and peft compute them. `POST /fake/faults` with a list says
+what the next completions meet: `500`, `404`, `abort`, `hang`, `die`, `raw` (log-probabilities from
+before the temperature), or `ok`.
 """
 
 from __future__ import annotations
@@ -39,12 +40,11 @@ class Canned:
 class Engine:
     """A tiny model and its adapters."""
 
-    def __init__(self, directory: str, raw_logprobs: bool) -> None:
+    def __init__(self, directory: Path) -> None:
         import torch
         from transformers import AutoModelForCausalLM
 
         self.torch = torch
-        self.raw_logprobs = raw_logprobs
         self.base = AutoModelForCausalLM.from_pretrained(directory).eval()
         self.adapted: Any = None
 
@@ -77,7 +77,7 @@ class Engine:
                 logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
                 scaled = (logits / body["temperature"]).log_softmax(-1)
                 ids.append(int(torch.multinomial(scaled.exp(), 1, generator=generator)))
-                said = logits.log_softmax(-1) if self.raw_logprobs else scaled
+                said = logits.log_softmax(-1) if body["raw"] else scaled
                 logprobs.append(float(said[ids[-1]]))
                 if ids[-1] in body["stop_token_ids"]:
                     break
@@ -89,7 +89,9 @@ class Handler(BaseHTTPRequestHandler):
     server: FakeServer
 
     def do_GET(self) -> None:
-        if self.path == "/v1/models":
+        if self.server.is_dead:
+            self.close_connection = True
+        elif self.path == "/v1/models":
             cards = [{"id": "base", "parent": None, "max_model_len": CONTEXT_LENGTH}]
             cards += [{"id": name, "parent": "base"} for name in self.server.adapters]
             self._answer(200, {"data": cards})
@@ -102,7 +104,10 @@ class Handler(BaseHTTPRequestHandler):
             status, answer = self._post(body)
         if status == 0:
             time.sleep(3600)
-        self._answer(status, answer)
+        if self.server.is_dead:
+            self.close_connection = True
+        else:
+            self._answer(status, answer)
 
     def _post(self, body: Any) -> tuple[int, dict[str, Any]]:
         server = self.server
@@ -128,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         server, model = self.server, body["model"]
         fault = server.faults.pop(0) if server.faults else "ok"
         if fault == "die":
-            os._exit(1)
+            server.die()
         if fault == "hang":
             return 0, {}
         if fault == "500":
@@ -137,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
             return 404, _error(f"The model `{model}` does not exist.")
         if len(body["prompt"]) + body["max_tokens"] > CONTEXT_LENGTH:
             return 400, _error(f"This model's maximum context length is {CONTEXT_LENGTH} tokens.")
-        token_ids, logprobs = server.engine.complete(model, body)
+        token_ids, logprobs = server.engine.complete(model, {**body, "raw": fault == "raw"})
         choice = {
             "text": "never to be read",
             "token_ids": token_ids,
@@ -168,6 +173,15 @@ class FakeServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.adapters: list[str] = []
         self.faults: list[str] = []
+        self.is_dead = False
+
+    def die(self) -> None:
+        """At once: a process ends, a thread says nothing more to anybody."""
+        if __name__ == "__main__":
+            os._exit(1)
+        self.is_dead = True
+        threading.Thread(target=self.shutdown).start()
+        self.server_close()
 
 
 def _error(message: str) -> dict[str, Any]:
@@ -176,13 +190,10 @@ def _error(message: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--model")
-    parser.add_argument("--logprobs", choices=("processed", "raw"), default="processed")
+    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--no_lora", action="store_true")
     options = parser.parse_args()
-    engine = Engine(options.model, options.logprobs == "raw") if options.model else Canned()
-    server = FakeServer(options.port, engine, not options.no_lora)
+    server = FakeServer(options.port, Canned(), not options.no_lora)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 

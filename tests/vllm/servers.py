@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +17,18 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.vllm.fake import Engine, FakeServer
+
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_START = 300
 
 
 @dataclass
 class Running:
-    """A server's process and address."""
+    """A server's address, and how to end it."""
 
-    process: subprocess.Popen[str]
     port: int
+    kill: Callable[[], object]
 
     @property
     def url(self) -> str:
@@ -39,22 +43,30 @@ class Running:
         cards = httpx2.get(f"{self.url}/v1/models").json()["data"]
         return [card["id"] for card in cards if card["parent"] is not None]
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
 
 @contextmanager
 def fake_server(*words: str, port: int = 0) -> Iterator[Running]:
-    """A stand-in; with `--model DIRECTORY` it computes, without it answers by the seed."""
+    """A stand-in in a process of its own, which answers by the seed."""
     command = [sys.executable, "-m", "tests.vllm.fake", "--port", str(port), *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        running = Running(process, int(process.stdout.readline()))
         try:
-            yield running
+            yield Running(int(process.stdout.readline()), process.kill)
         finally:
-            running.kill()
+            process.kill()
+
+
+@contextmanager
+def computing_server(model: Path, port: int = 0) -> Iterator[Running]:
+    """A stand-in in a thread, which computes its answers: torch need not be loaded once more."""
+    server = FakeServer(port, Engine(model), has_lora=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield Running(server.server_address[1], server.die)
+    finally:
+        server.die()
+        thread.join()
 
 
 def real_python() -> str:
@@ -101,19 +113,19 @@ def real_server(model: Path, log: Path, port: int | None = None) -> Iterator[Run
             start_new_session=True,
         ) as process,
     ):
-        running = Running(process, port)
+
+        def kill() -> None:
+            """The server and the engine processes that it started."""
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
         try:
-            _wait_until_up(running, log)
+            running = Running(port, kill)
+            _wait_until_up(running, process, log)
             yield running
         finally:
-            kill_session(process)
-
-
-def kill_session(process: subprocess.Popen[str]) -> None:
-    """End a server and the engine processes that it started."""
-    if process.poll() is None:
-        os.killpg(process.pid, 9)
-    process.wait()
+            kill()
 
 
 def free_port() -> int:
@@ -123,10 +135,10 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def _wait_until_up(running: Running, log: Path) -> None:
+def _wait_until_up(running: Running, process: subprocess.Popen[str], log: Path) -> None:
     end = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < end:
-        assert running.process.poll() is None, f"vLLM ended:\n{log.read_text()[-5000:]}"
+        assert process.poll() is None, f"vLLM ended:\n{log.read_text()[-5000:]}"
         try:
             if httpx2.get(f"{running.url}/health", timeout=5).is_success:
                 return
