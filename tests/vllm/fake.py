@@ -57,6 +57,9 @@ class Engine:
             self.adapted.load_adapter(path, adapter_name=name)
 
     def unload(self, name: str) -> None:
+        others = [other for other in self.adapted.peft_config if other != name]
+        if others:  # peft warns where the active adapter is deleted
+            self.adapted.set_adapter(others[0])
         self.adapted.delete_adapter(name)
 
     def complete(self, model: str, body: dict[str, Any]) -> tuple[list[int], list[float]]:
