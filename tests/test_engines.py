@@ -75,7 +75,7 @@ def test_truncated_weights_by_hand() -> None:
 
 def test_the_cap_is_a_setting() -> None:
     """Prevents the cap of the house from standing where the user's should."""
-    lesson, metrics = settled(ENGINE, server_settings(vllm_importance_sampling_cap=1.2))
+    lesson, metrics = settled(ENGINE, server_settings(vllm_importance_sampling_clip_max=1.2))
     torch.testing.assert_close(
         lesson.advantages, torch.tensor([[0.8, -2.0 * 1.2], [3.0 * 1.2, 0.0]])
     )

@@ -32,7 +32,7 @@ def settle_engine(
 
     The policy loss is an expectation over μ, and stays one over π_old by the weights
 
-        c_t = min(π_old(w_t) / μ(w_t), vllm_importance_sampling_cap)
+        c_t = min(π_old(w_t) / μ(w_t), vllm_importance_sampling_clip_max)
 
     on the advantages (truncated importance sampling, Espeholt et al., arXiv 1802.01561; the clip
     stays around π_old: Hilton et al., arXiv 2110.00641). With `recompute_logprobs=False` the ratio
@@ -51,7 +51,7 @@ def settle_engine(
         return lesson, dict(metrics)
     own = experience.scores.logprobs
     difference = (own - logprobs)[mask]
-    importance = importance_of(own, logprobs, args.vllm_importance_sampling_cap)
+    importance = importance_of(own, logprobs, args.vllm_importance_sampling_clip_max)
     measured = {
         **metrics,
         "engine_logprob_difference": float(difference.abs().mean()),

@@ -42,7 +42,7 @@ POSITIVE_FIELDS = (
     "target_kl",
     "vllm_server_timeout",
     "vllm_request_timeout",
-    "vllm_importance_sampling_cap",
+    "vllm_importance_sampling_clip_max",
 )
 FRACTION_FIELDS = (
     "gamma",

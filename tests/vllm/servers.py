@@ -20,7 +20,7 @@ import pytest
 from tests.vllm.fake import Engine, FakeServer
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS_TO_START = 300
+SECONDS_TO_START = 600
 
 
 @dataclass

@@ -23,5 +23,5 @@ class SamplingConfig:
     vllm_importance_sampling_correction: bool = True
     """Weight each token's policy loss by how much likelier it is to the trainer's own computation
     than to the server's, which sampled it."""
-    vllm_importance_sampling_cap: float = 2.0
+    vllm_importance_sampling_clip_max: float = 2.0
     """Where those weights are cut off."""
