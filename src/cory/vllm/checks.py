@@ -11,8 +11,7 @@ from cory.vllm.sampler import VllmSampler
 
 NUM_TOKENS = 8
 LARGEST_DIFFERENCE = 1.0
-"""Mean difference of log-probabilities, in nats, that number formats can explain: a 4-bit base
-differs from a 16-bit one by about 0.1, another model by several nats on tokens of its own."""
+"""Mean difference of log-probabilities, in nats per token, that is no matter of number formats."""
 
 
 @torch.no_grad()
