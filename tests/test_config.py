@@ -119,6 +119,11 @@ def test_a_task_brings_its_defaults() -> None:
             {"reward_funcs": ["a.b"], "reward_weights": [1.0, 2.0]},
             r"reward_weights has 2 entries for 1 reward_funcs",
         ),
+        *(
+            ({"vllm_server_base_url": url}, r"is not the address of a server: write it like http:/")
+            for url in ("localhost:8000", "ftp://here", "http://", "http://here:port", "")
+        ),
+        ({"vllm_server_base_url": "http://localhost:8000/v1/"}, r"leave /v1 away"),
         ({"metric_for_best_model": "kl"}, r"metric_for_best_model='kl' .* set eval_steps"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_runs import queries, trainer
+from tests.vllm.servers import computing_server
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 OWNER = re.compile(r"(agent_\d+|merged|pioneer|observer(_\d+)?)/")
@@ -29,17 +30,20 @@ def right_or_wrong(completions: list[str], **columns: Any) -> list[float]:
 def logged(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Keys by the heading under which they are explained."""
     keys: dict[str, set[str]] = {name: set() for name in explained()}
-    for number, options in enumerate(WAYS_OF_LEARNING):
-        directory = tmp_path_factory.mktemp("runs") / str(number)
-        trainer(
-            tiny_gpt2_dir,
-            directory,
-            right_or_wrong,
-            eval_dataset=queries(2),
-            num_eval_samples=6,
-            max_steps=1,
-            **options,
-        ).train()
+    runs = tmp_path_factory.mktemp("runs")
+    with computing_server(tiny_gpt2_dir) as server:
+        from_server = {"use_peft": True, "vllm_server_base_url": server.url}
+        for number, options in enumerate((*WAYS_OF_LEARNING, from_server)):
+            trainer(
+                tiny_gpt2_dir,
+                runs / str(number),
+                right_or_wrong,
+                eval_dataset=queries(2),
+                num_eval_samples=6,
+                max_steps=1,
+                **options,
+            ).train()
+    for directory in runs.iterdir():
         for line in (directory / "metrics.jsonl").read_text().splitlines():
             for key in json.loads(line).keys() - {"step"}:
                 heading, name = place(key)

@@ -86,8 +86,13 @@ def save_tiny_gpt2(directory: Path) -> Path:
     return _save(model, tokenizer, directory)
 
 
-def save_tiny_llama(directory: Path) -> Path:
-    """Save a Llama: 2 layers, 32 wide, 4 query heads on 2 key-value heads, BOS added, chat."""
+def save_tiny_llama(directory: Path, head_dim: int = 8) -> Path:
+    """Save a Llama: 2 layers, 32 wide, 4 query heads on 2 key-value heads, BOS added, chat.
+
+    Args:
+        directory: to write.
+        head_dim: width of a head; attention kernels of other engines may want it larger.
+    """
     vocabulary = _byte_level_bpe(["<s>", "</s>"])
     vocabulary.post_processor = TemplateProcessing(
         single="<s> $A",
@@ -111,6 +116,7 @@ def save_tiny_llama(directory: Path) -> Path:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
+            head_dim=head_dim,
             max_position_embeddings=2048,
             initializer_range=INITIALIZER_RANGE,
             bos_token_id=tokenizer.bos_token_id,

@@ -16,6 +16,7 @@ from cory.averaging import WeightAverage
 from cory.batch import to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
+from cory.engines import behaviour_logprobs, settle_engine
 from cory.estimators import ESTIMATORS
 from cory.guards import LARGEST_RUN_OF_SKIPS, not_finite
 from cory.lessons import Lesson, better_answers, importance_of, plain_samples
@@ -92,7 +93,7 @@ class Agent:
         Returns:
             metrics, averaged over optimizer steps unless docs/metrics.md says otherwise.
         """
-        own, metrics = self._prepare(experience)
+        own, metrics = settle_engine(*self._prepare(experience), experience, self.args)
         lessons = [own]
         for learnt, measured in (self.study(team), better_answers(team, self.args)):
             lessons += learnt
@@ -139,7 +140,7 @@ class Agent:
                 world=self.world,
             )._replace(ref_hidden=partner.scores.ref_hidden)
             lesson, _ = self._prepare(replace(partner, scores=scores))
-            importance = importance_of(scores.logprobs, partner.scores.logprobs)
+            importance = importance_of(scores.logprobs, behaviour_logprobs(partner, self.args))
             name = f"from_agent_{partner.turn.agent}/"
             metrics[f"{name}importance"] = float(importance[partner.batch.response_mask].mean())
             weighted = lesson.advantages * importance

@@ -18,6 +18,7 @@ from cory.settings import (
     ModelConfig,
     ProcessConfig,
     RunConfig,
+    SamplingConfig,
     TaskConfig,
     TeamConfig,
 )
@@ -27,6 +28,7 @@ from cory.settings import (
 class CORYConfig(
     ExtensionConfig,
     ProcessConfig,
+    SamplingConfig,
     RunConfig,
     AlgorithmConfig,
     TeamConfig,

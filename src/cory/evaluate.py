@@ -86,13 +86,14 @@ class Evaluator:
         args = self.args
         rows = [row for row in queries for _ in range(num_samples)]
         prompt_ids = [self.encoder.encode(row[args.prompt_column], []) for row in rows]
-        response_ids, hidden = self.sampler.generate(
+        answers = self.sampler.generate(
             policy,
             prompt_ids,
             args.max_completion_length,
             args.temperature,
             derive_generator(args.seed, "evaluation", device=policy.device),
         )
+        response_ids = answers.token_ids
         completions = self.encoder.decode(response_ids)
         judgement = judge(self.reward_funcs, rows, completions, response_ids, args, self.world)
         rewards = judgement.total
@@ -103,7 +104,7 @@ class Evaluator:
             batch,
             args.temperature,
             args.per_device_eval_batch_size,
-            hidden=hidden,
+            hidden=answers.hidden,
             world=self.world,
         )
         metrics = {

@@ -89,10 +89,12 @@ def plain_samples(team: Sequence[Experience], agent: int, args: CORYConfig) -> l
 
 
 def importance_of(
-    logprobs: Float[Tensor, "B T"], behaviour_logprobs: Float[Tensor, "B T"]
+    logprobs: Float[Tensor, "B T"],
+    behaviour_logprobs: Float[Tensor, "B T"],
+    largest: float = LARGEST_IMPORTANCE,
 ) -> Float[Tensor, "B T"]:
     """Truncated importance weights, min(π / π_behaviour, 2); 1 on padding, where both are 0."""
-    return (logprobs - behaviour_logprobs).exp().clamp(max=LARGEST_IMPORTANCE)
+    return (logprobs - behaviour_logprobs).exp().clamp(max=largest)
 
 
 def better_answers(

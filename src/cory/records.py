@@ -38,6 +38,10 @@ FREE_TO_CHANGE = frozenset(
         "greater_is_better",
         "shard_weights",
         "ddp_timeout",
+        "vllm_server_base_url",
+        "vllm_server_timeout",
+        "vllm_request_timeout",
+        "vllm_adapter_dir",
     }
 )
 """Settings that a resumed run may change without becoming another experiment."""

@@ -124,6 +124,7 @@ class Rollout:
                     answers.token_ids,
                     completions,
                     answers.hidden,
+                    answers.logprobs,
                     num_references=len(visible),
                 )
             )
@@ -169,7 +170,8 @@ def recomputes_logprobs(args: CORYConfig) -> bool:
     """Whether answers are scored in a pass of their own; see `CORYConfig.recompute_logprobs`."""
     if args.recompute_logprobs is not None:
         return args.recompute_logprobs
-    return args.bf16 or args.load_in_4bit or args.dtype != "float32"
+    another_engine = args.vllm_server_base_url is not None
+    return another_engine or args.bf16 or args.load_in_4bit or args.dtype != "float32"
 
 
 def share_rewards(

@@ -72,13 +72,13 @@ class SampleLog:
 
     def _initial_answers(self, rows: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
         bench, args = self.workbench, self.workbench.args
-        response_ids, _ = bench.sampler.generate(
+        response_ids = bench.sampler.generate(
             bench.reference,
             [bench.encoder.encode(row[args.prompt_column], []) for row in rows],
             bench.rollout.response_length(step),
             args.temperature,
             derive_generator(args.seed, INITIAL_MODEL, step, device=bench.reference.device),
-        )
+        ).token_ids
         completions = bench.encoder.decode(response_ids)
         with preserved_global_generators():
             rewards = judge(

@@ -28,11 +28,13 @@ class Answers(NamedTuple):
     `token_ids` has one response per prompt, with the end-of-sequence token if it was sampled.
     `hidden` are the last hidden states from which each token was drawn, T the longest response;
     undefined behind a response's end, None where a backend does not give them. They are those of
-    this process's rows (`processes.World.part`).
+    this process's rows (`processes.World.part`). `logprobs` are those that another engine drew the
+    tokens with, 0 behind a response's end; None where this process did.
     """
 
     token_ids: list[list[int]]
     hidden: Float[Tensor, "b T D"] | None
+    logprobs: Float[Tensor, "B T"] | None = None
 
 
 @runtime_checkable

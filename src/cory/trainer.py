@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from cory.records import Records
 from cory.roles import exchange_is_due
 from cory.samples import SampleLog
 from cory.seeding import seed_global_generators
+from cory.vllm.server import ServerLostError
 from cory.workbench import Brought, build_workbench
 
 
@@ -114,7 +115,7 @@ class CORYTrainer:
         Returns:
             the last evaluation, or the last iteration's metrics if there is nothing held out.
         """
-        with closing(self.console):
+        with closing(self.console), self._kept_if_the_server_is_lost():
             metrics: dict[str, float] = {}
             for step in range(self._start(), self.args.max_steps):
                 self.events.step_begins()
@@ -202,6 +203,21 @@ class CORYTrainer:
             self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
             self.events.saved()
         return path
+
+    @contextmanager
+    def _kept_if_the_server_is_lost(self) -> Iterator[None]:
+        """Save what was finished before the server that draws the answers went away."""
+        try:
+            yield
+        except ServerLostError:
+            step = self.events.state.global_step
+            # Agents that were pulled together before they spoke would be so once more on resume,
+            # and those that have learnt from an iteration would learn from it twice.
+            period = self.args.role_exchange_period if self.args.merge_on_exchange else None
+            is_between = self.scheduler.last_epoch == step and not exchange_is_due(step, period)
+            if step and is_between:
+                self.save(step)
+            raise
 
     def _start(self) -> int:
         newest = self.checkpoints.latest() if self.args.resume else None

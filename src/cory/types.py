@@ -17,9 +17,9 @@ from cory.roles import role_name
 class Turn:
     """What one agent said in one iteration: B prompts and its answers to them.
 
-    `completions` are the decoded answers without special tokens, `hidden` the hidden states that
-    the sampler kept, of this process's rows (see `sampling.Answers`). `num_references` counts the
-    earlier answers that each prompt shows: with none it is the plain query.
+    `completions` are the decoded answers without special tokens, `hidden` and `logprobs` what the
+    sampler kept, the former of this process's rows (see `sampling.Answers`). `num_references`
+    counts the earlier answers that each prompt shows: with none it is the plain query.
     """
 
     agent: int
@@ -28,6 +28,7 @@ class Turn:
     response_ids: list[list[int]]
     completions: list[str]
     hidden: Float[Tensor, "b T D"] | None = None
+    logprobs: Float[Tensor, "B T"] | None = None
     num_references: int = 0
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from cory.names import check_folder_name
 
@@ -43,6 +44,9 @@ POSITIVE_FIELDS = (
     "score_clip",
     "target_kl",
     "ddp_timeout",
+    "vllm_server_timeout",
+    "vllm_request_timeout",
+    "vllm_importance_sampling_clip_max",
 )
 FRACTION_FIELDS = (
     "gamma",
@@ -80,6 +84,7 @@ def validate(args: CORYConfig) -> None:
     _check_ranges(args)
     _check_templates(args)
     _check_batches(args)
+    _check_server(args)
     _check_contradictions(args)
     if args.run_name is not None and args.report_to:
         # Trackers make it a folder in theirs.
@@ -175,6 +180,24 @@ def _check_batches(args: CORYConfig) -> None:
 
 def _nearest_multiple(value: int, divisor: int) -> int:
     return max(1, round(value / divisor)) * divisor
+
+
+def _check_server(args: CORYConfig) -> None:
+    url = args.vllm_server_base_url
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ValueError(
+            f"vllm_server_base_url={url!r} is not the address of a server: write it like "
+            "http://localhost:8000"
+        )
+    if urlsplit(url).path.rstrip("/").endswith("/v1"):
+        raise ValueError(f"vllm_server_base_url={url!r} names a part of the server: leave /v1 away")
 
 
 def _check_contradictions(args: CORYConfig) -> None:

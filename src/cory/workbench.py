@@ -25,6 +25,8 @@ from cory.sampling import LocalSampler, Sampler
 from cory.sharding import gathered
 from cory.tasks import load_task
 from cory.tasks.custom import check_queries, load_queries
+from cory.vllm.checks import check_same_distribution
+from cory.vllm.sampler import VllmSampler
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,16 @@ def build_workbench(
     end_ids = end_token_ids(tokenizer, reference.model.generation_config)
     templates = Templates(args.query_template, args.observer_template, args.reference_template)
     encoder = PromptEncoder(tokenizer, templates, end_ids)
+    sampler = _sampler(args, policies, tokenizer, end_ids, world)
+    context_length = _context_length(reference, sampler)
     for dataset in filter(None, (train_dataset, eval_dataset)):
-        check_context(dataset[args.prompt_column][:], encoder, _context_length(reference), args)
+        check_context(dataset[args.prompt_column][:], encoder, context_length, args)
     first_query = train_dataset[0][args.prompt_column]
     probe = torch.tensor([encoder.encode(first_query, [])], device=device)
     with gathered(reference):
         check_head(reference, probe)
-    sampler = LocalSampler(pad_id(tokenizer), end_ids, args.per_device_eval_batch_size, world)
+    if isinstance(sampler, VllmSampler):
+        check_same_distribution(sampler, reference, probe[0].tolist(), args)
     return Workbench(
         args=args,
         tokenizer=tokenizer,
@@ -204,9 +209,23 @@ def _check_dataset(dataset: Dataset, args: CORYConfig, name: str) -> None:
     check_queries(dataset, args.prompt_column, name)
 
 
-def _context_length(reference: LanguageModel) -> int | None:
+def _sampler(
+    args: CORYConfig,
+    policies: list[Policy],
+    tokenizer: PreTrainedTokenizerBase,
+    end_ids: frozenset[int],
+    world: World,
+) -> Sampler:
+    if args.vllm_server_base_url is not None:
+        return VllmSampler(policies, end_ids, args, world)
+    return LocalSampler(pad_id(tokenizer), end_ids, args.per_device_eval_batch_size, world)
+
+
+def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:
     config = reference.model.config.get_text_config()
-    return getattr(config, "max_position_embeddings", None)
+    served = sampler.context_length if isinstance(sampler, VllmSampler) else None
+    own = getattr(config, "max_position_embeddings", None)
+    return min(filter(None, (own, served)), default=None)
 
 
 def check_context(

@@ -41,7 +41,7 @@ TRACEBACK = "--traceback"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake of the user's ends in one message and exit status 2.
+    """Run a command; a user's mistake ends in one message and exit status 2, a lost server in 1.
 
     Args:
         argv: the words after `cory`; None: those of this process.
@@ -56,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         say(f"cory: {error}")
         sys.exit(2)
+    except ConnectionError as error:
+        if wants_traceback:
+            raise
+        sys.stderr.write(f"cory: {error}\n")
+        sys.exit(1)
     except KeyboardInterrupt:
         say("cory: interrupted; the same command goes on (a training with --resume)")
         sys.exit(130)

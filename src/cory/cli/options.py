@@ -25,6 +25,7 @@ from cory.settings import (
     ModelConfig,
     ProcessConfig,
     RunConfig,
+    SamplingConfig,
     TaskConfig,
     TeamConfig,
 )
@@ -37,6 +38,7 @@ PARTS = {
     "algorithm": AlgorithmConfig,
     "run": RunConfig,
     "several processes": ProcessConfig,
+    "answers from vLLM": SamplingConfig,
     "beyond the paper": ExtensionConfig,
 }
 HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}

@@ -32,9 +32,10 @@ def training_settings(given: Mapping[str, Any]) -> CORYConfig:
 def run_settings(saved: Mapping[str, Any], given: Mapping[str, Any]) -> CORYConfig:
     """Settings under which a finished run is looked at; another task brings its own questions.
 
-    Whether to run a model's own code is for the one to say who looks, not for the directory.
+    Whether to run a model's own code is for the one to say who looks, not for the directory. The
+    vLLM server that trained it may be gone: who wants one now says so, too.
     """
-    given = {"trust_remote_code": False, **given}
+    given = {"trust_remote_code": False, "vllm_server_base_url": None, **given}
     if given.get("task") in (None, saved.get("task")):
         return CORYConfig(**{**saved, **given})
     kept = {name: value for name, value in saved.items() if name not in TASK_FIELDS}

@@ -25,6 +25,9 @@ NOT_OF_THE_RESULT = frozenset(
         "greater_is_better",
         "shard_weights",
         "ddp_timeout",
+        "vllm_server_timeout",
+        "vllm_request_timeout",
+        "vllm_adapter_dir",
     }
 )
 """Settings that change no number in the results: two runs that differ only here are one run."""

@@ -5,6 +5,7 @@ from cory.settings.extensions import ExtensionConfig
 from cory.settings.model import ModelConfig
 from cory.settings.processes import ProcessConfig
 from cory.settings.run import RunConfig
+from cory.settings.sampling import SamplingConfig
 from cory.settings.task import TaskConfig
 from cory.settings.team import TeamConfig
 
@@ -14,6 +15,7 @@ __all__ = [
     "ModelConfig",
     "ProcessConfig",
     "RunConfig",
+    "SamplingConfig",
     "TaskConfig",
     "TeamConfig",
 ]

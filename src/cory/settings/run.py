@@ -31,7 +31,7 @@ class RunConfig:
     """Sampling temperature, used in sampling and scoring alike."""
     recompute_logprobs: bool | None = None
     """Score the sampled answers in a pass of their own, instead of keeping what sampling computed.
-    None: only where the two would differ by more than float32 rounds (bf16, 4-bit)."""
+    None: only where the two would differ by more than float32 rounds (bf16, 4-bit, vLLM)."""
     learning_rate: float | list[float] = 1e-5
     """Peak learning rate; a list gives one per agent."""
     lr_scheduler_type: str = "constant"
