@@ -26,6 +26,7 @@ ROOMS = (
     ("workbench",),
     ("checkpoint",),
     ("evaluate",),
+    ("alarms",),
     ("agent",),
     ("guards",),
     ("lessons", "averaging"),
@@ -52,6 +53,9 @@ ROOMS = (
     ("settings",),
     ("seeding", "environment"),
     ("statistics",),
+    ("memory", "locks", "digests", "signals"),
+    ("files",),
+    ("faults",),
     ("assets",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

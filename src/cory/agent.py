@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -17,9 +17,10 @@ from cory.batch import to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.estimators import ESTIMATORS
-from cory.guards import LARGEST_RUN_OF_SKIPS, not_finite
-from cory.lessons import Lesson, better_answers, importance_of, plain_samples
-from cory.metrics import explained_variance, mean_of
+from cory.guards import LARGEST_RUN_OF_SKIPS, is_finite, not_finite
+from cory.lessons import Lesson, better_answers, importance_of, plain_samples, select_each
+from cory.memory import PassSize
+from cory.metrics import explained_variance, means_of
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from cory.policy import LanguageModel, Policy, score
 from cory.roles import group_size_at
@@ -35,7 +36,9 @@ class AgentState:
     kl_coef: float
     reward_scalers: dict[str, RewardScaler] = field(default_factory=dict)
     skips_in_a_row: int = 0
-    """Updates since the last one whose gradients were finite."""
+    """Updates since the last one that was finite."""
+    alarms_in_a_row: int = 0
+    """Iterations since the last one without an alarm."""
 
     def reward_scaler(self, role: str) -> RewardScaler:
         return self.reward_scalers.setdefault(role, RewardScaler())
@@ -71,6 +74,7 @@ class Agent:
         self.penalty = KL_PENALTIES[args.kl_estimator]
         self.placement = KL_PLACEMENTS[args.kl_placement]
         self.state = AgentState(args.kl_coef)
+        self.passes = PassSize(f"learning, {self.name}")
         self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
         self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
 
@@ -112,7 +116,7 @@ class Agent:
         metrics["skipped_steps"] = float(skipped)
         metrics["kl_coef"] = self.state.kl_coef
         self._finish(experience, step)
-        return _averages(history) | metrics
+        return means_of(history, without=("ratio_error",)) | metrics
 
     def study(self, team: Sequence[Experience]) -> tuple[list[Lesson], dict[str, float]]:
         """Partners' answers to the plain query, as if this agent had given them in their place.
@@ -202,31 +206,34 @@ class Agent:
     def _optimizer_step(
         self, lessons: Sequence[Lesson], rows: Sequence[Tensor]
     ) -> dict[str, float]:
-        """One step on some rows of each lesson; {} and no step if a gradient is not finite."""
-        self.optimizer.zero_grad(set_to_none=True)
-        totals: dict[str, Tensor] = {}
-        for lesson, chosen in zip(lessons, rows, strict=True):
-            # Few answers, split into more mini-batches, leave some without any.
-            if len(chosen):
-                totals |= self._accumulate(lesson.select(chosen))
+        """One step on some rows of each lesson; {} and no step if that is not finite."""
+        chosen = select_each(lessons, rows)
+        totals = self.passes.attempt(lambda: self._gradient(chosen))
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
         totals["grad_norm"] = nn.utils.clip_grad_norm_(weights, limit)
-        if not totals["grad_norm"].isfinite():
+        if not is_finite(totals):
             return {}
         self.optimizer.step()
         if self.elastic_reset is not None:
             self.elastic_reset.follow()
         return {key: float(value) for key, value in totals.items()}
 
+    def _gradient(self, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
+        """The whole gradient of some lessons, of which nothing was there before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for lesson in lessons:
+            totals |= self._accumulate(lesson)
+        return totals
+
     def _accumulate(self, lesson: Lesson) -> dict[str, Tensor]:
         """Add the gradient of a mini-batch, one micro-batch at a time."""
         num_tokens = lesson.batch.num_tokens
         totals: dict[str, Tensor] = {}
-        micro_batches = lesson.batch.split(
-            self.args.per_device_train_batch_size, self.policy.tokens_per_pass
-        )
-        for rows in micro_batches:
+        largest = self.passes.at_most(self.args.per_device_train_batch_size)
+        micro_batches = lesson.batch.split(largest, self.policy.tokens_per_pass)
+        for rows in self.passes.noted(micro_batches):
             for key, value in self._backward(lesson.select(rows), num_tokens).items():
                 totals[key] = (
                     _COMBINE.get(key, torch.add)(totals[key], value) if key in totals else value
@@ -290,9 +297,3 @@ class Agent:
 
 
 _COMBINE = {"ratio_error": torch.maximum}
-
-
-def _averages(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over the optimizer steps that measured a key."""
-    keys = {key: None for entry in history for key in entry if key != "ratio_error"}
-    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}

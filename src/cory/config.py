@@ -15,6 +15,7 @@ from cory.presets import preset_settings
 from cory.settings import (
     AlgorithmConfig,
     ExtensionConfig,
+    FaultConfig,
     ModelConfig,
     RunConfig,
     TaskConfig,
@@ -23,7 +24,15 @@ from cory.settings import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORYConfig(ExtensionConfig, RunConfig, AlgorithmConfig, TeamConfig, ModelConfig, TaskConfig):
+class CORYConfig(
+    FaultConfig,
+    ExtensionConfig,
+    RunConfig,
+    AlgorithmConfig,
+    TeamConfig,
+    ModelConfig,
+    TaskConfig,
+):
     """All settings of a run.
 
     The plain defaults keep the paper's transfer, exchange and shared reward.

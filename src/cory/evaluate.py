@@ -19,7 +19,7 @@ from cory.metrics import confidence_interval, diversity, mean_of
 from cory.models import pad_id
 from cory.policy import LanguageModel, Policy, TokenScores, score
 from cory.prompts import PromptEncoder
-from cory.rewards import RewardFunc
+from cory.rewards import RewardFailures, RewardFunc
 from cory.rollout import judge
 from cory.sampling import Sampler
 from cory.seeding import derive_generator
@@ -52,6 +52,7 @@ class Evaluator:
     reward_funcs: Sequence[RewardFunc]
     tokenizer: PreTrainedTokenizerBase
     args: CORYConfig
+    failures: RewardFailures | None = None
 
     def evaluate_each(
         self, policies: Mapping[str, Policy], queries: Sequence[dict[str, Any]]
@@ -92,7 +93,7 @@ class Evaluator:
             derive_generator(args.seed, "evaluation", device=policy.device),
         )
         completions = self.encoder.decode(response_ids)
-        judgement = judge(self.reward_funcs, rows, completions, response_ids, args)
+        judgement = judge(self.reward_funcs, rows, completions, response_ids, args, self.failures)
         rewards = judgement.total
         batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(

@@ -24,6 +24,7 @@ from cory import losses
 from cory.batch import Batch, position_ids, to_rows
 from cory.layers import last_mlp, only_at
 from cory.logprobs import token_logprobs
+from cory.memory import PassSize
 from cory.weights import Weights
 
 LOGITS_PER_PIECE = 2**24
@@ -55,6 +56,7 @@ class LanguageModel(nn.Module):
         self.model = model.eval()
         self.activate = activate
         self.bf16 = bf16
+        self.scoring = PassSize("scoring")
 
     @property
     def device(self) -> torch.device:
@@ -180,25 +182,30 @@ def score(
             again.
         keep_ref_hidden: also return the reference's hidden states.
     """
-    scores: dict[str, Tensor] = {}
-    for rows in batch.split(max_rows, policy.tokens_per_pass):
-        piece = batch.select(rows)
-        length = piece.response_mask.shape[1]
-        ref_hidden = reference.response_hidden(piece)
-        if hidden is None:
-            piece_hidden = policy.response_hidden(piece)
-        else:
-            piece_hidden = hidden[rows, :length][piece.response_mask]
-        columns = _score_tokens(
-            policy, reference, piece_hidden, ref_hidden, piece.response_tokens, temperature
-        )
-        if keep_ref_hidden:
-            columns |= {"ref_hidden": ref_hidden}
-        for name, flat in columns.items():
-            shape = (*batch.response_mask.shape, *flat.shape[1:])
-            whole = scores.setdefault(name, flat.new_zeros(shape))
-            whole[rows, :length] = to_rows(flat, piece.response_mask)
-    return TokenScores(**scores)
+
+    def attempt() -> TokenScores:
+        scores: dict[str, Tensor] = {}
+        pieces = batch.split(policy.scoring.at_most(max_rows), policy.tokens_per_pass)
+        for rows in policy.scoring.noted(pieces):
+            piece = batch.select(rows)
+            length = piece.response_mask.shape[1]
+            ref_hidden = reference.response_hidden(piece)
+            if hidden is None:
+                piece_hidden = policy.response_hidden(piece)
+            else:
+                piece_hidden = hidden[rows, :length][piece.response_mask]
+            columns = _score_tokens(
+                policy, reference, piece_hidden, ref_hidden, piece.response_tokens, temperature
+            )
+            if keep_ref_hidden:
+                columns |= {"ref_hidden": ref_hidden}
+            for name, flat in columns.items():
+                shape = (*batch.response_mask.shape, *flat.shape[1:])
+                whole = scores.setdefault(name, flat.new_zeros(shape))
+                whole[rows, :length] = to_rows(flat, piece.response_mask)
+        return TokenScores(**scores)
+
+    return policy.scoring.attempt(attempt)
 
 
 def _score_tokens(

@@ -10,10 +10,16 @@ from typing import Any
 
 import yaml
 
+from cory.alarms import alarms_of
 from cory.config import CORYConfig
 from cory.environment import environment
+from cory.files import refuse_unwritable, replace_text, writing
+from cory.locks import refuse_taken
 from cory.metrics import MetricsFile, experience_metrics, transfer_metrics
 from cory.types import Iteration
+
+COMMAND = "cory train"
+"""What works in a run directory, and keeps others out of it."""
 
 FREE_TO_CHANGE = frozenset(
     {
@@ -35,6 +41,12 @@ FREE_TO_CHANGE = frozenset(
         "per_device_eval_batch_size",
         "metric_for_best_model",
         "greater_is_better",
+        "reward_timeout",
+        "max_reward_failures",
+        "min_entropy",
+        "max_kl_per_token",
+        "min_unique_share",
+        "alarm_patience",
     }
 )
 """Settings that a resumed run may change without becoming another experiment."""
@@ -47,7 +59,8 @@ class Records:
         args: settings; `output_dir` is the run directory.
 
     Raises:
-        ValueError: the directory holds a run already and `resume` is off.
+        ValueError: the directory holds a run already and `resume` is off, another process trains
+            there, or it cannot be written.
     """
 
     def __init__(self, args: CORYConfig) -> None:
@@ -63,6 +76,8 @@ class Records:
                 f"output_dir={args.output_dir!r} holds a run already: continue it with resume=True "
                 "(--resume), or choose another output_dir"
             )
+        refuse_unwritable(self.directory)
+        refuse_taken(self.directory, COMMAND)
 
     def begin(self) -> None:
         """Start a new run."""
@@ -74,6 +89,11 @@ class Records:
         self.samples, self.tokens = totals["samples"], totals["tokens"]
         self.seconds = totals["seconds"]
         self._open(first_step)
+
+    def flush(self) -> None:
+        """Bring the metrics to the disk, before the checkpoint that goes with them."""
+        if self.metrics_path.exists():
+            self.metrics_file.flush()
 
     def totals(self) -> dict[str, float]:
         """What has been used so far, for a checkpoint."""
@@ -104,6 +124,7 @@ class Records:
                 **transfer_metrics(experience, iteration.experiences[:place]),
                 **updates[experience.turn.agent],
             }
+            measured["alarms"] = float(len(alarms_of(measured, self.args)))
             for owner in (f"agent_{experience.turn.agent}", experience.turn.role):
                 metrics |= {f"{owner}/{key}": value for key, value in measured.items()}
             tokens += int(experience.batch.lengths.sum())
@@ -121,16 +142,19 @@ class Records:
         }
 
     def _open(self, first_step: int) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.config_path.write_text(
-            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False)
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        replace_text(
+            self.config_path,
+            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False),
         )
         self.metrics_file = MetricsFile(self.metrics_path, first_step)
         # A finished run that is resumed computes nothing.
         if first_step < self.args.max_steps:
             start = {"after_step": max(0, first_step), **environment()}
-            with (self.directory / "environment.jsonl").open("a") as file:
-                file.write(json.dumps(start) + "\n")
+            path = self.directory / "environment.jsonl"
+            before = path.read_text() if path.exists() else ""
+            replace_text(path, before + json.dumps(start) + "\n")
 
     def _announce_changes(self) -> None:
         before = yaml.safe_load(self.config_path.read_text())

@@ -16,7 +16,7 @@ from cory.models import pad_id
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
 from cory.policy import LanguageModel, Policy, score
 from cory.prompts import PromptEncoder
-from cory.rewards import RewardFunc, Scores, score_completions
+from cory.rewards import RewardFailures, RewardFunc, Scores, score_completions
 from cory.roles import answers_at, reward_matrix, roles_at
 from cory.sampling import Sampler
 from cory.seeding import derive_generator, derive_seed
@@ -34,6 +34,7 @@ class Rollout:
         reward_funcs: judge the answers.
         tokenizer: of the policies.
         args: settings.
+        failures: the rule for reward functions that fail; None: the first failure is an error.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Rollout:
         reward_funcs: Sequence[RewardFunc],
         tokenizer: PreTrainedTokenizerBase,
         args: CORYConfig,
+        failures: RewardFailures | None = None,
     ) -> None:
         self.policies = policies
         self.reference = reference
@@ -53,6 +55,7 @@ class Rollout:
         self.reward_funcs = reward_funcs
         self.tokenizer = tokenizer
         self.args = args
+        self.failures = failures
         self.reward_matrix = torch.tensor(
             reward_matrix(args.num_agents, args.partner_reward_weight, args.credit)
         )
@@ -118,7 +121,8 @@ class Rollout:
         return [row for row in rows for _ in range(times)]
 
     def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
-        return judge(self.reward_funcs, rows, turn.completions, turn.response_ids, self.args)
+        answers = turn.completions, turn.response_ids
+        return judge(self.reward_funcs, rows, *answers, self.args, self.failures)
 
     def _score(self, turn: Turn, judgement: Scores, team_reward: torch.Tensor) -> Experience:
         policy, args = self.policies[turn.agent], self.args
@@ -179,10 +183,11 @@ def judge(
     completions: list[str],
     completion_ids: list[list[int]],
     args: CORYConfig,
+    failures: RewardFailures | None = None,
 ) -> Scores:
     """Rewards of one completion per row, under the plain query (r(s0, a), for observers too)."""
     queries = [row[args.prompt_column] for row in rows]
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != args.prompt_column}
     return score_completions(
-        reward_funcs, args.reward_weights, queries, completions, completion_ids, columns
+        reward_funcs, args.reward_weights, queries, completions, completion_ids, columns, failures
     )

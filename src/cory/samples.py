@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from cory.files import replacing, writing
 from cory.rollout import judge
 from cory.seeding import derive_generator, preserved_global_generators
 from cory.types import Experience, Iteration
@@ -45,7 +46,8 @@ class SampleLog:
         """
         args = self.workbench.args
         path = Path(args.output_dir) / "samples" / f"step-{iteration.step + 1:06d}.parquet"
-        path.parent.mkdir(exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
         answers = [
             answer
             for experience in iteration.experiences
@@ -65,7 +67,8 @@ class SampleLog:
             }
             for answer in answers
         ]
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+        with replacing(path) as partial:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), partial)
         return path
 
     def _initial_answers(self, rows: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
@@ -79,7 +82,9 @@ class SampleLog:
         )
         completions = bench.encoder.decode(response_ids)
         with preserved_global_generators():
-            rewards = judge(bench.reward_funcs, rows, completions, response_ids, args).total
+            rewards = judge(
+                bench.reward_funcs, rows, completions, response_ids, args, bench.failures
+            ).total
         return [
             {
                 "index": index,

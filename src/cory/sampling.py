@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cory.decoding import Decoding
+from cory.memory import PassSize
 from cory.policy import LanguageModel
 
 STEPS_BETWEEN_LOOKS = {"cpu": 1}
@@ -64,6 +65,7 @@ class LocalSampler:
         self.pad_id = pad_id
         self.end_ids = end_ids
         self.rows_per_pass = rows_per_pass
+        self.passes = PassSize("sampling")
 
     @torch.no_grad()
     def generate(
@@ -79,21 +81,25 @@ class LocalSampler:
         uniform = torch.rand(
             num_rows, max_new_tokens, generator=generator, device=generator.device
         ).to(policy.device)
-        tokens, hidden = zip(
-            *(
+        decoded = self.passes.attempt(
+            lambda: [
                 self._decode(
                     policy,
-                    prompt_ids[start : start + self.rows_per_pass],
-                    uniform[start : start + self.rows_per_pass],
+                    prompt_ids[rows.start : rows.stop],
+                    uniform[rows.start : rows.stop],
                     temperature,
                 )
-                for start in range(0, num_rows, self.rows_per_pass)
-            ),
-            strict=True,
+                for rows in self.passes.noted(self._split(num_rows))
+            ]
         )
+        tokens, hidden = zip(*decoded, strict=True)
         token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
         longest = max(map(len, token_ids))
         return Answers(token_ids, torch.cat(hidden)[:, :longest])
+
+    def _split(self, num_rows: int) -> Iterator[range]:
+        size = self.passes.at_most(self.rows_per_pass) or num_rows
+        return (range(start, min(start + size, num_rows)) for start in range(0, num_rows, size))
 
     def _decode(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -19,18 +20,21 @@ from transformers import (
 )
 
 from cory.agent import Agent
+from cory.alarms import collapse, watch
 from cory.averaging import pull_together
 from cory.callbacks import Events
 from cory.checkpoint import Checkpoints, load_checkpoint
 from cory.config import CORYConfig
 from cory.console import Console
 from cory.data import QueryOrder, held_out_queries
+from cory.locks import alone_in
 from cory.metrics import mean_of
 from cory.optimizers import make_optimizer, make_scheduler
-from cory.records import Records
+from cory.records import COMMAND, Records
 from cory.roles import exchange_is_due
 from cory.samples import SampleLog
 from cory.seeding import seed_global_generators
+from cory.signals import Interruption
 from cory.workbench import Brought, build_workbench
 
 
@@ -91,6 +95,7 @@ class CORYTrainer:
             ),
             self.accelerator.device,
         )
+        self.workbench.failures.directory = self.records.directory
         self.policies = self.workbench.policies
         self.tokenizer = self.workbench.tokenizer
         self.optimizer = make_optimizer(self.workbench.policies, args)
@@ -111,12 +116,23 @@ class CORYTrainer:
 
         Returns:
             the last evaluation, or the last iteration's metrics if there is nothing held out.
+
+        Raises:
+            Stopped: a signal asked for an end; the iteration was finished and saved.
+            FaultError: it could not go on, as docs/faults.md explains.
+            ValueError: a reward function failed, or another process trains in `output_dir`.
         """
-        with closing(self.console):
+        directory, promise = self.records.directory, "will save after this iteration and stop"
+        with (
+            alone_in(directory, COMMAND),
+            Interruption(promise) as interruption,
+            closing(self.console),
+        ):
             metrics: dict[str, float] = {}
             for step in range(self._start(), self.args.max_steps):
                 self.events.step_begins()
                 metrics = self.iterate(step)
+                watch(self.agents, step + 1, metrics, self.args)
                 self.events.step_ends(step + 1)
                 if self.events.control.should_log:
                     self._log(step + 1, metrics)
@@ -124,6 +140,7 @@ class CORYTrainer:
                     metrics = self.evaluate(step + 1) or metrics
                 if self.events.control.should_save:
                     self.save(step + 1)
+                self._stop_if_asked(step + 1, interruption)
                 if self.events.control.should_training_stop:
                     break
             return self._finish(metrics)
@@ -149,6 +166,16 @@ class CORYTrainer:
         return self.records.iteration_metrics(
             iteration, updates, self.workbench.encoder.end_ids, seconds
         )
+
+    def _stop_if_asked(self, step: int, interruption: Interruption) -> None:
+        """End here, saved, where a signal asks for it or an agent has collapsed."""
+        reason = interruption.reason() or collapse(self.agents, step, self.args)
+        if reason is not None:
+            path = self.save(step)
+            if self.args.report_to:
+                self.accelerator.end_training()
+            sys.stderr.write(f"cory: saved {path}; --resume goes on there\n")
+            raise reason
 
     def _exchange(self) -> None:
         """What may happen at an exchange of roles, which itself needs nothing to be done."""
@@ -191,18 +218,25 @@ class CORYTrainer:
         """Write a checkpoint of this step; one that is there already is left alone."""
         path = self.checkpoints.path(step)
         if not path.exists():
-            progress = {"records": self.records.totals(), "events": self.events.state_dict()}
+            progress = {
+                "records": self.records.totals(),
+                "events": self.events.state_dict(),
+                "reward_failures": self.workbench.failures.count,
+            }
+            self.records.flush()
             self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
             self.events.saved()
         return path
 
     def _start(self) -> int:
-        newest = self.checkpoints.latest() if self.args.resume else None
+        newest = self.checkpoints.newest_sound() if self.args.resume else None
         first_step = 0
         if newest is not None:
             progress = load_checkpoint(newest, self.agents, self.optimizer, self.scheduler)
             self.events.load_state_dict(progress["events"])
             first_step = self.events.state.global_step
+            self.workbench.failures.count = progress.get("reward_failures", 0)
+            self.checkpoints.set_aside_after(first_step)
             self.records.resume(first_step, progress["records"])
         else:
             self.records.begin()

@@ -39,6 +39,8 @@ POSITIVE_FIELDS = (
     "cliprange_value",
     "score_clip",
     "target_kl",
+    "reward_timeout",
+    "alarm_patience",
 )
 FRACTION_FIELDS = (
     "gamma",
@@ -48,6 +50,7 @@ FRACTION_FIELDS = (
     "elastic_reset_decay",
     "weight_average_decay",
     "merge_on_exchange",
+    "min_unique_share",
 )
 NON_NEGATIVE_FIELDS = (
     "kl_coef",
@@ -58,6 +61,9 @@ NON_NEGATIVE_FIELDS = (
     "seed",
     "transfer_back_weight",
     "partner_samples_weight",
+    "max_reward_failures",
+    "min_entropy",
+    "max_kl_per_token",
 )
 PLACEHOLDERS = {
     "query_template": ("{query}",),

@@ -17,7 +17,7 @@ from cory.evaluate import Evaluator
 from cory.models import build_policies, ensure_pad_token, load_model, load_tokenizer, pad_id
 from cory.policy import LanguageModel, Policy, check_head
 from cory.prompts import PromptEncoder, end_token_ids
-from cory.rewards import RewardFunc, load_reward_funcs
+from cory.rewards import RewardFailures, RewardFunc, load_reward_funcs
 from cory.roles import Templates
 from cory.rollout import Rollout
 from cory.sampling import LocalSampler, Sampler
@@ -52,6 +52,7 @@ class Workbench:
     reward_funcs: list[RewardFunc]
     train_dataset: Dataset
     eval_dataset: Dataset | None
+    failures: RewardFailures
 
     @property
     def rollout(self) -> Rollout:
@@ -63,6 +64,7 @@ class Workbench:
             self.reward_funcs,
             self.tokenizer,
             self.args,
+            self.failures,
         )
 
     @property
@@ -74,6 +76,7 @@ class Workbench:
             self.reward_funcs,
             self.tokenizer,
             self.args,
+            self.failures,
         )
 
 
@@ -113,6 +116,7 @@ def build_workbench(
         reward_funcs=reward_funcs,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
+        failures=RewardFailures(args.max_reward_failures, args.reward_timeout),
     )
 
 

@@ -22,6 +22,7 @@ from cory.presets import preset_settings
 from cory.settings import (
     AlgorithmConfig,
     ExtensionConfig,
+    FaultConfig,
     ModelConfig,
     RunConfig,
     TaskConfig,
@@ -35,6 +36,7 @@ PARTS = {
     "algorithm": AlgorithmConfig,
     "run": RunConfig,
     "beyond the paper": ExtensionConfig,
+    "faults": FaultConfig,
 }
 HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

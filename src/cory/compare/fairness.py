@@ -14,7 +14,7 @@ from dataclasses import fields
 
 from cory.compare.arms import Arm
 from cory.config import refuse_unknown_names
-from cory.settings import ModelConfig, RunConfig, TaskConfig
+from cory.settings import FaultConfig, ModelConfig, RunConfig, TaskConfig
 
 OBJECTIVE = frozenset(
     {
@@ -30,7 +30,11 @@ OBJECTIVE = frozenset(
 )
 EFFORT = frozenset({"num_ppo_epochs", "num_mini_batches"})
 GROUND = (
-    frozenset(field.name for part in (TaskConfig, ModelConfig, RunConfig) for field in fields(part))
+    frozenset(
+        field.name
+        for part in (TaskConfig, ModelConfig, RunConfig, FaultConfig)
+        for field in fields(part)
+    )
     | OBJECTIVE
     | EFFORT
 ) - {"batch_size"}

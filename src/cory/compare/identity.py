@@ -23,6 +23,10 @@ NOT_OF_THE_RESULT = frozenset(
         "save_total_limit",
         "metric_for_best_model",
         "greater_is_better",
+        "min_entropy",
+        "max_kl_per_token",
+        "min_unique_share",
+        "alarm_patience",
     }
 )
 """Settings that change no number in the results: two runs that differ only here are one run."""
