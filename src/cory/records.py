@@ -16,6 +16,7 @@ from cory.environment import environment
 from cory.files import refuse_unwritable, replace_text, writing
 from cory.locks import refuse_taken
 from cory.metrics import MetricsFile, experience_metrics, transfer_metrics
+from cory.rewards import RewardFailures
 from cory.types import Iteration
 
 COMMAND = "cory train"
@@ -69,6 +70,7 @@ class Records:
         self.samples = 0
         self.tokens = 0
         self.seconds = 0.0
+        self.failures = RewardFailures()
         self.metrics_path = self.directory / "metrics.jsonl"
         self.config_path = self.directory / "config.yaml"
         if self.config_path.exists() and not args.resume:
@@ -79,6 +81,11 @@ class Records:
         refuse_unwritable(self.directory)
         refuse_taken(self.directory, COMMAND)
 
+    def keep(self, failures: RewardFailures) -> None:
+        """Count the run's failed calls of reward functions, and keep their samples."""
+        self.failures = failures
+        failures.directory = self.directory
+
     def begin(self) -> None:
         """Start a new run."""
         self._open(first_step=-1)
@@ -88,6 +95,7 @@ class Records:
         self._announce_changes()
         self.samples, self.tokens = totals["samples"], totals["tokens"]
         self.seconds = totals["seconds"]
+        self.failures.count = totals.get("reward_failures", 0)
         self._open(first_step)
 
     def flush(self) -> None:
@@ -97,7 +105,12 @@ class Records:
 
     def totals(self) -> dict[str, float]:
         """What has been used so far, for a checkpoint."""
-        return {"samples": self.samples, "tokens": self.tokens, "seconds": self.seconds}
+        return {
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "reward_failures": self.failures.count,
+        }
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""
@@ -139,6 +152,7 @@ class Records:
             "total_samples": float(self.samples),
             "total_tokens": float(self.tokens),
             "total_seconds": self.seconds,
+            "total_reward_failures": float(self.failures.count),
         }
 
     def _open(self, first_step: int) -> None:

@@ -95,7 +95,7 @@ class CORYTrainer:
             ),
             self.accelerator.device,
         )
-        self.workbench.failures.directory = self.records.directory
+        self.records.keep(self.workbench.failures)
         self.policies = self.workbench.policies
         self.tokenizer = self.workbench.tokenizer
         self.optimizer = make_optimizer(self.workbench.policies, args)
@@ -218,11 +218,7 @@ class CORYTrainer:
         """Write a checkpoint of this step; one that is there already is left alone."""
         path = self.checkpoints.path(step)
         if not path.exists():
-            progress = {
-                "records": self.records.totals(),
-                "events": self.events.state_dict(),
-                "reward_failures": self.workbench.failures.count,
-            }
+            progress = {"records": self.records.totals(), "events": self.events.state_dict()}
             self.records.flush()
             self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
             self.events.saved()
@@ -235,7 +231,6 @@ class CORYTrainer:
             progress = load_checkpoint(newest, self.agents, self.optimizer, self.scheduler)
             self.events.load_state_dict(progress["events"])
             first_step = self.events.state.global_step
-            self.workbench.failures.count = progress.get("reward_failures", 0)
             self.checkpoints.set_aside_after(first_step)
             self.records.resume(first_step, progress["records"])
         else:
