@@ -126,7 +126,7 @@ def kill_by_the_clock(
     process.kill()
 
 
-def check(run: Path) -> dict[str, int]:
+def check(run: Path) -> dict[str, Any]:
     """What a kill left behind.
 
     Raises:
@@ -140,7 +140,9 @@ def check(run: Path) -> dict[str, int]:
     assert all(path.stat().st_size for path in run.glob("config.yaml"))
     return {
         "newest": max(checkpoints.steps(), default=0),
-        "partial": len(list(run.glob("checkpoints/.step-*.partial"))),
+        "partial": {
+            (path.name, path.stat().st_mtime) for path in run.glob("checkpoints/.step-*.partial")
+        },
     }
 
 
@@ -215,6 +217,7 @@ def kill_and_resume(output_dir: Path, kills: int, steps: int, seed: int) -> dict
     kinds = [KINDS[number % len(KINDS)] for number in range(kills)]
     draw.shuffle(kinds)
     left_behind, newest = Counter[str](), []
+    partial: set[Any] = set()
     for kind in kinds:
         counter = _counter(kind, lines_per_step, draw)
         process = context.Process(target=train, args=([*words, str(run)], log, counter))
@@ -224,7 +227,8 @@ def kill_and_resume(output_dir: Path, kills: int, steps: int, seed: int) -> dict
         process.join()
         assert process.exitcode == -signal.SIGKILL, (kind, process.exitcode, "more --steps?")
         found = check(run)
-        left_behind[kind] += found["partial"] > 0
+        left_behind[kind] += bool(found["partial"] - partial)
+        partial |= found["partial"]
         newest.append(found["newest"])
         sys.stderr.write(f"killed in {kind}: newest checkpoint {newest[-1]}\n")
     last = context.Process(target=train, args=([*words, str(run)], log))
