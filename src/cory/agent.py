@@ -18,8 +18,9 @@ from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.engines import behaviour_logprobs, settle_engine
 from cory.estimators import ESTIMATORS
-from cory.guards import LARGEST_RUN_OF_SKIPS, not_finite
-from cory.lessons import Lesson, better_answers, importance_of, plain_samples
+from cory.guards import LARGEST_RUN_OF_SKIPS, is_finite, not_finite
+from cory.lessons import Lesson, better_answers, importance_of, plain_samples, select_each
+from cory.memory import PassSize
 from cory.metrics import averages, combined, explained_variance
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from cory.policy import LanguageModel, Policy, score
@@ -38,7 +39,9 @@ class AgentState:
     kl_coef: float
     reward_scalers: dict[str, RewardScaler] = field(default_factory=dict)
     skips_in_a_row: int = 0
-    """Updates since the last one whose gradients were finite."""
+    """Updates since the last one that was finite."""
+    alarms_in_a_row: int = 0
+    """Iterations since the last one without an alarm."""
 
     def reward_scaler(self, role: str) -> RewardScaler:
         return self.reward_scalers.setdefault(role, RewardScaler())
@@ -77,6 +80,7 @@ class Agent:
         self.penalty = KL_PENALTIES[args.kl_estimator]
         self.placement = KL_PLACEMENTS[args.kl_placement]
         self.state = AgentState(args.kl_coef)
+        self.passes = PassSize(f"learning, {self.name}")
         self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
         self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
 
@@ -209,30 +213,35 @@ class Agent:
     def _optimizer_step(
         self, lessons: Sequence[Lesson], rows: Sequence[Tensor]
     ) -> dict[str, float]:
-        """One step on some rows of each lesson; {} and no step if a gradient is not finite."""
-        self.optimizer.zero_grad(set_to_none=True)
-        totals: dict[str, Tensor] = {}
-        for lesson, chosen in zip(lessons, rows, strict=True):
-            # Few answers, split into more mini-batches, leave some without any.
-            if len(chosen):
-                totals |= self._accumulate(lesson.select(chosen))
+        """One step on some rows of each lesson; {} and no step if that is not finite."""
+        chosen = select_each(lessons, rows)
+        totals = self.passes.attempt(lambda: self._gradient(chosen), self.world)
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
         self.world.sum_gradients(weights)
         totals["grad_norm"] = whole(nn.utils.clip_grad_norm_(weights, limit))
-        if not totals["grad_norm"].isfinite():
+        if not is_finite(totals):
             return {}
         self.optimizer.step()
         if self.elastic_reset is not None:
             self.elastic_reset.follow()
         return {key: float(value) for key, value in totals.items()}
 
+    def _gradient(self, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
+        """The whole gradient of some lessons, of which nothing was there before."""
+        self.optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for lesson in lessons:
+            totals |= self._accumulate(lesson)
+        return totals
+
     def _accumulate(self, lesson: Lesson) -> dict[str, Tensor]:
         """Add the gradient of this process's rows of a mini-batch, one micro-batch at a time."""
         batch, num_tokens = lesson.batch, lesson.batch.num_tokens
         own = self.world.rows(len(batch), batch.input_ids.device)
-        micro_batches = batch.select(own).split(
-            self.args.per_device_train_batch_size, self.policy.tokens_per_pass
+        largest = self.passes.at_most(self.args.per_device_train_batch_size)
+        micro_batches = self.passes.noted(
+            batch.select(own).split(largest, self.policy.tokens_per_pass)
         )
         measured: list[dict[str, Tensor]] = []
         with at_hand(self.policy, self.reference):

@@ -2,8 +2,10 @@
 
 `checkpoints/step-N/` holds a folder per agent, which plain transformers or peft loads, and in
 `state.safetensors` and `state.json` all else that training needs: value heads, optimizer moments,
-KL coefficients, reward statistics, moving averages, global random states. Sampling, mini-batches,
-the order of the data and the schedule are functions of the seed and the step: they need no state.
+KL coefficients, reward statistics, moving averages, global random states. `sha256sums.txt` has the
+checksum of every file: a checkpoint that is not what was written is not used. Sampling,
+mini-batches, the order of the data and the schedule are functions of the seed and the step: they
+need no state.
 
 Where an average of the weights is kept, the folders hold the average, as it is the result; the
 weights from which training goes on are then among the state.
@@ -12,7 +14,6 @@ weights from which training goes on are then among the state.
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -32,8 +33,11 @@ from transformers import PreTrainedTokenizerBase
 from cory.agent import Agent, AgentState
 from cory.averaging import WeightAverage
 from cory.controllers import RewardScaler
+from cory.digests import damage, write_sums
+from cory.files import OutputError, flush, writing
 from cory.processes import ALONE, World
 from cory.sharding import like, whole
+from cory.terminal import say
 
 
 class Checkpoints:
@@ -62,21 +66,31 @@ class Checkpoints:
 
         Args:
             progress: JSON values that `load` gives back.
+
+        Raises:
+            OutputError: the disk is full, say; older checkpoints are intact.
         """
         partial = self.directory / f".step-{step}.partial"
-        writes = self.world.is_first
-        with self.world.together():
-            if writes:
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
-        for agent in agents:
-            with self.world.together(), agent.as_result():
-                agent.policy.weights.save(partial / agent.name, writes)
-        tensors = {name: whole(tensor) for name, tensor in _tensors(agents, optimizer).items()}
-        with self.world.together():
-            if writes:
-                self._complete_save(step, agents, tokenizer, tensors, progress)
-        return self.path(step)
+        writes, target = self.world.is_first, self.path(step)
+        try:
+            with self.world.together():
+                if writes:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    with writing(target):
+                        partial.mkdir(parents=True)
+            for agent in agents:
+                with self.world.together(), writing(target), agent.as_result():
+                    agent.policy.weights.save(partial / agent.name, writes)
+            tensors = {name: whole(tensor) for name, tensor in _tensors(agents, optimizer).items()}
+            with self.world.together():
+                if writes:
+                    with writing(target):
+                        self._complete_save(step, agents, tokenizer, tensors, progress)
+        except OutputError:
+            # What is incomplete may be what fills the disk.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return target
 
     def _complete_save(
         self,
@@ -98,9 +112,11 @@ class Checkpoints:
             "random": _global_random_state(),
         }
         (partial / "state.json").write_text(json.dumps(state, indent=1))
-        _flush(partial)
+        write_sums(partial)
+        for path in (*partial.rglob("*"), partial):
+            flush(path)
         partial.rename(self.path(step))
-        _flush_directory(self.directory)
+        flush(self.directory)
         self._prune()
 
     def path(self, step: int) -> Path:
@@ -108,8 +124,46 @@ class Checkpoints:
         return self.directory / f"step-{step}"
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint."""
+        """The newest complete checkpoint, sound or not."""
         return max(self._complete(), key=_step_of, default=None)
+
+    def steps(self) -> list[int]:
+        """Of which there are complete checkpoints, in order."""
+        return sorted(map(_step_of, self._complete()))
+
+    def newest_sound(self) -> Path | None:
+        """The newest complete checkpoint that is what was written; newer ones are said to be not.
+
+        Raises:
+            ValueError: there are some, and every one is damaged.
+        """
+        damaged: list[str] = []
+        for path in sorted(self._complete(), key=_step_of, reverse=True):
+            fault = damage(path, STATE)
+            if fault is None:
+                if damaged:
+                    say(f"cory: {'; '.join(damaged)}; using {path.name} instead")
+                return path
+            damaged.append(f"{path} is damaged ({fault})")
+        if damaged:
+            raise ValueError(
+                f"{'; '.join(damaged)}: no checkpoint is left to be used. Restore one from a "
+                "backup, or begin again in another output_dir"
+            )
+        return None
+
+    def set_aside_after(self, step: int) -> None:
+        """Rename checkpoints of later steps, which are damaged, so that new ones take their place.
+
+        Raises:
+            OutputError: the directory cannot be written.
+        """
+        for path in self._complete():
+            if _step_of(path) > step:
+                aside = path.with_name(f"{path.name}.damaged")
+                with writing(aside):
+                    shutil.rmtree(aside, ignore_errors=True)
+                    path.rename(aside)
 
     def _complete(self) -> list[Path]:
         return [path for path in self.directory.glob("step-*") if _STEP.fullmatch(path.name)]
@@ -117,7 +171,10 @@ class Checkpoints:
     def _prune(self) -> None:
         if self.limit is not None:
             for path in sorted(self._complete(), key=_step_of)[: -self.limit]:
-                shutil.rmtree(path)
+                # Removing takes many steps: half of a checkpoint must not have a checkpoint's name.
+                path.rename(path.with_name(f".{path.name}.removed"))
+        for path in self.directory.glob(".step-*.removed"):
+            shutil.rmtree(path)
 
 
 def load_checkpoint(
@@ -160,6 +217,8 @@ def load_checkpoint(
     return state["progress"]
 
 
+STATE = ("state.json", "state.safetensors")
+"""The files of a checkpoint that are not an agent's."""
 _STEP = re.compile(r"step-(\d+)")
 _MOMENT = re.compile(r"optimizer/(\d+)/(\w+)")
 
@@ -247,19 +306,3 @@ def _restore_global_random_state(state: dict[str, Any]) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
-
-
-def _flush(directory: Path) -> None:
-    for path in directory.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        else:
-            _flush_directory(path)
-    _flush_directory(directory)
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)

@@ -15,6 +15,7 @@ from cory.presets import preset_settings
 from cory.settings import (
     AlgorithmConfig,
     ExtensionConfig,
+    FaultConfig,
     ModelConfig,
     ProcessConfig,
     RunConfig,
@@ -26,6 +27,7 @@ from cory.settings import (
 
 @dataclass(frozen=True, kw_only=True)
 class CORYConfig(
+    FaultConfig,
     ExtensionConfig,
     ProcessConfig,
     SamplingConfig,

@@ -20,7 +20,7 @@ from cory.models import pad_id
 from cory.policy import LanguageModel, Policy, TokenScores, score
 from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
-from cory.rewards import RewardFunc
+from cory.rewards import RewardFailures, RewardFunc
 from cory.rollout import judge
 from cory.sampling import Sampler
 from cory.seeding import derive_generator
@@ -54,6 +54,7 @@ class Evaluator:
     tokenizer: PreTrainedTokenizerBase
     args: CORYConfig
     world: World = ALONE
+    failures: RewardFailures | None = None
 
     def evaluate_each(
         self, policies: Mapping[str, Policy], queries: Sequence[dict[str, Any]]
@@ -95,7 +96,9 @@ class Evaluator:
         )
         response_ids = answers.token_ids
         completions = self.encoder.decode(response_ids)
-        judgement = judge(self.reward_funcs, rows, completions, response_ids, args, self.world)
+        judgement = judge(
+            self.reward_funcs, rows, completions, response_ids, args, self.world, self.failures
+        )
         rewards = judgement.total
         batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
         scores = score(

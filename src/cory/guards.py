@@ -5,11 +5,13 @@ Legend: B sequences, T response columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
+from torch import Tensor
 
 from cory.batch import Batch
+from cory.faults import FaultError
 from cory.lessons import Lesson
 from cory.policy import Policy
 
@@ -17,7 +19,13 @@ LARGEST_RUN_OF_SKIPS = 2
 """Optimizer steps in a row that may be skipped; one more stops the run."""
 
 
-class NotFiniteError(RuntimeError):
+def is_finite(measured: Mapping[str, Tensor]) -> bool:
+    """Whether the losses and the gradient of a mini-batch are: only then may a step be taken."""
+    decisive = (key for key in measured if key == "grad_norm" or key.endswith("_loss"))
+    return all(bool(measured[key].isfinite()) for key in decisive)
+
+
+class NotFiniteError(FaultError):
     """Loss or gradients were nan or inf in one step after the other."""
 
 

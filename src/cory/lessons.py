@@ -74,6 +74,15 @@ class Lesson:
 _OF_PARTNERS = ("policy_loss", "clip_fraction")
 
 
+def select_each(lessons: Sequence[Lesson], rows: Sequence[Tensor]) -> list[Lesson]:
+    """Some rows of each lesson; one of which there are none is left out.
+
+    Few answers, split into more mini-batches, leave some without any.
+    """
+    pairs = zip(lessons, rows, strict=True)
+    return [lesson.select(chosen) for lesson, chosen in pairs if len(chosen)]
+
+
 def plain_samples(team: Sequence[Experience], agent: int, args: CORYConfig) -> list[Experience]:
     """Partners' answers to the plain query, if they are to be learnt from.
 

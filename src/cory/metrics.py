@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cory.copying import copy_rate
+from cory.files import flush, replace_text, writing
 from cory.losses import masked_mean
 from cory.types import Experience
 
@@ -22,6 +23,14 @@ def mean_of(values: Iterable[float]) -> float:
     """Arithmetic mean."""
     numbers = list(values)
     return math.fsum(numbers) / len(numbers)
+
+
+def means_of(
+    history: Sequence[Mapping[str, float]], without: Sequence[str] = ()
+) -> dict[str, float]:
+    """Means by key, each over the entries that have it."""
+    keys = {key: None for entry in history for key in entry if key not in without}
+    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}
 
 
 def experience_metrics(experience: Experience, end_ids: frozenset[int]) -> dict[str, float]:
@@ -105,8 +114,9 @@ class MetricsFile:
     def __init__(self, path: Path, first_step: int) -> None:
         self.path = path
         kept = [record for record in read_metrics(path) if record["step"] <= first_step]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record; NaN is written as null, since JSON has none."""
@@ -114,8 +124,13 @@ class MetricsFile:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
         }
-        with self.path.open("a") as file:
+        with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps(clean) + "\n")
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        with writing(self.path):
+            flush(self.path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from cory import losses
 from cory.batch import Batch, position_ids, to_rows
 from cory.layers import last_mlp, only_at
 from cory.logprobs import token_logprobs
+from cory.memory import PassSize
 from cory.processes import ALONE, World
 from cory.sharding import at_hand
 from cory.weights import Weights
@@ -57,6 +58,7 @@ class LanguageModel(nn.Module):
         self.model = model.eval()
         self.activate = activate
         self.bf16 = bf16
+        self.scoring = PassSize("scoring")
 
     @property
     def device(self) -> torch.device:
@@ -186,9 +188,12 @@ def score(
     """
     count, width = batch.response_mask.shape
     own = batch.select(world.rows(count, batch.input_ids.device))
-    scores: dict[str, Tensor] = {}
-    with at_hand(policy, reference):
-        for rows, _ in world.passes(own.split(max_rows, policy.tokens_per_pass), count):
+
+    def attempt() -> dict[str, Tensor]:
+        scores: dict[str, Tensor] = {}
+        largest = policy.scoring.at_most(max_rows)
+        pieces = policy.scoring.noted(own.split(largest, policy.tokens_per_pass))
+        for rows, _ in world.passes(pieces, count):
             piece = own.select(rows)
             length = piece.response_mask.shape[1]
             ref_hidden = reference.response_hidden(piece)
@@ -205,6 +210,10 @@ def score(
                 shape = (*own.response_mask.shape, *flat.shape[1:])
                 column = scores.setdefault(name, flat.new_zeros(shape))
                 column[rows, :length] = to_rows(flat, piece.response_mask)
+        return scores
+
+    with at_hand(policy, reference):
+        scores = policy.scoring.attempt(attempt, world)
     return TokenScores(
         **{name: world.join_rows(column, count, width) for name, column in scores.items()}
     )

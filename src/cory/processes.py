@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from cory.faults import FaultError
 from cory.sharding import shard
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class OtherProcessError(ValueError):
     """Another process failed, so this one stops, too."""
 
 
-class LostProcessError(RuntimeError):
+class LostProcessError(FaultError):
     """Another process ended without a word, or did not answer in time."""
 
 

@@ -9,12 +9,19 @@ from typing import Any
 
 import yaml
 
+from cory.alarms import alarms_of
 from cory.config import CORYConfig
 from cory.environment import environment
+from cory.files import refuse_unwritable, replace_text, writing
+from cory.locks import refuse_taken
 from cory.metrics import MetricsFile, experience_metrics, transfer_metrics
+from cory.rewards import RewardFailures
 from cory.terminal import say
 from cory.types import Iteration
 from cory.yaml_files import read_yaml
+
+COMMAND = "cory train"
+"""What works in a run directory, and keeps others out of it."""
 
 FREE_TO_CHANGE = frozenset(
     {
@@ -42,6 +49,12 @@ FREE_TO_CHANGE = frozenset(
         "vllm_server_timeout",
         "vllm_request_timeout",
         "vllm_adapter_dir",
+        "reward_timeout",
+        "max_reward_failures",
+        "min_entropy",
+        "max_kl_per_token",
+        "min_unique_share",
+        "alarm_patience",
     }
 )
 """Settings that a resumed run may change without becoming another experiment."""
@@ -55,7 +68,8 @@ class Records:
         writes: False in a process beside the one that writes; it only counts.
 
     Raises:
-        ValueError: the directory holds a run already and `resume` is off.
+        ValueError: the directory holds a run already and `resume` is off, another process trains
+            there, or it cannot be written.
     """
 
     def __init__(self, args: CORYConfig, writes: bool = True) -> None:
@@ -65,6 +79,7 @@ class Records:
         self.samples = 0
         self.tokens = 0
         self.seconds = 0.0
+        self.failures = RewardFailures()
         self.metrics_path = self.directory / "metrics.jsonl"
         self.config_path = self.directory / "config.yaml"
         if self.config_path.exists() and not args.resume:
@@ -72,6 +87,14 @@ class Records:
                 f"output_dir={args.output_dir!r} holds a run already: continue it with resume=True "
                 "(--resume), or choose another output_dir"
             )
+        if writes:
+            refuse_unwritable(self.directory)
+            refuse_taken(self.directory, COMMAND)
+
+    def keep(self, failures: RewardFailures) -> None:
+        """Count the run's failed calls of reward functions, and keep their samples."""
+        self.failures = failures
+        failures.directory = self.directory
 
     def begin(self) -> None:
         """Start a new run."""
@@ -83,11 +106,22 @@ class Records:
             self._announce_changes()
         self.samples, self.tokens = totals["samples"], totals["tokens"]
         self.seconds = totals["seconds"]
+        self.failures.count = totals.get("reward_failures", 0)
         self._open(first_step)
+
+    def flush(self) -> None:
+        """Bring the metrics to the disk, before the checkpoint that goes with them."""
+        if self.writes and self.metrics_path.exists():
+            self.metrics_file.flush()
 
     def totals(self) -> dict[str, float]:
         """What has been used so far, for a checkpoint."""
-        return {"samples": self.samples, "tokens": self.tokens, "seconds": self.seconds}
+        return {
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "reward_failures": self.failures.count,
+        }
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""
@@ -115,6 +149,7 @@ class Records:
                 **transfer_metrics(experience, iteration.experiences[:place]),
                 **updates[experience.turn.agent],
             }
+            measured["alarms"] = float(len(alarms_of(measured, self.args)))
             for owner in (f"agent_{experience.turn.agent}", experience.turn.role):
                 metrics |= {f"{owner}/{key}": value for key, value in measured.items()}
             tokens += int(experience.batch.lengths.sum())
@@ -129,21 +164,25 @@ class Records:
             "total_samples": float(self.samples),
             "total_tokens": float(self.tokens),
             "total_seconds": self.seconds,
+            "total_reward_failures": float(self.failures.count),
         }
 
     def _open(self, first_step: int) -> None:
         if not self.writes:
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.config_path.write_text(
-            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False)
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        replace_text(
+            self.config_path,
+            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False),
         )
         self.metrics_file = MetricsFile(self.metrics_path, first_step)
         # A finished run that is resumed computes nothing.
         if first_step < self.args.max_steps:
             start = {"after_step": max(0, first_step), **environment()}
-            with (self.directory / "environment.jsonl").open("a") as file:
-                file.write(json.dumps(start) + "\n")
+            path = self.directory / "environment.jsonl"
+            before = path.read_text() if path.exists() else ""
+            replace_text(path, before + json.dumps(start) + "\n")
 
     def _announce_changes(self) -> None:
         before = read_yaml(self.config_path)

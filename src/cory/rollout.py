@@ -17,7 +17,7 @@ from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
 from cory.policy import LanguageModel, Policy, score
 from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
-from cory.rewards import RewardFunc, Scores, score_completions
+from cory.rewards import RewardFailures, RewardFunc, Scores, score_completions
 from cory.roles import answers_at, reward_matrix, roles_at
 from cory.sampling import Sampler
 from cory.seeding import derive_generator, derive_seed
@@ -39,6 +39,7 @@ class Rollout:
         tokenizer: of the policies.
         args: settings.
         world: who does which rows; every process gets the whole iteration.
+        failures: the rule for reward functions that fail; None: the first failure is an error.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Rollout:
         tokenizer: PreTrainedTokenizerBase,
         args: CORYConfig,
         world: World = ALONE,
+        failures: RewardFailures | None = None,
     ) -> None:
         self.policies = policies
         self.reference = reference
@@ -61,6 +63,7 @@ class Rollout:
         self.args = args
         self.transfer = KnowledgeTransfer.from_config(args)
         self.world = world
+        self.failures = failures
         self.reward_matrix = torch.tensor(
             reward_matrix(args.num_agents, args.partner_reward_weight, args.credit)
         )
@@ -136,9 +139,8 @@ class Rollout:
         return [row for row in rows for _ in range(times)]
 
     def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
-        return judge(
-            self.reward_funcs, rows, turn.completions, turn.response_ids, self.args, self.world
-        )
+        answers = turn.completions, turn.response_ids
+        return judge(self.reward_funcs, rows, *answers, self.args, self.world, self.failures)
 
     def _score(self, turn: Turn, judgement: Scores, team_reward: torch.Tensor) -> Experience:
         policy, args = self.policies[turn.agent], self.args
@@ -202,6 +204,7 @@ def judge(
     completion_ids: list[list[int]],
     args: CORYConfig,
     world: World = ALONE,
+    failures: RewardFailures | None = None,
 ) -> Scores:
     """Rewards of one completion per row, under the plain query (r(s0, a), for observers too).
 
@@ -211,8 +214,17 @@ def judge(
     rows, completions, completion_ids = rows[own], completions[own], completion_ids[own]
     queries = [row[args.prompt_column] for row in rows]
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != args.prompt_column}
+    failures = failures or RewardFailures()
+    failed_before = failures.count
     with world.together():
         scores = score_completions(
-            reward_funcs, args.reward_weights, queries, completions, completion_ids, columns
+            reward_funcs,
+            args.reward_weights,
+            queries,
+            completions,
+            completion_ids,
+            columns,
+            failures,
         )
+    failures.count = failed_before + sum(world.gather(failures.count - failed_before))
     return scores.joined(world, count)

@@ -13,9 +13,10 @@ from peft import PeftConfig
 
 from cory.assets import asset_path
 from cory.averaging import merged
-from cory.checkpoint import Checkpoints
+from cory.checkpoint import STATE, Checkpoints
 from cory.config import CORYConfig
 from cory.data import held_out_queries
+from cory.digests import damage
 from cory.evaluate import Evaluation
 from cory.models import build_policies, load_model, load_tokenizer
 from cory.policy import Policy
@@ -78,18 +79,21 @@ def find_checkpoint(directory: Path, step: int | None = None) -> Path:
     """A checkpoint of a run: the newest, or that of `step`.
 
     Raises:
-        ValueError: there is none; the message lists those there are.
+        ValueError: there is none, and the message lists those there are; or it is damaged.
     """
     checkpoints = Checkpoints(directory, limit=None)
-    newest = checkpoints.latest()
-    if newest is None:
+    if checkpoints.latest() is None:
         raise ValueError(f"{directory} has no checkpoint yet: a run saves one at its end at least")
-    path = newest if step is None else checkpoints.directory / f"step-{step}"
+    if step is None:
+        newest = checkpoints.newest_sound()
+        assert newest is not None, "there are some"
+        return newest
+    path = checkpoints.path(step)
     if not path.is_dir():
-        steps = sorted(int(found.name[5:]) for found in checkpoints.directory.glob("step-*"))
-        raise ValueError(
-            f"{directory} has no checkpoint of step {step}; there is {', '.join(map(str, steps))}"
-        )
+        there = ", ".join(map(str, checkpoints.steps()))
+        raise ValueError(f"{directory} has no checkpoint of step {step}; there is {there}")
+    if fault := damage(path, STATE):
+        raise ValueError(f"{path} is damaged ({fault}): choose another step")
     return path
 
 

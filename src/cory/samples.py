@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from cory.files import replacing, writing
 from cory.rollout import judge
 from cory.seeding import derive_generator, preserved_global_generators
 from cory.types import Experience, Iteration
@@ -66,8 +67,10 @@ class SampleLog:
         ]
         with self.workbench.world.together():
             if self.workbench.world.is_first:
-                path.parent.mkdir(exist_ok=True)
-                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), path)
+                with writing(path):
+                    path.parent.mkdir(exist_ok=True)
+                with replacing(path) as partial:
+                    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), partial)
         return path
 
     def _initial_answers(self, rows: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
@@ -82,7 +85,13 @@ class SampleLog:
         completions = bench.encoder.decode(response_ids)
         with preserved_global_generators():
             rewards = judge(
-                bench.reward_funcs, rows, completions, response_ids, args, bench.world
+                bench.reward_funcs,
+                rows,
+                completions,
+                response_ids,
+                args,
+                bench.world,
+                bench.failures,
             ).total
         return [
             {

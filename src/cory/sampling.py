@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cory.decoding import Decoding
+from cory.memory import PassSize
 from cory.policy import LanguageModel
 from cory.processes import ALONE, World
 from cory.sharding import gathered
@@ -73,6 +74,7 @@ class LocalSampler:
         self.end_ids = end_ids
         self.rows_per_pass = rows_per_pass
         self.world = world
+        self.passes = PassSize("sampling")
 
     @torch.no_grad()
     def generate(
@@ -90,16 +92,27 @@ class LocalSampler:
         ).to(policy.device)
         own = self.world.part(num_rows)
         with gathered(policy):
-            tokens, hidden = zip(
-                *(
-                    self._decode(policy, prompt_ids[rows], uniform[rows], temperature)
-                    for rows in _pieces(own, self.rows_per_pass)
-                ),
-                strict=True,
+            decoded = self.passes.attempt(
+                lambda: [
+                    self._decode(
+                        policy,
+                        prompt_ids[rows.start : rows.stop],
+                        uniform[rows.start : rows.stop],
+                        temperature,
+                    )
+                    for rows in self.passes.noted(self._split(own))
+                ],
+                self.world,
             )
+        tokens, hidden = zip(*decoded, strict=True)
         token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
         longest = max(map(len, token_ids))
         return Answers(self.world.join(token_ids, num_rows), torch.cat(hidden)[:, :longest])
+
+    def _split(self, rows: slice) -> Iterator[range]:
+        size = self.passes.at_most(self.rows_per_pass) or rows.stop
+        starts = range(rows.start, rows.stop, size)
+        return (range(start, min(start + size, rows.stop)) for start in starts)
 
     def _decode(
         self,

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from cory.agent import Agent
+from cory.alarms import collapse, watch
 from cory.averaging import pull_together
 from cory.callbacks import Events
 from cory.checkpoint import Checkpoints, load_checkpoint
@@ -25,12 +26,15 @@ from cory.config import CORYConfig
 from cory.console import Console
 from cory.data import QueryOrder, held_out_queries
 from cory.launch import make_accelerator, make_world
+from cory.locks import alone_in
 from cory.metrics import mean_of
 from cory.optimizers import make_optimizer, make_scheduler
-from cory.records import Records
+from cory.records import COMMAND, Records
 from cory.roles import exchange_is_due
 from cory.samples import SampleLog
 from cory.seeding import seed_global_generators
+from cory.signals import Interruption, Stopped
+from cory.terminal import say
 from cory.vllm.server import ServerLostError
 from cory.workbench import Brought, build_workbench
 
@@ -94,6 +98,7 @@ class CORYTrainer:
             self.accelerator.device,
             self.world,
         )
+        self.records.keep(self.workbench.failures)
         self.policies = self.workbench.policies
         self.tokenizer = self.workbench.tokenizer
         self.optimizer = make_optimizer(self.workbench.policies, args)
@@ -114,12 +119,25 @@ class CORYTrainer:
 
         Returns:
             the last evaluation, or the last iteration's metrics if there is nothing held out.
+
+        Raises:
+            Stopped: a signal asked for an end; the iteration was finished and saved.
+            FaultError: it could not go on, as docs/faults.md explains.
+            ValueError: a reward function failed, or another process trains in `output_dir`.
         """
-        with closing(self.console), self._kept_if_the_server_is_lost():
+        promise = "will save after this iteration and stop"
+        with (
+            self._alone(),
+            Interruption(promise) as interruption,
+            closing(self.console),
+            self._kept_if_the_server_is_lost(),
+        ):
             metrics: dict[str, float] = {}
             for step in range(self._start(), self.args.max_steps):
                 self.events.step_begins()
                 metrics = self.iterate(step)
+                for alarm in watch(self.agents, step + 1, metrics, self.args):
+                    self._tell(alarm)
                 self.events.step_ends(step + 1)
                 if self.events.control.should_log:
                     self._log(step + 1, metrics)
@@ -127,6 +145,7 @@ class CORYTrainer:
                     metrics = self.evaluate(step + 1) or metrics
                 if self.events.control.should_save:
                     self.save(step + 1)
+                self._stop_if_asked(step + 1, interruption)
                 if self.events.control.should_training_stop:
                     break
             return self._finish(metrics)
@@ -152,6 +171,31 @@ class CORYTrainer:
         return self.records.iteration_metrics(
             iteration, updates, self.workbench.encoder.end_ids, seconds
         )
+
+    def _stop_if_asked(self, step: int, interruption: Interruption) -> None:
+        """End here, saved, where a signal asks for it or an agent has collapsed."""
+        # A signal may have reached one process alone.
+        asked = [number for number in self.world.gather(interruption.requested) if number]
+        reason = Stopped(asked[0]) if asked else collapse(self.agents, step, self.args)
+        if reason is not None:
+            path = self.save(step)
+            if self.args.report_to:
+                self.accelerator.end_training()
+            self._tell(f"cory: saved {path}; --resume goes on there")
+            raise reason
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other runs out of the run directory."""
+        with ExitStack() as stack:
+            with self.world.together():
+                if self.world.is_first:
+                    stack.enter_context(alone_in(self.records.directory, COMMAND))
+            yield
+
+    def _tell(self, text: str) -> None:
+        if self.world.is_first:
+            say(text)
 
     def _exchange(self) -> None:
         """What may happen at an exchange of roles, which itself needs nothing to be done."""
@@ -200,6 +244,7 @@ class CORYTrainer:
                 "events": self.events.state_dict(),
                 "transfer": self.rollout.transfer.state_dict(),
             }
+            self.records.flush()
             self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
             self.events.saved()
         return path
@@ -215,12 +260,16 @@ class CORYTrainer:
             # and those that have learnt from an iteration would learn from it twice.
             period = self.args.role_exchange_period if self.args.merge_on_exchange else None
             is_between = self.scheduler.last_epoch == step and not exchange_is_due(step, period)
-            if step and is_between:
+            # The other processes have stopped by now, and a checkpoint is made by all.
+            if step and is_between and self.world.size == 1:
                 self.save(step)
             raise
 
     def _start(self) -> int:
-        newest = self.checkpoints.latest() if self.args.resume else None
+        newest = None
+        with self.world.together():
+            if self.args.resume and self.world.is_first:
+                newest = self.checkpoints.newest_sound()
         newest = self.world.of_first(str(newest) if newest else None)
         first_step = 0
         if newest is not None:
@@ -230,6 +279,8 @@ class CORYTrainer:
                 self.rollout.transfer.load_state_dict(progress["transfer"])
             first_step = self.events.state.global_step
             with self.world.together():
+                if self.world.is_first:
+                    self.checkpoints.set_aside_after(first_step)
                 self.records.resume(first_step, progress["records"])
         else:
             with self.world.together():

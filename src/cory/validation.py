@@ -47,6 +47,8 @@ POSITIVE_FIELDS = (
     "vllm_server_timeout",
     "vllm_request_timeout",
     "vllm_importance_sampling_clip_max",
+    "reward_timeout",
+    "alarm_patience",
 )
 FRACTION_FIELDS = (
     "gamma",
@@ -56,6 +58,7 @@ FRACTION_FIELDS = (
     "elastic_reset_decay",
     "weight_average_decay",
     "merge_on_exchange",
+    "min_unique_share",
 )
 NON_NEGATIVE_FIELDS = (
     "kl_coef",
@@ -66,6 +69,9 @@ NON_NEGATIVE_FIELDS = (
     "seed",
     "transfer_back_weight",
     "partner_samples_weight",
+    "max_reward_failures",
+    "min_entropy",
+    "max_kl_per_token",
 )
 PLACEHOLDERS = {
     "query_template": ("{query}",),

@@ -18,7 +18,7 @@ from cory.models import build_policies, ensure_pad_token, load_model, load_token
 from cory.policy import LanguageModel, Policy, check_head
 from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder, end_token_ids
-from cory.rewards import RewardFunc, load_reward_funcs
+from cory.rewards import RewardFailures, RewardFunc, load_reward_funcs
 from cory.roles import Templates
 from cory.rollout import Rollout
 from cory.sampling import LocalSampler, Sampler
@@ -56,6 +56,7 @@ class Workbench:
     reward_funcs: list[RewardFunc]
     train_dataset: Dataset
     eval_dataset: Dataset | None
+    failures: RewardFailures
     world: World = ALONE
 
     @property
@@ -69,6 +70,7 @@ class Workbench:
             self.tokenizer,
             self.args,
             self.world,
+            self.failures,
         )
 
     @property
@@ -81,6 +83,7 @@ class Workbench:
             self.tokenizer,
             self.args,
             self.world,
+            self.failures,
         )
 
 
@@ -131,6 +134,7 @@ def build_workbench(
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         world=world,
+        failures=RewardFailures(args.max_reward_failures, args.reward_timeout),
     )
 
 

@@ -230,7 +230,7 @@ def test_a_request_to_end_ends_the_runs_and_the_next_command_continues(
     while not list(out.glob("runs/ppo/*/checkpoints/step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(90) == 130
+    assert process.wait(90) == 143
     assert load_results(out)["arm"].unique().tolist() == ["ppo"]
     assert (out / "report.html").is_file()
     (run,) = out.glob("runs/ppo/*")

@@ -5,12 +5,14 @@ Options are parsed and checked before torch is imported, so that help and mistak
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from cory import __version__
+from cory.faults import EXIT_STATUS, FaultError
 from cory.terminal import print_printable_traceback, say, write
 
 COMMANDS = {
@@ -38,10 +40,14 @@ commands:
   cory report runs/first
 """
 TRACEBACK = "--traceback"
+REFUSED_BY_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; a user's mistake ends in one message and exit status 2, a lost server in 1.
+    """Run a command; what ends it early is one message and an exit status (docs/faults.md).
+
+    2: a mistake in settings, data or a reward function; 3: a fault, such as a full disk; 128 + its
+    number: a signal.
 
     Args:
         argv: the words after `cory`; None: those of this process.
@@ -56,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         say(f"cory: {error}")
         sys.exit(2)
-    except ConnectionError as error:
-        if wants_traceback:
+    except (FaultError, OSError) as error:
+        is_known = isinstance(error, FaultError) or error.errno in REFUSED_BY_DISK
+        if wants_traceback or not is_known:
             raise
-        sys.stderr.write(f"cory: {error}\n")
-        sys.exit(1)
+        say(f"cory: {error}")
+        sys.exit(EXIT_STATUS)
     except KeyboardInterrupt:
         say("cory: interrupted; the same command goes on (a training with --resume)")
         sys.exit(130)

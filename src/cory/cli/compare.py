@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cory.cli.comparison import read_comparison
 from cory.cli.options import make_parser, parse_words
 from cory.compare.arms import STANDARD_ARMS
 from cory.compare.presets import PRESETS
+from cory.signals import stop_at_once
 from cory.terminal import say, write
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _compare(comparison: Comparison, directory: Path, workers: int | None) -> No
     from cory.compare.running import run_comparison
 
     # Who is asked to end should end its runs, too.
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop_at_once()
     failed = run_comparison(comparison, directory, workers)
 
     from cory.cli.comparison_tables import print_tables
@@ -70,10 +70,6 @@ def _compare(comparison: Comparison, directory: Path, workers: int | None) -> No
     if failed:
         say(f"cory: {len(failed)} runs failed; the same command tries them again")
         sys.exit(1)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _written(directory: Path) -> list[Path]:

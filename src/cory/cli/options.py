@@ -22,6 +22,7 @@ from cory.presets import preset_settings
 from cory.settings import (
     AlgorithmConfig,
     ExtensionConfig,
+    FaultConfig,
     ModelConfig,
     ProcessConfig,
     RunConfig,
@@ -40,6 +41,7 @@ PARTS = {
     "several processes": ProcessConfig,
     "answers from vLLM": SamplingConfig,
     "beyond the paper": ExtensionConfig,
+    "faults": FaultConfig,
 }
 HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

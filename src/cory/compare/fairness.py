@@ -14,7 +14,14 @@ from dataclasses import fields
 
 from cory.compare.arms import Arm
 from cory.config import refuse_unknown_names
-from cory.settings import ModelConfig, ProcessConfig, RunConfig, SamplingConfig, TaskConfig
+from cory.settings import (
+    FaultConfig,
+    ModelConfig,
+    ProcessConfig,
+    RunConfig,
+    SamplingConfig,
+    TaskConfig,
+)
 
 OBJECTIVE = frozenset(
     {
@@ -32,7 +39,14 @@ EFFORT = frozenset({"num_ppo_epochs", "num_mini_batches"})
 GROUND = (
     frozenset(
         field.name
-        for part in (TaskConfig, ModelConfig, RunConfig, ProcessConfig, SamplingConfig)
+        for part in (
+            TaskConfig,
+            ModelConfig,
+            RunConfig,
+            ProcessConfig,
+            SamplingConfig,
+            FaultConfig,
+        )
         for field in fields(part)
     )
     | OBJECTIVE

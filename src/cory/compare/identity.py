@@ -28,6 +28,10 @@ NOT_OF_THE_RESULT = frozenset(
         "vllm_server_timeout",
         "vllm_request_timeout",
         "vllm_adapter_dir",
+        "min_entropy",
+        "max_kl_per_token",
+        "min_unique_share",
+        "alarm_patience",
     }
 )
 """Settings that change no number in the results: two runs that differ only here are one run."""

@@ -8,23 +8,27 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 
 from cory.compare.identity import result_differences
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress
 from cory.compare.publish import publish
+from cory.files import replace_text
+from cory.locks import alone_in
 from cory.metrics import read_metrics
+from cory.signals import Stopped
+from cory.terminal import say
 from cory.yaml_files import read_yaml
 
 POLL_SECONDS = 0.2
-SECONDS_TO_STOP = 10.0
+SECONDS_TO_STOP = 20.0
+"""For runs to finish an iteration and save it; schedulers often kill after 30."""
 LOG = "run.log"
 
 
@@ -47,14 +51,14 @@ def run_comparison(
     directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     runs = comparison.runs(directory)
-    with _alone_in(directory):
+    with alone_in(directory, "cory compare"):
         (directory / "comparison.yaml").write_text(
             yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True)
         )
         try:
             with MatrixProgress(runs, is_finished) as progress:
                 failed = run_all(runs, workers or default_workers(comparison), progress)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped):
             # What was measured so far can be looked at; there may be nothing yet.
             with suppress(ValueError):
                 publish(comparison, runs, directory)
@@ -128,7 +132,7 @@ def start(run: PlannedRun, threads: int) -> subprocess.Popen[bytes]:
     """Start, or continue, a run as a process that writes to its run.log."""
     run.directory.mkdir(parents=True, exist_ok=True)
     config = run.directory / "config.yaml"
-    config.write_text(yaml.safe_dump(run.args.to_dict(), sort_keys=False, allow_unicode=True))
+    replace_text(config, yaml.safe_dump(run.args.to_dict(), sort_keys=False, allow_unicode=True))
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     with (run.directory / LOG).open("ab") as log:
         return subprocess.Popen(
@@ -137,6 +141,8 @@ def start(run: PlannedRun, threads: int) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
+            # Ctrl-C in a terminal is for all its processes; runs are told by `_stop` alone.
+            start_new_session=True,
         )
 
 
@@ -174,35 +180,25 @@ def _cores() -> int:
 
 
 def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """End what still runs; checkpoints are atomic, so nothing is lost but the last iterations."""
+    """Ask what still runs to save and end, and end it where that takes too long.
+
+    A further signal meanwhile ends everything at once; checkpoints are atomic, so what is lost is
+    the iterations since the last.
+    """
     alive = [process for process in processes if process.poll() is None]
-    for process in alive:
-        process.terminate()
-    deadline = time.monotonic() + SECONDS_TO_STOP
-    for process in alive:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    if alive:
+        say(
+            f"cory: {len(alive)} runs have {SECONDS_TO_STOP:.0f} s to save and end; a second "
+            "signal ends them at once"
+        )
+    try:
+        for process in alive:
+            process.terminate()
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        for process in alive:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for process in alive:
             process.kill()
             process.wait()
-
-
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Keep other comparisons out of a directory.
-
-    Raises:
-        ValueError: one is at work there.
-    """
-    lock = FileLock(directory / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ValueError(
-            f"another `cory compare` works in {directory}: wait for it, or choose another "
-            "output_dir"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -1,17 +1,11 @@
-"""Calling reward functions, checking what they return, and adding it up."""
+"""What the reward functions say of completions, added up."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import math
 import warnings
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import torch
@@ -19,14 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cory.processes import World
+from cory.rewards.calling import Call, make_calls
+from cory.rewards.failures import RewardFailures
 from cory.tasks import RewardFunc
 
 RESERVED_COLUMNS = frozenset({"prompt", "prompts", "completion", "completions", "completion_ids"})
 """Columns of a data set that are not passed on: they would hide what was sampled."""
-
-
-class RewardError(ValueError):
-    """A reward function failed or returned something that is not a reward."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,7 @@ def score_completions(
     completions: Sequence[str],
     completion_ids: Sequence[Sequence[int]],
     columns: Mapping[str, Sequence[Any]],
+    failures: RewardFailures | None = None,
 ) -> Scores:
     """Reward of each completion: Σ_f weight_f · f, over the functions f that apply to it.
 
@@ -73,6 +66,7 @@ def score_completions(
         completions: B answers without special tokens.
         completion_ids: B lists of the sampled token ids.
         columns: the other columns of the data set, B values each.
+        failures: the rule for functions that fail; None: the first failure is an error.
 
     Raises:
         RewardError: a function raised, or returned too few or too many values, or one that is
@@ -97,12 +91,11 @@ def score_completions(
         ],
         "completion_ids": [list(ids) for ids in completion_ids],
     }
-    returned = _call_all(reward_funcs, names, inputs)
+    failures = failures or RewardFailures()
+    calls = [Call(*called, inputs) for called in zip(reward_funcs, names, strict=True)]
+    outcomes = make_calls(calls, failures.timeout)
     rewards = torch.tensor(
-        [
-            _checked(values, name, len(prompts))
-            for name, values in zip(names, returned, strict=True)
-        ],
+        [failures.settled(*made) for made in zip(calls, outcomes, strict=True)],
         dtype=torch.float32,
     )
     return _weighted(rewards, torch.tensor(weights, dtype=torch.float32), names)
@@ -138,98 +131,3 @@ def _weighted(
         )
     total = (weights[:, None] * rewards).nansum(0)
     return Scores(total, dict(zip(names, rewards, strict=True)))
-
-
-def _call_all(
-    reward_funcs: Sequence[RewardFunc], names: Sequence[str], inputs: dict[str, Any]
-) -> list[Any]:
-    """What each function returns. Plain ones run one after another, then async ones together."""
-    returned: dict[int, Any] = {}
-    for index, function in enumerate(reward_funcs):
-        if not _is_async(function):
-            with _naming(names[index], inputs):
-                returned[index] = function(**inputs)
-
-    async def call(index: int) -> None:
-        with _naming(names[index], inputs):
-            returned[index] = await reward_funcs[index](**inputs)
-
-    async def call_rest() -> None:
-        rest = [index for index in range(len(reward_funcs)) if index not in returned]
-        await asyncio.gather(*map(call, rest))
-
-    if len(returned) < len(reward_funcs):
-        _run(call_rest)
-    return [returned[index] for index in range(len(reward_funcs))]
-
-
-@contextmanager
-def _naming(name: str, inputs: Mapping[str, Any]) -> Iterator[None]:
-    """Turn whatever a user's function raises into a `RewardError` that says where it came from."""
-    try:
-        yield
-    except Exception as error:
-        columns = sorted(inputs.keys() - {"prompts", "completions", "completion_ids"})
-        raise RewardError(
-            f"Reward function {name!r} raised {type(error).__name__}: {error}\n"
-            f"It was called with prompts, completions, completion_ids and columns {columns}; it "
-            "should name those that it needs, and take **kwargs for the rest.\n"
-            f"First prompt: {inputs['prompts'][0]!r:.500}\n"
-            f"First completion: {inputs['completions'][0]!r:.500}"
-        ) from error
-
-
-def _is_async(function: RewardFunc) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004
-    )
-
-
-def _run(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine function to its end, in a thread of its own where a loop runs already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(function())
-        return
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        executor.submit(lambda: asyncio.run(function())).result()
-
-
-def _checked(values: Any, name: str, num_rows: int) -> list[float]:
-    """The values as floats, NaN for None."""
-    is_sequence = hasattr(values, "__len__") and hasattr(values, "__iter__")
-    if not is_sequence or isinstance(values, str | bytes | Mapping) or _is_scalar(values):
-        raise RewardError(
-            f"Reward function {name!r} returned {values!r:.200}; it must return a list with one "
-            f"number or None for each of the {num_rows} completions."
-        )
-    if len(values) != num_rows:
-        raise RewardError(
-            f"Reward function {name!r} returned {len(values)} values for {num_rows} completions; "
-            "it must return one for each (None where it does not apply)."
-        )
-    return [_reward(value, name, row) for row, value in enumerate(values)]
-
-
-def _reward(value: Any, name: str, row: int) -> float:
-    if value is None:
-        return math.nan
-    number = value.item() if _is_scalar(value) else value
-    if not isinstance(number, Real):
-        raise RewardError(
-            f"Reward function {name!r} returned {value!r:.200} ({type(value).__name__}) for row "
-            f"{row}; it must return a number, or None where it does not apply."
-        )
-    reward = float(number)
-    if not math.isfinite(reward):
-        raise RewardError(
-            f"Reward function {name!r} returned {reward} for row {row}; a reward must be finite. "
-            "Return None where the function does not apply."
-        )
-    return reward
-
-
-def _is_scalar(value: Any) -> bool:
-    """Whether `value` is a numpy or torch scalar, or an array without dimensions."""
-    return getattr(value, "shape", None) == () and hasattr(value, "item")

@@ -2,6 +2,7 @@
 
 from cory.settings.algorithm import AlgorithmConfig
 from cory.settings.extensions import ExtensionConfig
+from cory.settings.faults import FaultConfig
 from cory.settings.model import ModelConfig
 from cory.settings.processes import ProcessConfig
 from cory.settings.run import RunConfig
@@ -12,6 +13,7 @@ from cory.settings.team import TeamConfig
 __all__ = [
     "AlgorithmConfig",
     "ExtensionConfig",
+    "FaultConfig",
     "ModelConfig",
     "ProcessConfig",
     "RunConfig",

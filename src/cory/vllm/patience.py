@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
+from cory.terminal import say
 from cory.vllm.server import NoAnswerError, ServerLostError
 
 SHORTEST_PAUSE = 0.5
@@ -39,9 +39,9 @@ class Patience:
         now = time.monotonic()
         if self.since is None:
             self.since = now
-            sys.stderr.write(
+            say(
                 f"cory: the vLLM server at {self.base_url} does not answer ({error}); asking again "
-                f"for {self.seconds:g} seconds\n"
+                f"for {self.seconds:g} seconds"
             )
         left = self.since + self.seconds - now
         if left <= 0:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from cory.faults import FaultError
+
 SHORT_REQUEST = 10.0
 """Seconds to connect, or to answer a question that takes no computing."""
 WHOLE_DISTRIBUTION = {
@@ -21,7 +23,7 @@ WHOLE_DISTRIBUTION = {
 """Said aloud, as a server would take what is unsaid from the model's generation_config.json."""
 
 
-class ServerLostError(ConnectionError):
+class ServerLostError(FaultError):
     """The server has not answered for as long as the settings have patience."""
 
 
