@@ -16,8 +16,8 @@ from cory.config import CORYConfig
 from cory.engines import behaviour_logprobs, settle_engine
 from cory.lessons import Lesson
 from cory.losses import policy_loss
-from cory.policy import TokenScores
 from cory.rollout import recomputes_logprobs
+from cory.scores import TokenScores
 from cory.trainer import CORYTrainer
 from cory.types import Experience, Turn
 from tests.tiny_runs import same_bits, snapshot, trainer

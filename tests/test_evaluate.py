@@ -12,7 +12,7 @@ import torch
 
 from cory.batch import make_batch
 from cory.evaluate import Evaluation, pass_at_k, reward_metrics, score_metrics
-from cory.policy import TokenScores
+from cory.scores import TokenScores
 from cory.workbench import Workbench
 from tests.teams import ADAPTERS, QUERIES, disturb, make_team, rows_of
 

@@ -18,7 +18,7 @@ from cory.metrics import (
     mean_of,
     read_metrics,
 )
-from cory.policy import TokenScores
+from cory.scores import TokenScores
 from cory.types import Experience, Turn
 
 

@@ -23,8 +23,9 @@ from cory.models import (
     load_model,
     load_tokenizer,
 )
-from cory.policy import LanguageModel, Policy, score
+from cory.policy import LanguageModel, Policy
 from cory.sampling import LocalSampler
+from cory.scores import score
 from tests.teams import ADAPTERS, disturb, make_args
 
 BATCH = make_batch([[50, 51, 52, 53], [60]], [[80, 81], [90, 91, 92]], 0)

@@ -16,7 +16,7 @@ from cory import losses
 from cory.batch import make_batch
 from cory.estimators import reward_to_go
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
-from cory.policy import score
+from cory.scores import score
 from cory.settings import AlgorithmConfig
 from tests.teams import disturb, make_team
 

@@ -20,7 +20,8 @@ from transformers import (
 
 from cory.batch import make_batch
 from cory.models import checkpoint_gradients
-from cory.policy import LanguageModel, Policy, check_head, differentiable_full_kl, score
+from cory.policy import LanguageModel, Policy, check_head, differentiable_full_kl
+from cory.scores import score
 from cory.weights import FullCopy
 from cory.workbench import Workbench
 from tests.teams import ADAPTERS, disturb, make_team, plain_logits

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from cory.batch import to_rows
 from cory.config import CORYConfig
-from cory.policy import Policy, score
+from cory.policy import Policy
 from cory.rollout import Rollout, judge, recomputes_logprobs
+from cory.scores import score
 from cory.types import Experience, Iteration
 from cory.workbench import Workbench
 from tests.teams import ADAPTERS, QUERIES, make_team, plain_logits, rows_of

@@ -13,19 +13,20 @@ from torch.optim import Optimizer
 
 from cory import losses
 from cory.averaging import WeightAverage
-from cory.batch import to_rows
 from cory.config import CORYConfig
 from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.engines import behaviour_logprobs, settle_engine
 from cory.estimators import ESTIMATORS
 from cory.guards import LARGEST_RUN_OF_SKIPS, is_finite, not_finite
+from cory.learning import add_gradient
 from cory.lessons import Lesson, better_answers, importance_of, plain_samples, select_each
 from cory.memory import PassSize
 from cory.metrics import averages, combined, explained_variance
-from cory.penalties import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
-from cory.policy import LanguageModel, Policy, score
+from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
+from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
 from cory.roles import group_size_at
+from cory.scores import score
 from cory.seeding import derive_generator
 from cory.sharding import at_hand, whole
 from cory.types import Experience
@@ -247,55 +248,14 @@ class Agent:
         with at_hand(self.policy, self.reference):
             for rows, counts in self.world.passes(micro_batches, len(batch)):
                 piece = replace(lesson.select(own[rows]), weight=lesson.weight * counts)
-                statistics = self._backward(piece, num_tokens)
+                statistics = add_gradient(
+                    piece, num_tokens, self.policy, self.reference, self.penalty, self.args
+                )
                 measured.append({key: value * counts for key, value in statistics.items()})
         totals = combined(measured)
         everywhere = self.world.gather_tensors(torch.stack(list(totals.values())))
         totals = combined([dict(zip(totals, row, strict=True)) for row in everywhere])
         return {f"{lesson.name}{key}": totals[key] for key in lesson.kept(totals)}
-
-    def _backward(self, lesson: Lesson, num_tokens: int) -> dict[str, Tensor]:
-        """Add the gradient of one micro-batch; its statistics add up to the mini-batch's."""
-        args, mask = self.args, lesson.batch.response_mask
-        hidden = self.policy.response_hidden(lesson.batch)
-        tokens = lesson.batch.response_tokens
-        flat_logprobs = self.policy.logprobs(hidden, tokens, args.temperature)
-        logprobs = to_rows(flat_logprobs, mask)
-        policy = lesson.policy_loss(
-            logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
-        )
-        loss = policy.loss
-        statistics = {
-            "policy_loss": policy.loss,
-            "clip_fraction": policy.clip_fraction,
-            "approx_kl": policy.approx_kl,
-            "ratio_error": (logprobs - lesson.old_logprobs)[mask].exp().sub(1).abs().max(),
-        }
-        if lesson.old_values is not None and lesson.returns is not None:
-            value = losses.value_loss(
-                to_rows(self.policy.values(hidden), mask),
-                lesson.old_values,
-                lesson.returns,
-                mask,
-                args.cliprange_value,
-                num_tokens,
-            )
-            loss = loss + args.vf_coef * value.loss
-            statistics["value_loss"] = value.loss
-            statistics["value_clip_fraction"] = value.clip_fraction
-        if lesson.kl_weight is not None and lesson.ref_logprobs is not None:
-            live = LiveTokens(
-                hidden=hidden,
-                logprobs=flat_logprobs,
-                ref_logprobs=lesson.ref_logprobs[mask],
-                ref_hidden=None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
-            )
-            kl = self.penalty.while_learning(live, self.policy, self.reference, args.temperature)
-            kl_loss = kl.sum() / num_tokens
-            loss = loss + lesson.kl_weight * kl_loss
-            statistics["kl_loss"] = kl_loss
-        (lesson.weight * loss).backward()
-        return {key: statistic.detach() for key, statistic in statistics.items()}
 
     def _finish(self, experience: Experience, step: int) -> None:
         kl_per_sequence = float(experience.scores.full_kl.sum(1).mean())

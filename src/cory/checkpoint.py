@@ -14,7 +14,6 @@ weights from which training goes on are then among the state.
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -36,6 +34,7 @@ from cory.controllers import RewardScaler
 from cory.digests import damage, write_sums
 from cory.files import OutputError, flush, writing
 from cory.processes import ALONE, World
+from cory.seeding import global_random_state, restore_global_random_state
 from cory.sharding import like, whole
 from cory.terminal import say
 
@@ -109,7 +108,7 @@ class Checkpoints:
             "step": step,
             "progress": progress,
             "agents": {agent.name: asdict(agent.state) for agent in agents},
-            "random": _global_random_state(),
+            "random": global_random_state(),
         }
         (partial / "state.json").write_text(json.dumps(state, indent=1))
         write_sums(partial)
@@ -213,7 +212,7 @@ def load_checkpoint(
         }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     _advance(scheduler, state["step"])
-    _restore_global_random_state(state["random"])
+    restore_global_random_state(state["random"])
     return state["progress"]
 
 
@@ -287,22 +286,3 @@ def _advance(scheduler: LambdaLR, step: int) -> None:
     before = {"last_epoch": step - 1, "_step_count": step + 1}
     scheduler.load_state_dict(scheduler.state_dict() | before)
     scheduler.step()
-
-
-def _global_random_state() -> dict[str, Any]:
-    """State of the global generators, which a user's reward functions may draw from."""
-    version, internal, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": [version, list(internal), gauss],
-        "numpy": [name, np.asarray(keys).tolist(), *rest],
-        "torch": torch.get_rng_state().tolist(),
-    }
-
-
-def _restore_global_random_state(state: dict[str, Any]) -> None:
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))

@@ -17,12 +17,13 @@ from cory.config import CORYConfig
 from cory.losses import masked_mean
 from cory.metrics import confidence_interval, diversity, mean_of
 from cory.models import pad_id
-from cory.policy import LanguageModel, Policy, TokenScores, score
+from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFailures, RewardFunc
 from cory.rollout import judge
 from cory.sampling import Sampler
+from cory.scores import TokenScores, score
 from cory.seeding import derive_generator
 from cory.weights import MERGED
 
@@ -162,3 +163,23 @@ def score_metrics(
         "ref_perplexity": math.exp(-float(masked_mean(scores.ref_logprobs, response_mask))),
         "completion_length": float(response_mask.sum(1).float().mean()),
     }
+
+
+def metrics_of_all(
+    evaluations: Mapping[str, Evaluation], agents: Sequence[str]
+) -> dict[str, float]:
+    """Metrics by `agent_0/task_reward` and the like, and their means over agents.
+
+    Args:
+        evaluations: by name.
+        agents: the names whose mean counts; `merged`, which is none of them, has no part in it.
+    """
+    metrics = {
+        f"{name}/{key}": value
+        for name, evaluation in evaluations.items()
+        for key, value in evaluation.metrics.items()
+    }
+    by_agent = [evaluations[name].metrics for name in agents]
+    for key in set.intersection(*map(set, by_agent)):
+        metrics[key] = mean_of(evaluation[key] for evaluation in by_agent)
+    return metrics

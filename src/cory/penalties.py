@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cory.losses import KL_ESTIMATORS, kl_to_come
-from cory.policy import LanguageModel, TokenScores, differentiable_full_kl
+from cory.policy import LanguageModel, differentiable_full_kl
+from cory.scores import TokenScores
 
 
 @dataclass(frozen=True)

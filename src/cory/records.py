@@ -212,3 +212,11 @@ def load_config(directory: Path) -> CORYConfig:
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
         raise ValueError(f"{path} holds no settings: it must have lines such as `max_steps: 100`")
     return CORYConfig(**saved)
+
+
+def flat_settings(args: CORYConfig) -> dict[str, Any]:
+    """Settings as every tracker can store them."""
+    return {
+        name: value if isinstance(value, (int, float, str, bool)) else str(value)
+        for name, value in args.to_dict().items()
+    }

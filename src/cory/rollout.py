@@ -14,12 +14,13 @@ from cory.batch import make_batch
 from cory.config import CORYConfig
 from cory.models import pad_id
 from cory.penalties import KL_PENALTIES, KL_PLACEMENTS
-from cory.policy import LanguageModel, Policy, score
+from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFailures, RewardFunc, Scores, score_completions
 from cory.roles import answers_at, reward_matrix, roles_at
 from cory.sampling import Sampler
+from cory.scores import score
 from cory.seeding import derive_generator, derive_seed
 from cory.transfer import KnowledgeTransfer
 from cory.types import Experience, Iteration, Turn

@@ -28,8 +28,8 @@ class Stopped(SystemExit):
 class Interruption:
     """Context in which a request to end waits until it can be met.
 
-    The first is remembered; whoever works here asks for `reason` where stopping loses nothing. A
-    second one raises `Stopped` at once. Signals that are ignored, as after `nohup`, stay
+    The first is remembered as `requested`; whoever works here looks where stopping loses nothing.
+    A second one raises `Stopped` at once. Signals that are ignored, as after `nohup`, stay
     so; outside the main thread, where Python handles no signals, nothing changes.
 
     Args:
@@ -56,10 +56,6 @@ class Interruption:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-    def reason(self) -> Stopped | None:
-        """What to raise where stopping loses nothing; None: there was no request."""
-        return None if self.requested is None else Stopped(self.requested)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

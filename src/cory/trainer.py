@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from cory.agent import Agent
+from cory.agreements import first_alone_in, reason_to_stop
 from cory.alarms import collapse, watch
 from cory.averaging import pull_together
 from cory.callbacks import Events
@@ -25,15 +26,14 @@ from cory.checkpoint import Checkpoints, load_checkpoint
 from cory.config import CORYConfig
 from cory.console import Console
 from cory.data import QueryOrder, held_out_queries
+from cory.evaluate import metrics_of_all
 from cory.launch import make_accelerator, make_world
-from cory.locks import alone_in
-from cory.metrics import mean_of
 from cory.optimizers import make_optimizer, make_scheduler
-from cory.records import COMMAND, Records
+from cory.records import COMMAND, Records, flat_settings
 from cory.roles import exchange_is_due
 from cory.samples import SampleLog
 from cory.seeding import seed_global_generators
-from cory.signals import Interruption, Stopped
+from cory.signals import Interruption
 from cory.terminal import say
 from cory.vllm.server import ServerLostError
 from cory.workbench import Brought, build_workbench
@@ -127,7 +127,7 @@ class CORYTrainer:
         """
         promise = "will save after this iteration and stop"
         with (
-            self._alone(),
+            first_alone_in(self.records.directory, COMMAND, self.world),
             Interruption(promise) as interruption,
             closing(self.console),
             self._kept_if_the_server_is_lost(),
@@ -136,8 +136,7 @@ class CORYTrainer:
             for step in range(self._start(), self.args.max_steps):
                 self.events.step_begins()
                 metrics = self.iterate(step)
-                for alarm in watch(self.agents, step + 1, metrics, self.args):
-                    self._tell(alarm)
+                self._tell(watch(self.agents, step + 1, metrics, self.args))
                 self.events.step_ends(step + 1)
                 if self.events.control.should_log:
                     self._log(step + 1, metrics)
@@ -174,28 +173,17 @@ class CORYTrainer:
 
     def _stop_if_asked(self, step: int, interruption: Interruption) -> None:
         """End here, saved, where a signal asks for it or an agent has collapsed."""
-        # A signal may have reached one process alone.
-        asked = [number for number in self.world.gather(interruption.requested) if number]
-        reason = Stopped(asked[0]) if asked else collapse(self.agents, step, self.args)
+        reason = reason_to_stop(interruption, self.world) or collapse(self.agents, step, self.args)
         if reason is not None:
             path = self.save(step)
             if self.args.report_to:
                 self.accelerator.end_training()
-            self._tell(f"cory: saved {path}; --resume goes on there")
+            self._tell([f"cory: saved {path}; --resume goes on there"])
             raise reason
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other runs out of the run directory."""
-        with ExitStack() as stack:
-            with self.world.together():
-                if self.world.is_first:
-                    stack.enter_context(alone_in(self.records.directory, COMMAND))
-            yield
-
-    def _tell(self, text: str) -> None:
-        if self.world.is_first:
-            say(text)
+    def _tell(self, lines: Iterable[str]) -> None:
+        for line in lines if self.world.is_first else ():
+            say(line)
 
     def _exchange(self) -> None:
         """What may happen at an exchange of roles, which itself needs nothing to be done."""
@@ -222,14 +210,7 @@ class CORYTrainer:
             for agent in self.agents:
                 stack.enter_context(agent.as_result())
             alone = self.workbench.evaluator.evaluate_each(policies, queries)
-        metrics = {
-            f"{name}/{key}": value
-            for name, evaluation in alone.items()
-            for key, value in evaluation.metrics.items()
-        }
-        by_agent = [alone[name].metrics for name in policies]
-        for key in set.intersection(*map(set, by_agent)):
-            metrics[key] = mean_of(evaluation[key] for evaluation in by_agent)
+        metrics = metrics_of_all(alone, list(policies))
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
             self.events.evaluated(metrics)
@@ -286,7 +267,7 @@ class CORYTrainer:
             with self.world.together():
                 self.records.begin()
         if self.args.report_to:
-            self.accelerator.init_trackers(self.args.run_name or "cory", _flat(self.args))
+            self.accelerator.init_trackers(self.args.run_name or "cory", flat_settings(self.args))
         self.events.training_begins()
         if first_step == 0 and self.args.eval_steps is not None:
             self.evaluate(0)
@@ -316,11 +297,3 @@ class PPOTrainer(CORYTrainer):
 
     def __init__(self, *arguments: Any, args: CORYConfig | None = None, **options: Any) -> None:
         super().__init__(*arguments, args=(args or CORYConfig()).replace(num_agents=1), **options)
-
-
-def _flat(args: CORYConfig) -> dict[str, Any]:
-    """Settings that every tracker can store."""
-    return {
-        name: value if isinstance(value, (int, float, str, bool)) else str(value)
-        for name, value in args.to_dict().items()
-    }

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cory.batch import Batch
-from cory.policy import TokenScores
 from cory.prompts import Query
 from cory.roles import role_name
+from cory.scores import TokenScores
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 
 from cory.batch import make_batch
 from cory.checkpoint import Checkpoints
-from cory.policy import LanguageModel, score
+from cory.policy import LanguageModel
+from cory.scores import score
 from cory.trainer import CORYTrainer
 from cory.vllm.server import ServerLostError
 from tests.teams import ADAPTERS, disturb

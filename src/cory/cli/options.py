@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
+from cory.cli.help import HINTS, LIST_ITEMS, HelpFormatter
 from cory.config import CORYConfig
 from cory.presets import preset_settings
 from cory.settings import (
@@ -43,17 +42,7 @@ PARTS = {
     "beyond the paper": ExtensionConfig,
     "faults": FaultConfig,
 }
-HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-
-
-def list_item(hint: Any) -> Any:
-    """What a setting lists: `float` for `float | list[float]`; None if it is no list."""
-    lists = [part for part in (hint, *get_args(hint)) if get_origin(part) is list]
-    return get_args(lists[0])[0] if lists else None
-
-
-LIST_ITEMS = {name: list_item(hint) for name, hint in HINTS.items() if list_item(hint)}
 
 
 def make_parser(usage: str, description: str) -> ArgumentParser:
@@ -61,7 +50,7 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
     parser = ArgumentParser(
         usage=usage,
         description=description,
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -83,30 +72,6 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
 _settings_parser = cache(partial(make_parser, "", ""))
 
 
-class _HelpFormatter(argparse.HelpFormatter):
-    """Names and values of options without the type expressions that jsonargparse adds."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        # A name such as cory-no-transfer must not be cut at a hyphen.
-        return textwrap.fill(
-            " ".join(text.split()),
-            width,
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-        )
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        names = [name for name in action.option_strings if not name.endswith("+")]
-        if not names:
-            return super()._format_action_invocation(action)
-        value = "" if action.nargs == 0 else self._format_args(action, _metavar(action.dest))
-        return f"{', '.join(names)} {value}".rstrip()
-
-
 def _add_setting(group: Any, name: str, description: str) -> None:
     default = _text(getattr(CORYConfig, name))
     is_switch = HINTS[name] is bool
@@ -117,22 +82,6 @@ def _add_setting(group: Any, name: str, description: str) -> None:
         help=f"{' '.join(description.split())} [{default}]",
         **({"nargs": "?", "const": True} if is_switch else {}),
     )
-
-
-def _metavar(name: str) -> str:
-    """What to write for a value in the help: its choices, or what kind of thing it is."""
-    hint = HINTS.get(name, str)
-    choices = [
-        text
-        for part in (hint, *get_args(hint))
-        if get_origin(part) is Literal
-        for text in get_args(part)
-    ]
-    if choices:
-        return f"{{{','.join(choices)}}}"
-    if name in LIST_ITEMS:
-        return "A B …"
-    return {int: "N", float: "X"}.get(get_args(hint)[0] if get_args(hint) else hint, "TEXT")
 
 
 def _text(value: Any) -> str:

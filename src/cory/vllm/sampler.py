@@ -59,8 +59,8 @@ class VllmSampler:
         directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
         self.adapters = ServedAdapters(self.server, Path(directory))
         with world.together():
-            card = self._first_look() if world.is_first else None
-        card = world.of_first(card)
+            found = self._first_look() if world.is_first else {}
+        card = world.of_first(found)
         self.base: str = card["id"]
         self.context_length: int = card["max_model_len"]
 

@@ -1,0 +1,61 @@
+"""How settings look in the help of a command: their kinds, and what stands for a value."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from cory.config import CORYConfig
+
+HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}
+
+
+def list_item(hint: Any) -> Any:
+    """What a setting lists: `float` for `float | list[float]`; None if it is no list."""
+    lists = [part for part in (hint, *get_args(hint)) if get_origin(part) is list]
+    return get_args(lists[0])[0] if lists else None
+
+
+LIST_ITEMS = {name: list_item(hint) for name, hint in HINTS.items() if list_item(hint)}
+
+
+def metavar(name: str) -> str:
+    """What to write for a value in the help: its choices, or what kind of thing it is."""
+    hint = HINTS.get(name, str)
+    choices = [
+        text
+        for part in (hint, *get_args(hint))
+        if get_origin(part) is Literal
+        for text in get_args(part)
+    ]
+    if choices:
+        return f"{{{','.join(choices)}}}"
+    if name in LIST_ITEMS:
+        return "A B …"
+    return {int: "N", float: "X"}.get(get_args(hint)[0] if get_args(hint) else hint, "TEXT")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Names and values of options without the type expressions that jsonargparse adds."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        # A name such as cory-no-transfer must not be cut at a hyphen.
+        return textwrap.fill(
+            " ".join(text.split()),
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+        )
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        names = [name for name in action.option_strings if not name.endswith("+")]
+        if not names:
+            return super()._format_action_invocation(action)
+        value = "" if action.nargs == 0 else self._format_args(action, metavar(action.dest))
+        return f"{', '.join(names)} {value}".rstrip()
