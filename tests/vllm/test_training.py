@@ -54,31 +54,40 @@ class Killer(TrainerCallback):
             self.server.kill()
 
 
+EVALUATED = {"eval_dataset": queries(2), "eval_steps": 2, "num_eval_queries": 2}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> CORYTrainer:
+    """A finished training whose server stayed."""
+    with computing_server(tiny_llama_dir) as server:
+        whole = training(
+            server, tiny_llama_dir, tmp_path_factory.mktemp("whole") / "run", **EVALUATED
+        )
+        whole.train()
+    return whole
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["mid-iteration", "evaluation"])
 def test_a_lost_server_stops_the_run_and_loses_nothing(
-    tiny_llama_dir: Path, tmp_path: Path, after: bool
+    tiny_llama_dir: Path, tmp_path: Path, undisturbed: CORYTrainer, after: bool
 ) -> None:
     """Prevents a dead server from costing iterations, or a resumed run from learning one twice."""
-    evaluated = {"eval_dataset": queries(2), "eval_steps": 2, "num_eval_queries": 2}
-    with computing_server(tiny_llama_dir) as server:
-        whole = training(server, tiny_llama_dir, tmp_path / "whole", **evaluated)
-        whole.train()
     with computing_server(tiny_llama_dir) as server:
         killer = Killer(server, step=2, after=after)
         stopped = training(
-            server, tiny_llama_dir, tmp_path / "run", callbacks=[killer], **evaluated
+            server, tiny_llama_dir, tmp_path / "run", callbacks=[killer], **EVALUATED
         )
         with pytest.raises(ServerLostError, match=r"not answered for 2 seconds .* --resume"):
             stopped.train()
     checkpoints = Checkpoints(tmp_path / "run", None)
     assert checkpoints.latest() == checkpoints.path(2)
     with computing_server(tiny_llama_dir, port=server.port) as again:
-        resumed = training(again, tiny_llama_dir, tmp_path / "run", resume=True, **evaluated)
+        resumed = training(again, tiny_llama_dir, tmp_path / "run", resume=True, **EVALUATED)
         resumed.train()
-    for left, right in zip(whole.agents, resumed.agents, strict=True):
+    for left, right in zip(undisturbed.agents, resumed.agents, strict=True):
         assert same_bits(snapshot(left), snapshot(right))
-    last, same = records(tmp_path / "whole")[-2:], records(tmp_path / "run")[-2:]
-    assert last == same
+    assert records(tmp_path / "run")[-2:] == records(undisturbed.args.output_dir)[-2:]
 
 
 @pytest.mark.parametrize(
