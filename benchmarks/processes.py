@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from cory.cli.options import make_parser, parse
 from cory.config import CORYConfig
@@ -35,12 +36,12 @@ WARM_UP = 1
 
 
 class Meter:
-    """Counts what a world exchanges, in place of its own methods."""
+    """Counts what a world exchanges, in place of its own methods; not what FSDP2 does."""
 
     def __init__(self, world: World) -> None:
         self.count, self.bytes, self.seconds = 0, 0, 0.0
         world.gather_tensors = self._counting(world.gather_tensors, lambda own: own.nbytes)
-        world.sum_gradients = self._counting(world.sum_gradients, _gradient_bytes)
+        world.sum_gradients = self._counting(world.sum_gradients, _summed_bytes)
 
     def _counting(self, exchange: Callable[[Any], Any], size: Callable[[Any], int]) -> Any:
         def counted(own: Any) -> Any:
@@ -55,6 +56,11 @@ class Meter:
         return counted
 
 
+def _summed_bytes(parameters: Iterable[Any]) -> int:
+    """Of gradients that are exchanged here; FSDP2 has exchanged those of sharded weights itself."""
+    return _gradient_bytes(weight for weight in parameters if not isinstance(weight, DTensor))
+
+
 def _gradient_bytes(parameters: Iterable[Any]) -> int:
     gradients = [weight.grad for weight in parameters if weight.grad is not None]
     return sum(local(gradient).nbytes for gradient in gradients)
@@ -62,7 +68,7 @@ def _gradient_bytes(parameters: Iterable[Any]) -> int:
 
 def local(tensor: Any) -> Tensor:
     """What this process holds of a tensor."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def held(trainer: CORYTrainer) -> dict[str, int]:

@@ -77,7 +77,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
     try:
         with Interruption("will stop") as interruption:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert interruption.reason() is None
+            assert interruption.requested is None
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -88,7 +88,7 @@ def test_outside_the_main_thread_nothing_changes() -> None:
 
     def work() -> None:
         with Interruption("will stop") as interruption:
-            assert interruption.reason() is None
+            assert interruption.requested is None
 
     thread = threading.Thread(target=work)
     threading.excepthook, before = (
