@@ -38,7 +38,7 @@ ROOMS = (
     ("models",),
     ("penalties",),
     ("policy",),
-    ("batch", "layers"),
+    ("batch", "layers", "heads"),
     ("weights",),
     ("rewards", "tasks"),
     ("data",),

@@ -110,4 +110,6 @@ def roomy_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
 
 def _with_room(states: Tensor, room: int) -> Tensor:
     *batch, length, width = states.shape
-    return torch.empty(*batch, length + room, width, dtype=states.dtype, device=states.device)
+    # A CPU attends in float32 (see `layers.use_float32_attention`): convert once, not per token.
+    dtype = torch.float32 if states.device.type == "cpu" else states.dtype
+    return torch.empty(*batch, length + room, width, dtype=dtype, device=states.device)

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.layers import use_fast_gelu
+from cory.layers import use_fast_gelu, use_float32_attention
 from cory.policy import LanguageModel, Policy
 from cory.weights import Adapter, FullCopy
 
@@ -112,6 +112,8 @@ def build_policies(
     frozen base.
     """
     use_fast_gelu(model)
+    if args.bf16 or args.dtype == "bfloat16":
+        use_float32_attention(model)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         return _adapter_policies(model, args, peft_config)
     return _full_policies(model, args)

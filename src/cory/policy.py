@@ -22,8 +22,9 @@ from transformers.cache_utils import Cache
 
 from cory import losses
 from cory.batch import Batch, position_ids, to_rows
+from cory.heads import has_plain_head, postprocess_logits
 from cory.layers import last_mlp, only_at
-from cory.logprobs import token_logprobs
+from cory.logprobs import head_logprobs, token_logprobs
 from cory.weights import Weights
 
 LOGITS_PER_PIECE = 2**24
@@ -118,6 +119,9 @@ class LanguageModel(nn.Module):
         self, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
     ) -> Float[Tensor, " N"]:
         """Log-probability of each token; differentiable in `hidden` and in the head."""
+        if has_plain_head(self.model):
+            dtype = torch.bfloat16 if self.bf16 else self.head.weight.dtype
+            return head_logprobs(hidden, self.head.weight, tokens, temperature, dtype)
         return token_logprobs(self.logits(hidden, temperature), tokens)
 
 
@@ -257,18 +261,6 @@ def _pieces(num_tokens: int, vocab_size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, num_tokens, size))
 
 
-def postprocess_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
-    """What an architecture does to its head's output: scale (Cohere, Granite) or cap it (Gemma)."""
-    config = model.config.get_text_config()
-    if (scale := getattr(config, "logit_scale", None)) is not None:
-        logits = logits * scale
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:
-        logits = logits / divisor
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        logits = (logits / cap).tanh() * cap
-    return logits
-
-
 @torch.no_grad()
 def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> None:
     """Refuse an architecture whose logits are more than head(body), as we could not score it.
@@ -286,5 +278,5 @@ def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> Non
         raise ValueError(
             f"{type(language_model.model).__name__} computes its logits in a way that cory does "
             f"not know (they differ by {(ours - theirs).abs().max():.3g}): use another "
-            "architecture, or add the step to cory.policy.postprocess_logits"
+            "architecture, or add the step to cory.heads.postprocess_logits"
         )
