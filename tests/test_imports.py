@@ -33,6 +33,7 @@ ROOMS = (
     ("metrics",),
     ("types",),
     ("sampling",),
+    ("fixed_decoding",),
     ("decoding",),
     ("prompts",),
     ("models",),

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -82,7 +82,7 @@ class LanguageModel(nn.Module):
     def hidden_states(
         self,
         input_ids: Int[Tensor, "B S"],
-        attention_mask: Int[Tensor, "B _"] | None = None,
+        attention_mask: Int[Tensor, "B _"] | Bool[Tensor, "B 1 1 _"] | None = None,
         positions: Int[Tensor, "B S"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B S D"]:
@@ -90,7 +90,8 @@ class LanguageModel(nn.Module):
 
         Args:
             input_ids: sequences; where they start in column 0 nothing else is needed.
-            attention_mask: 1 on real tokens, cached columns included; None: all are real.
+            attention_mask: 1 on real tokens, cached columns included; None: all are real. With
+                four dimensions it goes to attention as it is.
             positions: of the tokens in their sequences; None: from 0 on.
             cache: keys and values of earlier columns; grows by this call's.
         """

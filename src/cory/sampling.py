@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cory.decoding import Decoding
+from cory.fixed_decoding import Draw, FixedAnswers, FixedDecoding, Replayed, has_fixed_shapes
 from cory.policy import LanguageModel
 
 STEPS_BETWEEN_LOOKS = {"cpu": 1}
@@ -103,35 +104,80 @@ class LocalSampler:
         temperature: float,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
         """Tokens, whatever stands behind an end, and the hidden states they were drawn from."""
+
+        def draw(hidden: Tensor, uniform: Tensor) -> Tensor:
+            return sample_tokens(policy.logits(hidden, temperature or 1.0), temperature, uniform)
+
+        is_fixed = has_fixed_shapes(policy)
+        # Within one context, weights are converted to the number format of products only once.
+        with policy.precision():
+            decoding = self._read(FixedDecoding if is_fixed else Decoding, policy, prompts, uniform)
+            end_ids = torch.tensor(sorted(self.end_ids), dtype=torch.long, device=policy.device)
+            if isinstance(decoding, FixedDecoding):
+                return _answer_together(decoding, uniform, end_ids, draw)
+            return _answer_and_leave(decoding, uniform, end_ids, draw)
+
+    def _read(
+        self,
+        decoding_type: type[Decoding],
+        policy: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        uniform: Float[Tensor, "B T"],
+    ) -> Decoding:
+        """Read every distinct prompt once."""
         distinct = list(dict.fromkeys(map(tuple, prompts)))
-        decoding = Decoding(policy, distinct, self.pad_id, room=uniform.shape[1])
+        decoding = decoding_type(policy, distinct, self.pad_id, room=uniform.shape[1])
         if len(distinct) < len(prompts):
             place_of = {prompt: place for place, prompt in enumerate(distinct)}
             places = [place_of[tuple(prompt)] for prompt in prompts]
             decoding.keep(torch.tensor(places, device=policy.device))
+        return decoding
 
-        tokens = torch.full_like(uniform, self.pad_id, dtype=torch.long)
-        hidden = decoding.hidden.new_zeros(*uniform.shape, decoding.hidden.shape[1])
-        end_ids = torch.tensor(sorted(self.end_ids), device=policy.device)
-        rows = torch.arange(len(prompts), device=policy.device)
-        is_running = torch.ones_like(rows, dtype=torch.bool)
-        look_every = STEPS_BETWEEN_LOOKS.get(policy.device.type, MANY_STEPS_BETWEEN_LOOKS)
-        for column in range(uniform.shape[1]):
-            if column:
-                decoding.append(tokens[rows, column - 1])
-            logits = policy.logits(decoding.hidden, temperature or 1.0)
-            token = sample_tokens(logits, temperature, uniform[rows, column])
-            tokens[rows, column], hidden[rows, column] = token, decoding.hidden
-            is_running &= ~torch.isin(token, end_ids)
-            if column % look_every:
-                continue
-            kept = is_running.nonzero().squeeze(1)
-            if not len(kept):
-                break
-            if len(kept) <= RUNNING_SHARE * len(rows):
-                decoding.keep(kept)
-                rows, is_running = rows[kept], is_running[kept]
-        return tokens, hidden
+
+def _answer_and_leave(
+    decoding: Decoding, uniform: Float[Tensor, "B T"], end_ids: Int[Tensor, " E"], draw: Draw
+) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
+    """Decode until all have finished; who has leaves the batch."""
+    tokens = torch.zeros_like(uniform, dtype=torch.long)
+    hidden = decoding.hidden.new_zeros(*uniform.shape, decoding.hidden.shape[1])
+    rows = torch.arange(len(uniform), device=uniform.device)
+    is_running = torch.ones_like(rows, dtype=torch.bool)
+    look_every = _steps_between_looks(uniform.device)
+    for column in range(uniform.shape[1]):
+        if column:
+            decoding.append(tokens[rows, column - 1])
+        token = draw(decoding.hidden, uniform[rows, column])
+        tokens[rows, column], hidden[rows, column] = token, decoding.hidden
+        is_running &= ~torch.isin(token, end_ids)
+        if column % look_every:
+            continue
+        kept = is_running.nonzero().squeeze(1)
+        if not len(kept):
+            break
+        if len(kept) <= RUNNING_SHARE * len(rows):
+            decoding.keep(kept)
+            rows, is_running = rows[kept], is_running[kept]
+    return tokens, hidden
+
+
+def _answer_together(
+    decoding: FixedDecoding, uniform: Float[Tensor, "B T"], end_ids: Int[Tensor, " E"], draw: Draw
+) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
+    """Decode until all have finished; nobody leaves the batch before."""
+    length = uniform.shape[1]
+    decoding.fix(length)
+    answers = FixedAnswers(decoding, uniform, end_ids, draw)
+    advance = Replayed(answers.advance, uniform.device)
+    look_every = _steps_between_looks(uniform.device)
+    for column in range(1, length):
+        if column % look_every == 0 and not answers.is_running.any():
+            break
+        advance()
+    return answers.tokens, answers.hidden
+
+
+def _steps_between_looks(device: torch.device) -> int:
+    return STEPS_BETWEEN_LOOKS.get(device.type, MANY_STEPS_BETWEEN_LOOKS)
 
 
 def sample_tokens(
