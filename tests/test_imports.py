@@ -33,6 +33,7 @@ ROOMS = (
     ("metrics",),
     ("types",),
     ("sampling",),
+    ("mixed_adapters",),
     ("fixed_decoding",),
     ("decoding",),
     ("prompts",),

@@ -113,7 +113,7 @@ def build_policies(
     """
     use_fast_gelu(model)
     if args.bf16 or args.dtype == "bfloat16":
-        use_float32_attention(model)
+        use_float32_attention(model.get_base_model() if isinstance(model, PeftModel) else model)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         return _adapter_policies(model, args, peft_config)
     return _full_policies(model, args)

@@ -18,7 +18,7 @@ from cory.policy import LanguageModel, Policy, score
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFunc, Scores, score_completions
 from cory.roles import answers_at, reward_matrix, roles_at
-from cory.sampling import Sampler
+from cory.sampling import Sampler, answer_each
 from cory.seeding import derive_generator, derive_seed
 from cory.types import Experience, Iteration, Turn
 
@@ -87,30 +87,45 @@ class Rollout:
     def _speak(
         self, rows: Sequence[dict[str, Any]], order: tuple[int, ...], step: int
     ) -> list[Turn]:
+        """One speaker after the other, or, where nobody sees an answer, all at once."""
+        places = range(len(order))
+        groups = [[place] for place in places] if self.args.knowledge_transfer else [list(places)]
         turns: list[Turn] = []
-        for place, agent in enumerate(order):
-            visible = turns if self.args.knowledge_transfer else []
-            asked = self._rows_at(place, rows)
-            prompt_ids = [
-                self.encoder.encode(
-                    row[self.args.prompt_column],
-                    [turn.response_ids[index // (len(asked) // len(turn))] for turn in visible],
-                )
-                for index, row in enumerate(asked)
-            ]
-            policy = self.policies[agent]
-            answers = self.sampler.generate(
-                policy,
+        for group in groups:
+            agents = [order[place] for place in group]
+            policies = [self.policies[agent] for agent in agents]
+            prompt_ids = [self._prompts(place, rows, turns) for place in group]
+            answers = answer_each(
+                self.sampler,
+                policies,
                 prompt_ids,
                 self.response_length(step),
                 self.args.temperature,
-                derive_generator(self.args.seed, "sampling", step, agent, device=policy.device),
+                [
+                    derive_generator(self.args.seed, "sampling", step, agent, device=policy.device)
+                    for agent, policy in zip(agents, policies, strict=True)
+                ],
             )
-            completions = self.encoder.decode(answers.token_ids)
-            turns.append(
-                Turn(agent, place, prompt_ids, answers.token_ids, completions, answers.hidden)
-            )
+            turns += [
+                Turn(agent, place, prompts, token_ids, self.encoder.decode(token_ids), hidden)
+                for agent, place, prompts, (token_ids, hidden) in zip(
+                    agents, group, prompt_ids, answers, strict=True
+                )
+            ]
         return turns
+
+    def _prompts(
+        self, place: int, rows: Sequence[dict[str, Any]], visible: Sequence[Turn]
+    ) -> list[list[int]]:
+        """What the speaker at a place is asked, the answers that it may see included."""
+        asked = self._rows_at(place, rows)
+        return [
+            self.encoder.encode(
+                row[self.args.prompt_column],
+                [turn.response_ids[index // (len(asked) // len(turn))] for turn in visible],
+            )
+            for index, row in enumerate(asked)
+        ]
 
     def _rows_at(self, place: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the speaker at a place answers: one entry per answer."""

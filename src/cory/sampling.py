@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cory.decoding import Decoding
 from cory.fixed_decoding import Draw, FixedAnswers, FixedDecoding, Replayed, has_fixed_shapes
-from cory.policy import LanguageModel
+from cory.mixed_adapters import MixedAdapters, can_be_mixed
+from cory.policy import LanguageModel, Policy
 
 STEPS_BETWEEN_LOOKS = {"cpu": 1}
 """Tokens between two looks at who has finished."""
@@ -76,30 +77,75 @@ class LocalSampler:
         generator: torch.Generator,
     ) -> Answers:
         """See `Sampler`. `temperature` 0 takes the likeliest token."""
-        num_rows = len(prompt_ids)
-        uniform = torch.rand(
-            num_rows, max_new_tokens, generator=generator, device=generator.device
-        ).to(policy.device)
+        uniform = _uniform(generator, len(prompt_ids), max_new_tokens, policy.device)
+        owners = [0] * len(prompt_ids)
+        return self._answer(policy, prompt_ids, owners, uniform, temperature)
+
+    @torch.no_grad()
+    def generate_each(
+        self,
+        policies: Sequence[Policy],
+        prompt_ids: Sequence[Sequence[Sequence[int]]],
+        max_new_tokens: int,
+        temperature: float,
+        generators: Sequence[torch.Generator],
+    ) -> list[Answers]:
+        """What `generate` gives for each policy; adapters on one base are decoded together."""
+        if not can_be_mixed(policies):
+            return [
+                self.generate(policy, prompts, max_new_tokens, temperature, generator)
+                for policy, prompts, generator in zip(policies, prompt_ids, generators, strict=True)
+            ]
+        mixed = MixedAdapters(policies)
+        sizes = list(map(len, prompt_ids))
+        uniform = [
+            _uniform(generator, size, max_new_tokens, mixed.device)
+            for generator, size in zip(generators, sizes, strict=True)
+        ]
+        owners = [agent for agent, size in enumerate(sizes) for _ in range(size)]
+        with mixed.seated():
+            together = self._answer(
+                mixed,
+                [prompt for prompts in prompt_ids for prompt in prompts],
+                owners,
+                torch.cat(uniform),
+                temperature,
+            )
+        assert together.hidden is not None, "this sampler keeps them"
+        starts = [sum(sizes[:agent]) for agent in range(len(sizes))]
+        return [
+            _shortened(together.token_ids[start:stop], together.hidden[start:stop])
+            for start, stop in zip(starts, [*starts[1:], len(owners)], strict=True)
+        ]
+
+    def _answer(
+        self,
+        policy: LanguageModel,
+        prompt_ids: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        uniform: Float[Tensor, "B T"],
+        temperature: float,
+    ) -> Answers:
+        """One response per prompt, a pass after the other; `owners` are agents by row."""
+        passes = [
+            slice(start, start + self.rows_per_pass)
+            for start in range(0, len(prompt_ids), self.rows_per_pass)
+        ]
         tokens, hidden = zip(
             *(
-                self._decode(
-                    policy,
-                    prompt_ids[start : start + self.rows_per_pass],
-                    uniform[start : start + self.rows_per_pass],
-                    temperature,
-                )
-                for start in range(0, num_rows, self.rows_per_pass)
+                self._decode(policy, prompt_ids[rows], owners[rows], uniform[rows], temperature)
+                for rows in passes
             ),
             strict=True,
         )
         token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
-        longest = max(map(len, token_ids))
-        return Answers(token_ids, torch.cat(hidden)[:, :longest])
+        return _shortened(token_ids, torch.cat(hidden))
 
     def _decode(
         self,
         policy: LanguageModel,
         prompts: Sequence[Sequence[int]],
+        owners: Sequence[int],
         uniform: Float[Tensor, "B T"],
         temperature: float,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
@@ -111,7 +157,8 @@ class LocalSampler:
         is_fixed = has_fixed_shapes(policy)
         # Within one context, weights are converted to the number format of products only once.
         with policy.precision():
-            decoding = self._read(FixedDecoding if is_fixed else Decoding, policy, prompts, uniform)
+            kind = FixedDecoding if is_fixed else Decoding
+            decoding = self._read(kind, policy, prompts, owners, uniform.shape[1])
             end_ids = torch.tensor(sorted(self.end_ids), dtype=torch.long, device=policy.device)
             if isinstance(decoding, FixedDecoding):
                 return _answer_together(decoding, uniform, end_ids, draw)
@@ -119,19 +166,50 @@ class LocalSampler:
 
     def _read(
         self,
-        decoding_type: type[Decoding],
+        kind: type[Decoding],
         policy: LanguageModel,
         prompts: Sequence[Sequence[int]],
-        uniform: Float[Tensor, "B T"],
+        owners: Sequence[int],
+        room: int,
     ) -> Decoding:
-        """Read every distinct prompt once."""
-        distinct = list(dict.fromkeys(map(tuple, prompts)))
-        decoding = decoding_type(policy, distinct, self.pad_id, room=uniform.shape[1])
-        if len(distinct) < len(prompts):
-            place_of = {prompt: place for place, prompt in enumerate(distinct)}
-            places = [place_of[tuple(prompt)] for prompt in prompts]
-            decoding.keep(torch.tensor(places, device=policy.device))
+        """Let each agent read every distinct prompt of its own once."""
+        keys = list(zip(owners, map(tuple, prompts), strict=True))
+        distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        if isinstance(policy, MixedAdapters):
+            policy.sit([owner for owner, _ in distinct])
+        decoding = kind(policy, [prompt for _, prompt in distinct], self.pad_id, room)
+        if len(distinct) < len(keys):
+            decoding.keep(torch.tensor([distinct[key] for key in keys], device=policy.device))
         return decoding
+
+
+def answer_each(
+    sampler: Sampler,
+    policies: Sequence[Policy],
+    prompt_ids: Sequence[Sequence[Sequence[int]]],
+    max_new_tokens: int,
+    temperature: float,
+    generators: Sequence[torch.Generator],
+) -> list[Answers]:
+    """Each policy's answers to its own prompts, where no policy needs another one's answers."""
+    if isinstance(sampler, LocalSampler):
+        return sampler.generate_each(policies, prompt_ids, max_new_tokens, temperature, generators)
+    return [
+        sampler.generate(policy, prompts, max_new_tokens, temperature, generator)
+        for policy, prompts, generator in zip(policies, prompt_ids, generators, strict=True)
+    ]
+
+
+def _uniform(
+    generator: torch.Generator, num_rows: int, length: int, device: torch.device
+) -> Float[Tensor, "B T"]:
+    """A random number for every token of every answer."""
+    numbers = torch.rand(num_rows, length, generator=generator, device=generator.device)
+    return numbers.to(device)
+
+
+def _shortened(token_ids: list[list[int]], hidden: Float[Tensor, "B T D"]) -> Answers:
+    return Answers(token_ids, hidden[:, : max(map(len, token_ids))])
 
 
 def _answer_and_leave(
