@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import (
+    AutoModelForCausalLM,
     FalconConfig,
     Gemma2Config,
     GPT2Config,
@@ -20,8 +22,16 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from cory.batch import make_batch
-from cory.layers import TanhGELU, last_mlp, only_at, use_fast_gelu
+from cory.batch import make_batch, pad_left
+from cory.layers import (
+    CACHEFUL,
+    FLOAT32_ATTENTION,
+    TanhGELU,
+    last_mlp,
+    only_at,
+    use_fast_gelu,
+    use_float32_attention,
+)
 from cory.models import checkpoint_gradients
 from cory.policy import LanguageModel
 from tests.tiny_models import TINY, tiny_model
@@ -39,8 +49,60 @@ def test_gelu_is_the_one_of_torch(dtype: torch.dtype) -> None:
     actual = TanhGELU()(ours)
     expected.sum().backward()
     actual.sum().backward()
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-5, atol=1e-5)
+    # One rounding of bfloat16 is 2⁻⁸.
+    rtol = 2**-7 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=1e-6)
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=rtol, atol=rtol)
+
+
+def test_coarse_gelu_reads_every_piece_in_its_place() -> None:
+    """Prevents pieces that are mixed up where they are many, or inputs that are not contiguous."""
+    inputs = torch.randn(700, 300, dtype=torch.bfloat16).t().requires_grad_()
+    assert inputs.numel() > 3 * CACHEFUL
+    outputs = TanhGELU()(inputs)
+    outputs.sum().backward()
+    wide = inputs.detach().float().requires_grad_()
+    expected = nn.functional.gelu(wide, approximate="tanh")
+    expected.sum().backward()
+    torch.testing.assert_close(outputs.float(), expected, rtol=2**-8, atol=1e-6)
+    torch.testing.assert_close(inputs.grad.float(), wide.grad, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("fixture", ["tiny_gpt2_dir", "tiny_llama_dir"])
+def test_attention_in_float32_is_attention(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Prevents another mask or scale, a name in the saved config, and attention in bfloat16."""
+    model = AutoModelForCausalLM.from_pretrained(request.getfixturevalue(fixture)).eval()
+    tokens, mask = pad_left([[50, 51, 52, 53], [60]], 0)
+    plain = model(input_ids=tokens, attention_mask=mask).logits[mask.bool()]
+    use_float32_attention(model)
+    assert model.config._attn_implementation == FLOAT32_ATTENTION
+    torch.testing.assert_close(
+        model(input_ids=tokens, attention_mask=mask).logits[mask.bool()], plain
+    )
+    seen: list[torch.dtype] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is nn.functional.scaled_dot_product_attention:
+                seen.append(args[0].dtype)
+            return function(*args, **kwargs or {})
+
+    with Watch(), torch.autocast("cpu", torch.bfloat16):
+        coarse = model(input_ids=tokens, attention_mask=mask).logits[mask.bool()]
+    assert seen == [torch.float32] * model.config.num_hidden_layers
+    assert coarse.dtype == torch.bfloat16
+    assert 0 < (coarse - plain).abs().max() < 0.1
+    model.save_pretrained(tmp_path)
+    assert FLOAT32_ATTENTION not in (tmp_path / "config.json").read_text()
+
+
+def test_other_attention_is_left_alone(tiny_llama_dir: Path) -> None:
+    """Prevents a user's choice of attention from being overruled."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir, attn_implementation="eager")
+    use_float32_attention(model)
+    assert model.config._attn_implementation == "eager"
 
 
 def test_fast_gelu_changes_nothing_that_matters(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 The loop below is written out with torch and transformers alone: no agent, no role, no rollout, no
 loss or estimator of the library. It shares with it the tokenizer, the sampler, the seeds and the
-form of the activation. Where float arithmetic depends on the order of operations, it keeps the
-library's order.
+forms of activation and head, which have tests of their own. Where float arithmetic depends on the
+order of operations, it keeps the library's order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
 from cory.layers import use_fast_gelu
+from cory.logprobs import head_logprobs
 from cory.policy import LanguageModel
 from cory.sampling import Answers, LocalSampler
 from cory.seeding import derive_generator
@@ -133,9 +134,13 @@ class PlainPPO:
     ) -> None:
         num_tokens = int(mask.sum())
         hidden = response_hidden(self.model, ids, starts, mask)
-        logits = self.model.lm_head(hidden) / TEMPERATURE
-        chosen = logits.gather(1, response_tokens(ids, starts, mask)[:, None]).squeeze(1)
-        logprobs = rectangle(chosen - logits.logsumexp(1), mask)
+        tokens = response_tokens(ids, starts, mask)
+        chosen = head_logprobs(
+            hidden, self.model.lm_head.weight, tokens, TEMPERATURE, torch.float32
+        )
+        dense = all_logprobs(self.model, hidden).gather(1, tokens[:, None]).squeeze(1)
+        torch.testing.assert_close(chosen, dense)
+        logprobs = rectangle(chosen, mask)
         values = rectangle(self.value_head(hidden), mask)
 
         ratio = torch.where(mask, logprobs - old_logprobs, 0.0).exp()

@@ -72,7 +72,8 @@ def measure(work: Work) -> Measurement:
         return iteration
 
     trainer.rollout.run = counted_run
-    work.meter.watch(trainer.rollout.sampler, "generate", "generate")
+    for name in ("generate", "generate_each"):
+        work.meter.watch(trainer.rollout.sampler, name, "generate")
     for agent in trainer.agents:
         work.meter.watch(agent, "update", "update")
     work.meter.start()

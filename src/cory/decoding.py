@@ -15,7 +15,52 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from cory.batch import pad_left, position_ids
+from cory.layers import FLOAT32_ATTENTION
 from cory.policy import LanguageModel
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of one layer, as views of buffers with room for what is to come.
+
+    The layer of transformers copies all it holds at every token.
+
+    Args:
+        room: columns that will be appended after the first call, which brings the prompt.
+        kept_dtype: number format of the buffers; None: as keys and values come.
+    """
+
+    def __init__(self, room: int, kept_dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.room = room
+        self.kept_dtype = kept_dtype
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        start = self.get_seq_length()
+        stop = start + key_states.shape[-2]
+        if not start:
+            self.lazy_initialization(key_states, value_states)
+            self.key_buffer = self._with_room(key_states)
+            self.value_buffer = self._with_room(value_states)
+        self.key_buffer[..., start:stop, :] = key_states
+        self.value_buffer[..., start:stop, :] = value_states
+        return self._look_at(stop)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.key_buffer = self.key_buffer.index_select(0, beam_idx)
+        self.value_buffer = self.value_buffer.index_select(0, beam_idx)
+        self._look_at(self.get_seq_length())
+
+    def _look_at(self, length: int) -> tuple[Tensor, Tensor]:
+        self.keys = self.key_buffer[..., :length, :]
+        self.values = self.value_buffer[..., :length, :]
+        return self.keys, self.values
+
+    def _with_room(self, states: Tensor) -> Tensor:
+        *batch, length, width = states.shape
+        dtype = self.kept_dtype or states.dtype
+        return torch.empty(*batch, length + self.room, width, dtype=dtype, device=states.device)
 
 
 class Decoding:
@@ -30,11 +75,13 @@ class Decoding:
         room: tokens that will be appended to each prompt, at most.
     """
 
+    layer_type: type[RoomyLayer] = RoomyLayer
+
     def __init__(
         self, policy: LanguageModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int
     ) -> None:
         self.policy = policy
-        self.cache = roomy_cache(policy.model.config, room)
+        self.cache = roomy_cache(policy.model.config, room, self.layer_type)
         input_ids, self.attention_mask = pad_left(prompts, pad_id, policy.device)
         self.positions = position_ids(self.attention_mask)[:, -1:]
         self.hidden: Float[Tensor, "B D"] = policy.hidden_states(
@@ -43,6 +90,7 @@ class Decoding:
 
     def keep(self, rows: Int[Tensor, " B"]) -> None:
         """Go on with these sequences only; one may be named several times."""
+        self.policy.follow(rows)
         for layer in self.cache.layers:
             layer.reorder_cache(cast(torch.LongTensor, rows))
         self.attention_mask = self.attention_mask[rows]
@@ -59,55 +107,19 @@ class Decoding:
         )[:, -1]
 
 
-class RoomyLayer(DynamicLayer):
-    """Keys and values of one layer, as views of buffers with room for what is to come.
-
-    The layer of transformers copies all it holds at every token.
-
-    Args:
-        room: columns that will be appended after the first call, which brings the prompt.
-    """
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room = room
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        start = self.get_seq_length()
-        stop = start + key_states.shape[-2]
-        if not start:
-            self.lazy_initialization(key_states, value_states)
-            self.key_buffer = _with_room(key_states, self.room)
-            self.value_buffer = _with_room(value_states, self.room)
-        self.key_buffer[..., start:stop, :] = key_states
-        self.value_buffer[..., start:stop, :] = value_states
-        return self._look_at(stop)
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        self.key_buffer = self.key_buffer.index_select(0, beam_idx)
-        self.value_buffer = self.value_buffer.index_select(0, beam_idx)
-        self._look_at(self.get_seq_length())
-
-    def _look_at(self, length: int) -> tuple[Tensor, Tensor]:
-        self.keys = self.key_buffer[..., :length, :]
-        self.values = self.value_buffer[..., :length, :]
-        return self.keys, self.values
-
-
-def roomy_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
+def roomy_cache(
+    config: PreTrainedConfig, room: int, layer_type: type[RoomyLayer] = RoomyLayer
+) -> DynamicCache:
     """A cache for a prompt and `room` tokens after it.
 
     Layers that are not plain attention (a sliding window, a recurrent state) keep their own kind.
     """
+    # What attends in float32 would convert all that is kept at every token.
+    is_float32 = config._attn_implementation == FLOAT32_ATTENTION
+    kept_dtype = torch.float32 if is_float32 else None
     cache = DynamicCache(config=config)
     cache.layers = [
-        RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
+        layer_type(room, kept_dtype) if type(layer) is DynamicLayer else layer
+        for layer in cache.layers
     ]
     return cache
-
-
-def _with_room(states: Tensor, room: int) -> Tensor:
-    *batch, length, width = states.shape
-    return torch.empty(*batch, length + room, width, dtype=states.dtype, device=states.device)

@@ -16,13 +16,14 @@ from cory.batch import make_batch
 from cory.config import CORYConfig
 from cory.losses import masked_mean
 from cory.metrics import confidence_interval, diversity, mean_of
+from cory.mixed_adapters import can_be_mixed
 from cory.models import pad_id
 from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFailures, RewardFunc
 from cory.rollout import judge
-from cory.sampling import Sampler
+from cory.sampling import Answers, Sampler, answer_each
 from cory.scores import TokenScores, score
 from cory.seeding import derive_generator
 from cory.weights import MERGED
@@ -66,10 +67,11 @@ class Evaluator:
             policies: agents by name.
             queries: rows of the held-out data set.
         """
-        num_samples = self.args.num_eval_samples
-        evaluations = {
-            name: self.evaluate(policy, queries, num_samples) for name, policy in policies.items()
-        }
+        num_samples, everybody = self.args.num_eval_samples, list(policies.values())
+        # Keeping all agents' hidden states at once is worth it where they are decoded together.
+        groups = [everybody] if can_be_mixed(everybody) else [[policy] for policy in everybody]
+        found = [one for group in groups for one in self._evaluate(group, queries, num_samples)]
+        evaluations = dict(zip(policies, found, strict=True))
         if self.args.evaluate_merged:
             with merged(list(policies.values())) as mean:
                 evaluations[MERGED] = self.evaluate(mean, queries, num_samples)
@@ -85,17 +87,37 @@ class Evaluator:
             queries: rows of the held-out data set.
             num_samples: answers per query; pass@k needs at least k.
         """
+        return self._evaluate([policy], queries, num_samples)[0]
+
+    def _evaluate(
+        self, policies: Sequence[Policy], queries: Sequence[dict[str, Any]], num_samples: int
+    ) -> list[Evaluation]:
+        """Evaluate policies whose answers are sampled together."""
         args = self.args
         rows = [row for row in queries for _ in range(num_samples)]
         prompt_ids = [self.encoder.encode(row[args.prompt_column], []) for row in rows]
-        answers = self.sampler.generate(
-            policy,
-            prompt_ids,
+        answers = answer_each(
+            self.sampler,
+            policies,
+            [prompt_ids] * len(policies),
             args.max_completion_length,
             args.temperature,
-            derive_generator(args.seed, "evaluation", device=policy.device),
+            [derive_generator(args.seed, "evaluation", device=one.device) for one in policies],
         )
-        response_ids = answers.token_ids
+        return [
+            self._measure(policy, rows, prompt_ids, one, num_samples)
+            for policy, one in zip(policies, answers, strict=True)
+        ]
+
+    def _measure(
+        self,
+        policy: Policy,
+        rows: Sequence[dict[str, Any]],
+        prompt_ids: Sequence[Sequence[int]],
+        answers: Answers,
+        num_samples: int,
+    ) -> Evaluation:
+        args, response_ids = self.args, answers.token_ids
         completions = self.encoder.decode(response_ids)
         judgement = judge(
             self.reward_funcs, rows, completions, response_ids, args, self.world, self.failures
@@ -112,13 +134,13 @@ class Evaluator:
             world=self.world,
         )
         metrics = {
-            **reward_metrics(rewards.view(len(queries), num_samples)),
+            **reward_metrics(rewards.view(-1, num_samples)),
             **{f"reward/{name}": mean for name, mean in judgement.means.items()},
             **score_metrics(scores, batch.response_mask, num_samples),
             **diversity(response_ids),
             "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),
         }
-        return Evaluation(metrics, rows, completions, rewards.tolist())
+        return Evaluation(metrics, list(rows), completions, rewards.tolist())
 
 
 def reward_metrics(rewards: Float[Tensor, "Q S"]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.layers import use_fast_gelu
+from cory.layers import use_fast_gelu, use_float32_attention
 from cory.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
@@ -124,6 +124,10 @@ def build_policies(
         ValueError: `args.shard_weights` and adapters.
     """
     use_fast_gelu(model)
+    if args.bf16 or args.dtype == "bfloat16":
+        use_float32_attention(
+            cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+        )
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         if args.shard_weights:
             raise ValueError("shard_weights=True spreads full copies, not adapters: leave it out")

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -22,8 +22,9 @@ from transformers.cache_utils import Cache
 
 from cory import losses
 from cory.batch import Batch, position_ids
+from cory.heads import has_plain_head, postprocess_logits
 from cory.layers import last_mlp, only_at
-from cory.logprobs import token_logprobs
+from cory.logprobs import head_logprobs, token_logprobs
 from cory.memory import PassSize
 from cory.weights import Weights
 
@@ -80,10 +81,13 @@ class LanguageModel(nn.Module):
         """Context in which matrix products have the configured number format."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
+    def follow(self, rows: Int[Tensor, " B"]) -> None:
+        """Learn which rows of a batch go on; for models that do not treat all rows alike."""
+
     def hidden_states(
         self,
         input_ids: Int[Tensor, "B S"],
-        attention_mask: Int[Tensor, "B _"] | None = None,
+        attention_mask: Int[Tensor, "B _"] | Bool[Tensor, "B 1 1 _"] | None = None,
         positions: Int[Tensor, "B S"] | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "B S D"]:
@@ -91,7 +95,8 @@ class LanguageModel(nn.Module):
 
         Args:
             input_ids: sequences; where they start in column 0 nothing else is needed.
-            attention_mask: 1 on real tokens, cached columns included; None: all are real.
+            attention_mask: 1 on real tokens, cached columns included; None: all are real. With
+                four dimensions it goes to attention as it is.
             positions: of the tokens in their sequences; None: from 0 on.
             cache: keys and values of earlier columns; grows by this call's.
         """
@@ -120,6 +125,9 @@ class LanguageModel(nn.Module):
         self, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
     ) -> Float[Tensor, " N"]:
         """Log-probability of each token; differentiable in `hidden` and in the head."""
+        if has_plain_head(self.model):
+            dtype = torch.bfloat16 if self.bf16 else self.head.weight.dtype
+            return head_logprobs(hidden, self.head.weight, tokens, temperature, dtype)
         return token_logprobs(self.logits(hidden, temperature), tokens)
 
 
@@ -181,18 +189,6 @@ def pieces_of(num_tokens: int, vocab_size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, num_tokens, size))
 
 
-def postprocess_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
-    """What an architecture does to its head's output: scale (Cohere, Granite) or cap it (Gemma)."""
-    config = model.config.get_text_config()
-    if (scale := getattr(config, "logit_scale", None)) is not None:
-        logits = logits * scale
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:
-        logits = logits / divisor
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        logits = (logits / cap).tanh() * cap
-    return logits
-
-
 @torch.no_grad()
 def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> None:
     """Refuse an architecture whose logits are more than head(body), as we could not score it.
@@ -210,5 +206,5 @@ def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> Non
         raise ValueError(
             f"{type(language_model.model).__name__} computes its logits in a way that cory does "
             f"not know (they differ by {(ours - theirs).abs().max():.3g}): use another "
-            "architecture, or add the step to cory.policy.postprocess_logits"
+            "architecture, or add the step to cory.heads.postprocess_logits"
         )

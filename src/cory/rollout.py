@@ -19,7 +19,7 @@ from cory.processes import ALONE, World
 from cory.prompts import PromptEncoder
 from cory.rewards import RewardFailures, RewardFunc, Scores, score_completions
 from cory.roles import answers_at, reward_matrix, roles_at
-from cory.sampling import Sampler
+from cory.sampling import Sampler, answer_each
 from cory.scores import score
 from cory.seeding import derive_generator, derive_seed
 from cory.transfer import KnowledgeTransfer
@@ -100,39 +100,54 @@ class Rollout:
     def _speak(
         self, rows: Sequence[dict[str, Any]], order: tuple[int, ...], step: int
     ) -> list[Turn]:
+        """One speaker after the other, or, where nobody sees an answer, all at once."""
+        places = range(len(order))
+        groups = [[place] for place in places] if self.transfer.is_on else [list(places)]
         turns: list[Turn] = []
-        for place, agent in enumerate(order):
-            visible = turns if self.transfer.is_on else []
-            asked = self._rows_at(place, rows)
-            prompt_ids = [
-                self.encoder.encode(
-                    row[self.args.prompt_column],
-                    [turn.response_ids[index // (len(asked) // len(turn))] for turn in visible],
-                )
-                for index, row in enumerate(asked)
-            ]
-            policy = self.policies[agent]
-            answers = self.sampler.generate(
-                policy,
+        for group in groups:
+            agents = [order[place] for place in group]
+            policies = [self.policies[agent] for agent in agents]
+            prompt_ids = [self._prompts(place, rows, turns) for place in group]
+            answers = answer_each(
+                self.sampler,
+                policies,
                 prompt_ids,
                 self.response_length(step),
                 self.args.temperature,
-                derive_generator(self.args.seed, "sampling", step, agent, device=policy.device),
+                [
+                    derive_generator(self.args.seed, "sampling", step, agent, device=policy.device)
+                    for agent, policy in zip(agents, policies, strict=True)
+                ],
             )
-            completions = self.encoder.decode(answers.token_ids)
-            turns.append(
+            turns += [
                 Turn(
                     agent,
                     place,
-                    prompt_ids,
-                    answers.token_ids,
-                    completions,
-                    answers.hidden,
-                    answers.logprobs,
-                    num_references=len(visible),
+                    prompts,
+                    answer.token_ids,
+                    self.encoder.decode(answer.token_ids),
+                    answer.hidden,
+                    answer.logprobs,
+                    num_references=len(turns),
                 )
-            )
+                for agent, place, prompts, answer in zip(
+                    agents, group, prompt_ids, answers, strict=True
+                )
+            ]
         return turns
+
+    def _prompts(
+        self, place: int, rows: Sequence[dict[str, Any]], visible: Sequence[Turn]
+    ) -> list[list[int]]:
+        """What the speaker at a place is asked, the answers that it may see included."""
+        asked = self._rows_at(place, rows)
+        return [
+            self.encoder.encode(
+                row[self.args.prompt_column],
+                [turn.response_ids[index // (len(asked) // len(turn))] for turn in visible],
+            )
+            for index, row in enumerate(asked)
+        ]
 
     def _rows_at(self, place: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the speaker at a place answers: one entry per answer."""

@@ -9,18 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cory.answering import answer_and_leave, answer_together
 from cory.decoding import Decoding
+from cory.fixed_decoding import FixedDecoding, has_fixed_shapes
 from cory.memory import PassSize
-from cory.policy import LanguageModel
+from cory.mixed_adapters import MixedAdapters, can_be_mixed
+from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
 from cory.sharding import gathered
-
-STEPS_BETWEEN_LOOKS = {"cpu": 1}
-"""Tokens between two looks at who has finished."""
-MANY_STEPS_BETWEEN_LOOKS = 16
-"""The same for devices not named above, which a look makes wait."""
-RUNNING_SHARE = 7 / 8
-"""Once no more than this share of the rows is running, the others are taken out."""
 
 
 class Answers(NamedTuple):
@@ -86,28 +82,78 @@ class LocalSampler:
         generator: torch.Generator,
     ) -> Answers:
         """See `Sampler`. `temperature` 0 takes the likeliest token."""
-        num_rows = len(prompt_ids)
-        uniform = torch.rand(
-            num_rows, max_new_tokens, generator=generator, device=generator.device
-        ).to(policy.device)
-        own = self.world.part(num_rows)
-        with gathered(policy):
-            decoded = self.passes.attempt(
-                lambda: [
-                    self._decode(
-                        policy,
-                        prompt_ids[rows.start : rows.stop],
-                        uniform[rows.start : rows.stop],
-                        temperature,
-                    )
-                    for rows in self.passes.noted(self._split(own))
-                ],
-                self.world,
+        uniform = _uniform(generator, len(prompt_ids), max_new_tokens, policy.device)
+        owners = [0] * len(prompt_ids)
+        return self._answer(policy, prompt_ids, owners, uniform, temperature)
+
+    @torch.no_grad()
+    def generate_each(
+        self,
+        policies: Sequence[Policy],
+        prompt_ids: Sequence[Sequence[Sequence[int]]],
+        max_new_tokens: int,
+        temperature: float,
+        generators: Sequence[torch.Generator],
+    ) -> list[Answers]:
+        """What `generate` gives for each policy; adapters on one base are decoded together.
+
+        Not where processes share the rows: each keeps the hidden states of its part of each turn.
+        """
+        if self.world.size > 1 or not can_be_mixed(policies):
+            return [
+                self.generate(policy, prompts, max_new_tokens, temperature, generator)
+                for policy, prompts, generator in zip(policies, prompt_ids, generators, strict=True)
+            ]
+        mixed = MixedAdapters(policies)
+        sizes = list(map(len, prompt_ids))
+        uniform = [
+            _uniform(generator, size, max_new_tokens, mixed.device)
+            for generator, size in zip(generators, sizes, strict=True)
+        ]
+        owners = [agent for agent, size in enumerate(sizes) for _ in range(size)]
+        with mixed.seated():
+            together = self._answer(
+                mixed,
+                [prompt for prompts in prompt_ids for prompt in prompts],
+                owners,
+                torch.cat(uniform),
+                temperature,
             )
-        tokens, hidden = zip(*decoded, strict=True)
+        assert together.hidden is not None, "this sampler keeps them"
+        starts = [sum(sizes[:agent]) for agent in range(len(sizes))]
+        return [
+            _shortened(together.token_ids[start:stop], together.hidden[start:stop])
+            for start, stop in zip(starts, [*starts[1:], len(owners)], strict=True)
+        ]
+
+    def _answer(
+        self,
+        policy: LanguageModel,
+        prompt_ids: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        uniform: Float[Tensor, "B T"],
+        temperature: float,
+    ) -> Answers:
+        """One response per prompt, a pass after the other; `owners` are agents by row."""
+        own = self.world.part(len(prompt_ids))
+
+        def attempt() -> list[tuple[Tensor, Tensor]]:
+            return [
+                self._decode(
+                    policy,
+                    prompt_ids[rows.start : rows.stop],
+                    owners[rows.start : rows.stop],
+                    uniform[rows.start : rows.stop],
+                    temperature,
+                )
+                for rows in self.passes.noted(self._split(own))
+            ]
+
+        with gathered(policy):
+            tokens, hidden = zip(*self.passes.attempt(attempt, self.world), strict=True)
         token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
-        longest = max(map(len, token_ids))
-        return Answers(self.world.join(token_ids, num_rows), torch.cat(hidden)[:, :longest])
+        found = _shortened(token_ids, torch.cat(hidden))
+        return found._replace(token_ids=self.world.join(token_ids, len(prompt_ids)))
 
     def _split(self, rows: slice) -> Iterator[range]:
         size = self.passes.at_most(self.rows_per_pass) or rows.stop
@@ -118,44 +164,71 @@ class LocalSampler:
         self,
         policy: LanguageModel,
         prompts: Sequence[Sequence[int]],
+        owners: Sequence[int],
         uniform: Float[Tensor, "B T"],
         temperature: float,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
         """Tokens, whatever stands behind an end, and the hidden states they were drawn from."""
-        distinct = list(dict.fromkeys(map(tuple, prompts)))
-        decoding = Decoding(policy, distinct, self.pad_id, room=uniform.shape[1])
-        if len(distinct) < len(prompts):
-            place_of = {prompt: place for place, prompt in enumerate(distinct)}
-            places = [place_of[tuple(prompt)] for prompt in prompts]
-            decoding.keep(torch.tensor(places, device=policy.device))
 
-        tokens = torch.full_like(uniform, self.pad_id, dtype=torch.long)
-        hidden = decoding.hidden.new_zeros(*uniform.shape, decoding.hidden.shape[1])
-        end_ids = torch.tensor(sorted(self.end_ids), device=policy.device)
-        rows = torch.arange(len(prompts), device=policy.device)
-        is_running = torch.ones_like(rows, dtype=torch.bool)
-        look_every = STEPS_BETWEEN_LOOKS.get(policy.device.type, MANY_STEPS_BETWEEN_LOOKS)
-        for column in range(uniform.shape[1]):
-            if column:
-                decoding.append(tokens[rows, column - 1])
-            logits = policy.logits(decoding.hidden, temperature or 1.0)
-            token = sample_tokens(logits, temperature, uniform[rows, column])
-            tokens[rows, column], hidden[rows, column] = token, decoding.hidden
-            is_running &= ~torch.isin(token, end_ids)
-            if column % look_every:
-                continue
-            kept = is_running.nonzero().squeeze(1)
-            if not len(kept):
-                break
-            if len(kept) <= RUNNING_SHARE * len(rows):
-                decoding.keep(kept)
-                rows, is_running = rows[kept], is_running[kept]
-        return tokens, hidden
+        def draw(hidden: Tensor, uniform: Tensor) -> Tensor:
+            return sample_tokens(policy.logits(hidden, temperature or 1.0), temperature, uniform)
+
+        is_fixed = has_fixed_shapes(policy)
+        # Within one context, weights are converted to the number format of products only once.
+        with policy.precision():
+            kind = FixedDecoding if is_fixed else Decoding
+            decoding = self._read(kind, policy, prompts, owners, uniform.shape[1])
+            end_ids = torch.tensor(sorted(self.end_ids), dtype=torch.long, device=policy.device)
+            if isinstance(decoding, FixedDecoding):
+                return answer_together(decoding, uniform, end_ids, draw)
+            return answer_and_leave(decoding, uniform, end_ids, draw)
+
+    def _read(
+        self,
+        kind: type[Decoding],
+        policy: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        room: int,
+    ) -> Decoding:
+        """Let each agent read every distinct prompt of its own once."""
+        keys = list(zip(owners, map(tuple, prompts), strict=True))
+        distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        if isinstance(policy, MixedAdapters):
+            policy.sit([owner for owner, _ in distinct])
+        decoding = kind(policy, [prompt for _, prompt in distinct], self.pad_id, room)
+        if len(distinct) < len(keys):
+            decoding.keep(torch.tensor([distinct[key] for key in keys], device=policy.device))
+        return decoding
 
 
-def _pieces(rows: slice, size: int) -> Iterator[slice]:
-    starts = range(rows.start, rows.stop, size)
-    return (slice(start, min(start + size, rows.stop)) for start in starts)
+def answer_each(
+    sampler: Sampler,
+    policies: Sequence[Policy],
+    prompt_ids: Sequence[Sequence[Sequence[int]]],
+    max_new_tokens: int,
+    temperature: float,
+    generators: Sequence[torch.Generator],
+) -> list[Answers]:
+    """Each policy's answers to its own prompts, where no policy needs another one's answers."""
+    if isinstance(sampler, LocalSampler):
+        return sampler.generate_each(policies, prompt_ids, max_new_tokens, temperature, generators)
+    return [
+        sampler.generate(policy, prompts, max_new_tokens, temperature, generator)
+        for policy, prompts, generator in zip(policies, prompt_ids, generators, strict=True)
+    ]
+
+
+def _uniform(
+    generator: torch.Generator, num_rows: int, length: int, device: torch.device
+) -> Float[Tensor, "B T"]:
+    """A random number for every token of every answer."""
+    numbers = torch.rand(num_rows, length, generator=generator, device=generator.device)
+    return numbers.to(device)
+
+
+def _shortened(token_ids: list[list[int]], hidden: Float[Tensor, "B T D"]) -> Answers:
+    return Answers(token_ids, hidden[:, : max(map(len, token_ids))])
 
 
 def sample_tokens(
