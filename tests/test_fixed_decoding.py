@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from cory import fixed_decoding, sampling
+from cory import answering, fixed_decoding, sampling
 from cory.fixed_decoding import (
     FixedAnswers,
     FixedDecoding,
@@ -136,7 +136,7 @@ def test_nobody_leaves_and_all_stop_together(
     team: Workbench, fixed_on_cpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents shapes that change, and decoding on when everybody has long finished."""
-    monkeypatch.setattr(sampling, "STEPS_BETWEEN_LOOKS", {"cpu": 4})
+    monkeypatch.setattr(answering, "STEPS_BETWEEN_LOOKS", {"cpu": 4})
     policy, prompts = team.policies[0], prompts_of(team)
     sizes: list[int] = []
     embedding = policy.model.get_input_embeddings()
@@ -212,16 +212,16 @@ def test_answers_are_looked_at_every_16_tokens(
     expected: int,
 ) -> None:
     """Prevents a look per token in the loop around the steps."""
-    monkeypatch.setattr(sampling, "STEPS_BETWEEN_LOOKS", {})
+    monkeypatch.setattr(answering, "STEPS_BETWEEN_LOOKS", {})
     team = make_team(tiny_gpt2_dir)
     looks = Looks()
-    decode = sampling._answer_together
+    decode = sampling.answer_together
 
     def counted(*arguments):
         with looks:
             return decode(*arguments)
 
-    monkeypatch.setattr(sampling, "_answer_together", counted)
+    monkeypatch.setattr(sampling, "answer_together", counted)
     generate(team.policies[0], prompts_of(team), 1.0, end_ids=frozenset(), length=length)
     assert looks.names == ["_local_scalar_dense"] * expected
 

@@ -64,8 +64,3 @@ def answer_together(
 
 def _steps_between_looks(device: torch.device) -> int:
     return STEPS_BETWEEN_LOOKS.get(device.type, MANY_STEPS_BETWEEN_LOOKS)
-
-
-def _pieces(rows: slice, size: int) -> Iterator[slice]:
-    starts = range(rows.start, rows.stop, size)
-    return (slice(start, min(start + size, rows.stop)) for start in starts)
