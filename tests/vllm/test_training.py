@@ -158,7 +158,7 @@ def test_the_command_line(
         main([*words, "--vllm_server_base_url", server.url])
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--vllm_server_base_url", server.url, "--resume", "--max_steps", "3"])
-    assert stopped.value.code == 1
+    assert stopped.value.code == 3
     assert "has not answered for 1 seconds" in capsys.readouterr().err
     saved = saved_settings(run)
     assert saved is not None
