@@ -164,3 +164,14 @@ def only_at(module: nn.Module | None, positions: Bool[Tensor, "B S"]) -> Iterato
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def keep_4bit_layout(model: nn.Module) -> None:
+    """Keep bitsandbytes from packing 4-bit weights anew at the first pass in eval mode.
+
+    It does so on processors with bfloat16 products, in place: for inference, and for layers whose
+    input is a multiple of its block size. Here models are in eval mode while they learn.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

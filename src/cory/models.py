@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.layers import use_fast_gelu, use_float32_attention
+from cory.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
 from cory.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.policy import LanguageModel, Policy
 from cory.processes import ALONE, World
@@ -124,6 +124,7 @@ def build_policies(
         ValueError: `args.shard_weights` and adapters.
     """
     use_fast_gelu(model)
+    keep_4bit_layout(model)
     if args.bf16 or args.dtype == "bfloat16":
         use_float32_attention(
             cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
