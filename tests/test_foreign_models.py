@@ -21,6 +21,8 @@ import cory
 from cory.cli import main
 from cory.cli.settings import run_settings
 from cory.config import CORYConfig
+from cory.digests import SUMS
+from cory.locks import LOCK
 from cory.models import load_model, load_tokenizer
 from cory.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.report.pages import describe, render
@@ -86,6 +88,8 @@ def test_a_pickled_adapter_is_refused(tiny_gpt2_dir: Path, tmp_path: Path, ran: 
     run = tmp_path / "run"
     team = trainer(tiny_gpt2_dir, run, use_peft=True, num_agents=1, max_steps=1)
     team.train()
+    # A stranger's run has the checksums of a stranger, or none.
+    (run / "checkpoints" / "step-1" / SUMS).unlink()
     adapter = pickled(run / "checkpoints" / "step-1" / "agent_0", "adapter_model.bin", ran)
     message = r"holds its adapter as a pickle, adapter_model.bin, .* Convert it once"
     with pytest.raises(ValueError, match=message):
@@ -335,5 +339,7 @@ def test_no_source_reads_what_can_run() -> None:
 def test_only_open_formats_are_written(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a file in a run directory that must be unpickled."""
     trainer(tiny_gpt2_dir, tmp_path, log_samples_steps=1, num_agents=2).train()
-    endings = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in written if path.name == LOCK] == [b""]
+    endings = {path.suffix for path in written if path.name != LOCK}
     assert endings <= {".yaml", ".json", ".jsonl", ".parquet", ".safetensors", ".jinja", ".txt"}

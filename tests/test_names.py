@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cory.checkpoint import Checkpoints
+from cory.checkpoint import STATE, Checkpoints
 from cory.cli import main
 from cory.compare.plan import Comparison
 from cory.config import CORYConfig
@@ -98,6 +98,8 @@ def test_options_lead_nowhere_else(
     """Prevents an option from reading or replacing another directory."""
     run = tmp_path / "run"
     (run / "checkpoints" / "step-1" / "agent_0").mkdir(parents=True)
+    for name in STATE:
+        (run / "checkpoints" / "step-1" / name).touch()
     (run / "config.yaml").write_text("num_agents: 1\ntask: pocket-arithmetic\n")
     with pytest.raises(SystemExit):
         main([word.replace("RUN", str(run)) for word in words])
