@@ -6,7 +6,7 @@ Legend: B sequences, S columns, N chosen positions of all sequences together, D 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,6 +172,7 @@ def keep_4bit_layout(model: nn.Module) -> None:
     It does so on processors with bfloat16 products, in place: for inference, and for layers whose
     input is a multiple of its block size. Here models are in eval mode while they learn.
     """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    layers: Iterable[Any] = model.modules()
+    for layer in layers:
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
