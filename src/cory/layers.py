@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -172,7 +172,6 @@ def keep_4bit_layout(model: nn.Module) -> None:
     It does so on processors with bfloat16 products, in place: for inference, and for layers whose
     input is a multiple of its block size. Here models are in eval mode while they learn.
     """
-    layers: Iterable[Any] = model.modules()
-    for layer in layers:
+    for layer in cast(Iterable[Any], model.modules()):
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
