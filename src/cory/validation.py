@@ -91,6 +91,8 @@ def validate(args: CORYConfig) -> None:
     _check_templates(args)
     _check_batches(args)
     _check_server(args)
+    _check_model(args)
+    _check_exchange(args)
     _check_contradictions(args)
     if args.run_name is not None and args.report_to:
         # Trackers make it a folder in theirs.
@@ -206,13 +208,7 @@ def _check_server(args: CORYConfig) -> None:
         raise ValueError(f"vllm_server_base_url={url!r} names a part of the server: leave /v1 away")
 
 
-def _check_contradictions(args: CORYConfig) -> None:
-    rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
-    if any(rate < 0 for rate in rates) or len(rates) not in (1, args.num_agents):
-        raise ValueError(
-            f"learning_rate={args.learning_rate} must be one rate, or one per agent "
-            f"({args.num_agents} of them), none negative"
-        )
+def _check_model(args: CORYConfig) -> None:
     if args.load_in_4bit and not args.use_peft:
         raise ValueError(
             "load_in_4bit=True freezes the base in 4 bits, so something else must learn: set "
@@ -235,15 +231,9 @@ def _check_contradictions(args: CORYConfig) -> None:
             f"attn_implementation={args.attn_implementation!r} names code on the Hub: choose one "
             "that transformers has, such as sdpa, or set trust_remote_code=True"
         )
-    if args.use_score_norm and not args.use_score_scaling:
-        raise ValueError("use_score_norm=True needs use_score_scaling=True")
-    if args.kl_controller == "adaptive" and args.kl_coef == 0:
-        raise ValueError("kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0")
-    if args.kl_placement == "both" and args.kl_estimator != "full":
-        raise ValueError(
-            f"kl_placement='both' splits the gradient of the full KL, but kl_estimator="
-            f"{args.kl_estimator!r}: set kl_estimator='full' (k1 in the reward is complete already)"
-        )
+
+
+def _check_exchange(args: CORYConfig) -> None:
     if args.merge_on_exchange and args.role_exchange_period is None:
         raise ValueError(
             f"merge_on_exchange={args.merge_on_exchange} acts at exchanges of roles, but "
@@ -255,6 +245,24 @@ def _check_contradictions(args: CORYConfig) -> None:
         raise ValueError(
             f"transfer_min_lift={args.transfer_min_lift} ends knowledge transfer at an exchange of "
             "roles: it needs a role_exchange_period and knowledge_transfer=True"
+        )
+
+
+def _check_contradictions(args: CORYConfig) -> None:
+    rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
+    if any(rate < 0 for rate in rates) or len(rates) not in (1, args.num_agents):
+        raise ValueError(
+            f"learning_rate={args.learning_rate} must be one rate, or one per agent "
+            f"({args.num_agents} of them), none negative"
+        )
+    if args.use_score_norm and not args.use_score_scaling:
+        raise ValueError("use_score_norm=True needs use_score_scaling=True")
+    if args.kl_controller == "adaptive" and args.kl_coef == 0:
+        raise ValueError("kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0")
+    if args.kl_placement == "both" and args.kl_estimator != "full":
+        raise ValueError(
+            f"kl_placement='both' splits the gradient of the full KL, but kl_estimator="
+            f"{args.kl_estimator!r}: set kl_estimator='full' (k1 in the reward is complete already)"
         )
     weights, functions = args.reward_weights, args.reward_funcs
     if weights is not None and functions is not None and len(weights) != len(functions):
