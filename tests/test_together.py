@@ -194,3 +194,20 @@ def test_what_happens_to_one_process_ends_all(
     assert re.search(TROUBLES[trouble], message), done.stderr
     # What was complete stays.
     assert (tmp_path / "run" / "checkpoints" / "step-1" / "state.json").is_file()
+
+
+def test_a_signal_to_one_process_stops_all_saved(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents one process from leaving while the others go on, or from a save that waits."""
+    training = {
+        "model": str(tiny_gpt2_dir),
+        "output_dir": str(tmp_path / "run"),
+        "trouble": "is told to stop",
+        "max_steps": 4,
+    }
+    done = together.launch([training], tmp_path)
+    assert done.returncode != 0
+    assert "SIGTERM: will save after this iteration and stop" in done.stderr
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert len(saved) == 1
+    assert saved[0] in ("step-1", "step-2")
+    assert done.stderr.count(f"{saved[0]}; --resume goes on there") == 1

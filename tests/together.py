@@ -28,19 +28,22 @@ TROUBLE_AT = 2
 
 
 def troublesome(kind: str, rank: int) -> Any:
-    """A reward function that fails, or whose process ends or sticks, in one process."""
+    """A reward function that fails in one process, or whose process is stopped, ends or sticks."""
     calls = 0
 
     def share(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
         nonlocal calls
         calls += 1
-        if calls > TROUBLE_AT and dist.get_rank() == rank:
+        if calls == TROUBLE_AT + 1 and dist.get_rank() == rank:
             Path(os.environ["TROUBLE"]).touch()
             if kind == "raises":
                 raise ConnectionError("the judge is away")
             if kind == "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(600)
+            if kind == "is told to stop":
+                os.kill(os.getpid(), signal.SIGTERM)
+            if kind == "sticks":
+                time.sleep(600)
         return share_of_letters(prompts, completions)
 
     return share
