@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,20 @@ from cory.checkpoint import Checkpoints
 from cory.rewards import RewardError
 from cory.signals import Interruption, Stopped
 from tests.tiny_runs import records, same_bits, share_of_letters, snapshot, trainer
+
+
+@pytest.fixture(autouse=True)
+def signals_as_in_a_shell() -> Iterator[None]:
+    """Signals act, even where these tests were started by `nohup` or in the background."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def signalling(*numbers: int) -> Any:
