@@ -12,7 +12,7 @@ from experiments.faults.kill_and_resume import KINDS, differences, kill_and_resu
 @pytest.mark.slow
 def test_killed_runs_end_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """Prevents whatever a kill at any moment could half-write, lose or do twice."""
-    found = kill_and_resume(tmp_path, kills=len(KINDS), steps=30, seed=1)
+    found = kill_and_resume(tmp_path, kills=len(KINDS), steps=90, seed=1)
     assert found["kills"] == dict.fromkeys(KINDS, 1)
     assert found["starts said to be damaged"] == 0
     assert found["differences"] == []
