@@ -102,7 +102,7 @@ def importance_of(
     behaviour_logprobs: Float[Tensor, "B T"],
     largest: float = LARGEST_IMPORTANCE,
 ) -> Float[Tensor, "B T"]:
-    """Truncated importance weights, min(π / π_behaviour, 2); 1 on padding, where both are 0."""
+    """Truncated importance: min(π / π_behaviour, largest); 1 on padding, where both are 0."""
     return (logprobs - behaviour_logprobs).exp().clamp(max=largest)
 
 
