@@ -106,16 +106,17 @@ def test_what_sampling_computed_is_what_a_pass_of_its_own_computes(
     ("settings", "expected"),
     [
         ({}, False),
-        ({"bf16": True}, True),
+        ({"bf16": True}, False),
+        ({"bf16": True, "recompute_logprobs": True}, True),
         ({"dtype": "bfloat16"}, True),
-        ({"bf16": True, "recompute_logprobs": False}, False),
+        ({"dtype": "bfloat16", "recompute_logprobs": False}, False),
         ({"recompute_logprobs": True}, True),
     ],
 )
-def test_scores_are_recomputed_where_number_formats_are_coarse(
+def test_scores_are_recomputed_where_sampling_computes_in_another_way(
     settings: dict[str, Any], expected: bool
 ) -> None:
-    """Prevents first ratios that are off by the rounding of bf16 decoding."""
+    """Prevents a scoring pass where none is asked for, and none where one is."""
     assert recomputes_logprobs(CORYConfig(**settings)) is expected
 
 

@@ -189,7 +189,7 @@ def recomputes_logprobs(args: CORYConfig) -> bool:
     if args.recompute_logprobs is not None:
         return args.recompute_logprobs
     another_engine = args.vllm_server_base_url is not None
-    return another_engine or args.bf16 or args.load_in_4bit or args.dtype != "float32"
+    return another_engine or args.load_in_4bit or args.dtype != "float32"
 
 
 def share_rewards(

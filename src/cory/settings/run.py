@@ -31,7 +31,8 @@ class RunConfig:
     """Sampling temperature, used in sampling and scoring alike."""
     recompute_logprobs: bool | None = None
     """Score the sampled answers in a pass of their own, instead of keeping what sampling computed.
-    None: only where the two would differ by more than float32 rounds (bf16, 4-bit, vLLM)."""
+    None: only where sampling computes in another way (vLLM, 4-bit or bfloat16 weights); under
+    `bf16` the two differ by rounding, and sampling's are what the tokens were drawn with."""
     learning_rate: float | list[float] = 1e-5
     """Peak learning rate; a list gives one per agent."""
     lr_scheduler_type: str = "constant"
