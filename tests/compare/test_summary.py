@@ -135,6 +135,26 @@ def test_hypervolume_does_not_grow_with_the_number_of_agents(tmp_path: Path) -> 
     assert reference_point(pd.concat([table, collapsed])) == (pytest.approx(0.2), kl)
 
 
+def test_the_hypervolume_of_a_merged_team_is_its_own(tmp_path: Path) -> None:
+    """Prevents the average of a team's weights from lending its agents its frontier."""
+
+    def same(run: Any, agent: int, step: int) -> dict[str, float]:
+        return measures(0.2 + 0.1 * step, 0.5 * step)
+
+    runs = planned(tmp_path)
+    write_runs(runs, same)
+    table = gather(runs, tmp_path, RULE)
+    merged = table[(table["arm"] == "cory") & (table["agent"] == "agent_0")]
+    merged = merged.assign(agent="merged", kl=merged["kl"] / 2)
+    volumes = frontier(pd.concat([table, merged], ignore_index=True), "ppo")
+    # Up to KL 1.1: triangles of height .4 and .2 at KL 1, and strips from there.
+    volume = row(volumes, arm="cory", agent="merged")
+    assert volume["hypervolume"] == pytest.approx(0.4 * 1 / 2 + 0.4 * 0.1)
+    assert volume["hypervolume_difference"] == pytest.approx(0.24 - 0.12)
+    for arm in ("ppo", "cory"):
+        assert row(volumes, arm=arm, agent="mean")["hypervolume"] == pytest.approx(0.2 * 1 / 2 + 0.2 * 0.1)
+
+
 @pytest.mark.parametrize(
     ("crossed", "has_collapsed"),
     [

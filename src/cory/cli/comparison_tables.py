@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,15 @@ def frontier_table(summary: pd.DataFrame, frontier: pd.DataFrame, baseline: str)
         "hypervolume",
         f"less {baseline}'s",
     )
-    volumes = {(row["arm"], row["learning_rate"]): row for row in frontier.to_dict("records")}
-    for mean in _means(summary):
-        volume = volumes.get((mean["arm"], mean["learning_rate"]), {})
+    place = itemgetter("arm", "learning_rate", "agent")
+    volumes = {place(row): row for row in frontier.to_dict("records")}
+    for row in summary[summary["agent"].isin(["mean", "merged"])].to_dict("records"):
+        volume = volumes.get(place(row), {})
+        name = row["arm"] if row["agent"] == "mean" else f"{row['arm']}, merged"
         table.add_row(
-            model_text(mean["arm"]),
-            *(f"{mean[name]:g}" for name, _ in axes),
-            _difference(mean, "kl_difference"),
+            model_text(name),
+            *(f"{row[name]:g}" for name, _ in axes),
+            _difference(row, "kl_difference"),
             _with_interval(volume, "hypervolume"),
             _difference(volume, "hypervolume_difference"),
         )

@@ -108,25 +108,32 @@ def with_derived_agents(table: pd.DataFrame) -> pd.DataFrame:
 def frontier(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Hypervolume of the reward–KL points of an arm at a learning rate, over all KL coefficients.
 
-    Each agent's evaluations have a frontier of their own, and a run's hypervolume is the mean over
-    its agents: with all their points in one frontier a team would gain by mere numbers, since a
-    frontier keeps the luckiest of its points.
+    Each agent's evaluations have a frontier of their own, and a run's hypervolume, that of `mean`,
+    is the mean over its agents: with all their points in one frontier a team would gain by mere
+    numbers, since a frontier keeps the luckiest of its points. `merged` has a row of its own.
     """
     reference = reference_point(table)
-    members = table[table["agent"] != "merged"].dropna(subset=AIMS)
-    volumes: dict[tuple[Any, Any], dict[Any, float]] = {}
-    for (arm, rate, seed), run in members.groupby(["arm", "learning_rate", "seed"], sort=False):
-        of_agents = [hypervolume(_points(agent), reference) for _, agent in run.groupby("agent")]
-        volumes.setdefault((arm, rate), {})[seed] = sum(of_agents) / len(of_agents)
-    rows = []
-    for (arm, rate), by_seed in volumes.items():
-        row = {"arm": arm, "learning_rate": rate, "seeds": len(by_seed)}
+    points = table.dropna(subset=AIMS)
+    volumes: dict[tuple[Any, Any, str], dict[Any, list[float]]] = {}
+    for (arm, rate, agent, seed), rows in points.groupby(
+        ["arm", "learning_rate", "agent", "seed"], sort=False
+    ):
+        place = (arm, rate, "merged" if agent == "merged" else "mean")
+        volume = hypervolume(_points(rows), reference)
+        volumes.setdefault(place, {}).setdefault(seed, []).append(volume)
+    means = {
+        place: {seed: sum(of_agents) / len(of_agents) for seed, of_agents in by_seed.items()}
+        for place, by_seed in volumes.items()
+    }
+    rows_of_arms = []
+    for (arm, rate, agent), by_seed in means.items():
+        row = {"arm": arm, "learning_rate": rate, "agent": agent, "seeds": len(by_seed)}
         row |= _columns("hypervolume", estimate(by_seed.values()))
-        if arm != baseline:
-            difference = paired_difference(by_seed, volumes.get((baseline, rate), {}))
+        if (arm, agent) != (baseline, "mean"):
+            difference = paired_difference(by_seed, means.get((baseline, rate, "mean"), {}))
             row |= _columns("hypervolume_difference", difference)
-        rows.append({**row, "reference_reward": reference[0], "reference_kl": reference[1]})
-    return pd.DataFrame(rows)
+        rows_of_arms.append({**row, "reference_reward": reference[0], "reference_kl": reference[1]})
+    return pd.DataFrame(rows_of_arms)
 
 
 def reference_point(table: pd.DataFrame) -> Point:

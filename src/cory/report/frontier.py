@@ -10,7 +10,7 @@ from cory.report.tables import Cell, Column, Table, words
 
 
 def frontier_tables(path: Path, baseline: str) -> list[Table]:
-    """A row per arm and learning rate of frontier.csv; no table where there is no such file."""
+    """The rows of frontier.csv; no table where there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -22,7 +22,7 @@ def frontier_tables(path: Path, baseline: str) -> list[Table]:
     reference += f"{float(rows[0]['reference_kl']):.3f}"
     cells = [
         [
-            words(row["arm"]),
+            words(row["arm"] + (", merged" if row.get("agent") == "merged" else "")),
             *([words(row["learning_rate"])] if has_rates else []),
             Cell(row["seeds"], float(row["seeds"])),
             _with_interval(row, "hypervolume", "{:.3f}"),
