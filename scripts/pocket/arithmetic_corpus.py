@@ -6,9 +6,9 @@ Two kinds of text, in exactly the tokens that the task's templates produce:
     3+4+2-1=06+2-1=08-1=07? 3+4+2-1=07+2-1=09-1=08         a second look at an earlier answer
 
 A second look slips less often than a first, and seldom at a step that an earlier answer did
-rightly. This teaches the model what an earlier answer is for; a model of this size can't infer
-that. Slips only ever add, so that two of them never cancel: an answer is right if all its steps
-are.
+rightly; now and then it takes a step over unseen, right or wrong. This teaches the model what an
+earlier answer is for; a model of this size can't infer that. Slips only ever add, so that two of
+them never cancel: an answer is right if all its steps are.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Chain:
     slipped: list[bool]
     """For each character, whether it belongs to the value of a step that slipped."""
 
+    def total_after(self, step: int) -> int:
+        """The running total that this chain has after one of its steps, counted from 0."""
+        return int(self.text.split("=")[step][:2])
+
 
 @dataclass(frozen=True)
 class ArithmeticCorpus:
@@ -47,6 +51,8 @@ class ArithmeticCorpus:
     """The same in a second look, as a share of `slip_rate`."""
     confirmed_slip_rate: float = 0.05
     """The same for a step that an earlier answer in view has done rightly, at most."""
+    followed_rate: float = 0.0
+    """Probability that a second look takes a step over from the last answer, right or wrong."""
     second_look_share: float = 0.5
     """Share of examples in which one or more earlier answers are in view."""
     third_look_share: float = 0.1
@@ -73,13 +79,16 @@ class ArithmeticCorpus:
         lines: list[str] = []
         slipped: list[bool] = []
         while rest:
-            total += rest.pop(0)
+            right = total + rest.pop(0)
+            total = right
             slip_rate = self.slip_rate * (self.second_look_ease if earlier else 1.0)
-            if write_line(total, rest) in confirmed:
+            if write_line(right, rest) in confirmed:
                 slip_rate = min(slip_rate, self.confirmed_slip_rate)
-            is_slip = rng.random() < slip_rate
-            if is_slip:
+            if rng.random() < slip_rate:
                 total += rng.choice(SLIPS)
+            # No draw at rate 0, so that the models without it can be made again.
+            if earlier and self.followed_rate and rng.random() < self.followed_rate:
+                total = earlier[-1].total_after(len(lines))
             lines.append(write_line(total, rest))
-            slipped += [is_slip] * 2 + [False] * (len(lines[-1]) - 2 + len("="))
+            slipped += [total != right] * 2 + [False] * (len(lines[-1]) - 2 + len("="))
         return Chain("=".join(lines), slipped[:-1])

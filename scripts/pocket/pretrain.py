@@ -3,11 +3,13 @@
     python -m scripts.pocket.pretrain arithmetic
     python -m scripts.pocket.pretrain arithmetic-sparse
     python -m scripts.pocket.pretrain arithmetic-rare --output_dir runs/models
+    python -m scripts.pocket.pretrain arithmetic-leaning --output_dir runs/models
     python -m scripts.pocket.pretrain reviews
 
 Each takes about ten minutes on one core and writes to `src/cory/assets` unless told otherwise.
 `arithmetic-sparse` makes a model that is seldom right, for experiments with sparse rewards;
-`arithmetic-rare` and `arithmetic-rarest`, which are not embedded, ones that hardly ever are.
+`arithmetic-rare` and `arithmetic-rarest`, which are not embedded, ones that hardly ever are, and
+`arithmetic-leaning` one whose observer takes steps over from the answer in view, right or wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ import torch
 from scripts.pocket.pretrain_arithmetic import pretrain_arithmetic
 from scripts.pocket.pretrain_reviews import pretrain_reviews
 
-ARITHMETIC = ("arithmetic", "arithmetic-sparse", "arithmetic-rare", "arithmetic-rarest")
+ARITHMETIC = (
+    "arithmetic",
+    "arithmetic-sparse",
+    "arithmetic-leaning",
+    "arithmetic-rare",
+    "arithmetic-rarest",
+)
 ASSETS = Path(__file__).resolve().parents[2] / "src" / "cory" / "assets"
 
 

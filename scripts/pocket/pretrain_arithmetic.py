@@ -9,6 +9,7 @@ same base accuracy, but then reinforcement learning would have to teach arithmet
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,14 +33,27 @@ from scripts.pocket.training import (
 
 CHARACTERS = "0123456789+-=? "
 BATCH_SIZE = 256
-SLIP_RATES = {
-    "pocket-arithmetic-lm": 0.39,
-    "pocket-arithmetic-sparse-lm": 0.66,
-    "pocket-arithmetic-rare-lm": 0.90,
-    "pocket-arithmetic-rarest-lm": 0.97,
-}
-FIRST_STEPS = 450
 SECOND_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes one model."""
+
+    corpus: ArithmeticCorpus
+    first_steps: int = 450
+    """Optimizer steps until it does every step right."""
+
+
+RECIPES = {
+    "pocket-arithmetic-lm": Recipe(ArithmeticCorpus(slip_rate=0.39)),
+    "pocket-arithmetic-sparse-lm": Recipe(ArithmeticCorpus(slip_rate=0.66)),
+    "pocket-arithmetic-leaning-lm": Recipe(
+        ArithmeticCorpus(slip_rate=0.39, second_look_ease=0.0, followed_rate=0.3), first_steps=700
+    ),
+    "pocket-arithmetic-rare-lm": Recipe(ArithmeticCorpus(slip_rate=0.90)),
+    "pocket-arithmetic-rarest-lm": Recipe(ArithmeticCorpus(slip_rate=0.97)),
+}
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -69,20 +83,23 @@ def examples(
 
 
 def pretrain_arithmetic(output_dir: Path, name: str, *, seed: int) -> None:
-    """Train and write one of the models that `SLIP_RATES` names."""
+    """Train and write one of the models that `RECIPES` names."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = make_gpt2(tokenizer, num_layers=2, width=96, num_heads=4)
     model.generation_config.max_new_tokens = DEFAULTS["max_completion_length"]
     model.generation_config.do_sample = True
     encoder = PromptEncoder(tokenizer, pocket_templates(DEFAULTS), frozenset())
-    corpus = ArithmeticCorpus(SLIP_RATES[name])
+    recipe = RECIPES[name]
     for phase, slips_are_learned, num_steps, learning_rate in [
-        ("right steps", False, FIRST_STEPS, 4e-3),
+        ("right steps", False, recipe.first_steps, 4e-3),
         ("slips", True, SECOND_STEPS, 2e-3),
     ]:
         texts = examples(
-            corpus, encoder, 2 * seed + slips_are_learned, slips_are_learned=slips_are_learned
+            recipe.corpus,
+            encoder,
+            2 * seed + slips_are_learned,
+            slips_are_learned=slips_are_learned,
         )
         batches = batched(
             texts, batch_size=BATCH_SIZE, pad_token_id=tokenizer.pad_token_id, seed=seed

@@ -48,8 +48,11 @@ class Pair:
         self.encoder = make_encoder(self.args, self.tokenizer)
 
     def answer(self, references: list[list[int]] | None = None) -> list[list[int]]:
-        """One sampled answer per query, with or without an earlier answer in view."""
-        torch.manual_seed(0)
+        """One sampled answer per query, with or without an earlier answer in view.
+
+        The two have random numbers of their own: what made an answer wrong must not be asked again.
+        """
+        torch.manual_seed(0 if references is None else 1)
         earlier = [[]] * len(self.queries) if references is None else [[ids] for ids in references]
         prompts = [
             self.encoder.encode(query, answers)
@@ -196,13 +199,25 @@ def test_the_arithmetic_corpus_follows_its_seed_and_slip_rate() -> None:
 
 def test_a_chain_marks_its_slips() -> None:
     """Prevents a first phase of pretraining that learns slips, or skips right steps."""
-    corpus = ArithmeticCorpus(slip_rate=0.5)
-    for query, (chain, *_) in itertools.islice(corpus.examples(seed=0), 300):
-        assert len(chain.slipped) == len(chain.text)
-        before, start = query, 0
-        for line in chain.text.split("="):
-            assert any(chain.slipped[start : start + len(line)]) == (solve(before) != solve(line))
-            before, start = line, start + len(line) + 1
+    corpus = ArithmeticCorpus(slip_rate=0.5, followed_rate=0.3)
+    for query, chains in itertools.islice(corpus.examples(seed=0), 300):
+        for chain in chains:
+            assert len(chain.slipped) == len(chain.text)
+            before, start = query, 0
+            for line in chain.text.split("="):
+                is_slip = solve(before) != solve(line)
+                assert any(chain.slipped[start : start + len(line)]) == is_slip
+                before, start = line, start + len(line) + 1
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.0, 0.0), (1.0, 1.0)])
+def test_a_second_look_follows_the_answer_before_it(rate: float, share: float) -> None:
+    """Prevents an observer's wrong steps from having nothing to do with its pioneer's."""
+    corpus = ArithmeticCorpus(
+        slip_rate=1.0, second_look_ease=0.0, followed_rate=rate, second_look_share=1.0
+    )
+    answers = [chains for _, chains in itertools.islice(corpus.examples(seed=0), 100)]
+    assert statistics.mean(first.text == second.text for first, second, *_ in answers) == share
 
 
 def test_the_arithmetic_model_can_be_improved_and_uses_its_reference(arithmetic: Pair) -> None:
