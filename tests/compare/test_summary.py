@@ -152,7 +152,9 @@ def test_the_hypervolume_of_a_merged_team_is_its_own(tmp_path: Path) -> None:
     assert volume["hypervolume"] == pytest.approx(0.4 * 1 / 2 + 0.4 * 0.1)
     assert volume["hypervolume_difference"] == pytest.approx(0.24 - 0.12)
     for arm in ("ppo", "cory"):
-        assert row(volumes, arm=arm, agent="mean")["hypervolume"] == pytest.approx(0.2 * 1 / 2 + 0.2 * 0.1)
+        assert row(volumes, arm=arm, agent="mean")["hypervolume"] == pytest.approx(
+            0.2 * 1 / 2 + 0.2 * 0.1
+        )
 
 
 @pytest.mark.parametrize(
