@@ -156,6 +156,23 @@ def test_tables_say_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "above reward 0.200 and below KL 2.200" in " ".join(frontier.split())
 
 
+def test_a_merged_team_has_a_line_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents the frontier of a team's average from being shown as its agents', or not at all."""
+    runs = planned(tmp_path, seeds=[0, 1, 2])
+    write_runs(runs)
+    write_tables(comparison(seeds=[0, 1, 2]), runs, tmp_path)
+    for name, changes in {"summary": {}, "frontier": {"hypervolume": 7.5}}.items():
+        table = pd.read_csv(tmp_path / f"{name}.csv")
+        of_team = table[(table["arm"] == "cory") & (table["agent"] == "mean")]
+        merged = of_team.assign(agent="merged", **changes)
+        pd.concat([table, merged]).to_csv(tmp_path / f"{name}.csv", index=False)
+    print_tables(tmp_path, "ppo")
+    _, frontier = capsys.readouterr().out.split("reward against KL")
+    lines = [line.split() for line in frontier.splitlines() if line.startswith("cory")]
+    assert [line[:2] == ["cory,", "merged"] for line in lines] == [False, True]
+    assert ["7.500" in line for line in lines] == [False, True]
+
+
 def test_one_seed_is_shown_without_interval(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Prevents ± nan, or ± 0, which would look like certainty."""
     runs = planned(tmp_path, seeds=[0])
