@@ -50,7 +50,9 @@ def draw(figure: Figure, path: Path) -> None:
             place.set_visible(False)
         handles, labels = places[0].get_legend_handles_labels()
         if handles:
-            places[0].figure.legend(handles, labels, loc="outside upper left", ncols=6)
+            places[0].figure.legend(
+                handles, labels, loc="outside upper left", ncols=min(3 * across, 6)
+            )
 
 
 def _draw_panel(
