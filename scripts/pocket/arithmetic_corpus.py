@@ -6,9 +6,9 @@ Two kinds of text, in exactly the tokens that the task's templates produce:
     3+4+2-1=06+2-1=08-1=07? 3+4+2-1=07+2-1=09-1=08         a second look at an earlier answer
 
 A second look slips less often than a first, and seldom at a step that an earlier answer did
-rightly; now and then it takes a step over unseen, right or wrong. This teaches the model what an
-earlier answer is for; a model of this size can't infer that. Slips only ever add, so that two of
-them never cancel: an answer is right if all its steps are.
+rightly; where `followed_rate` says so it takes steps over unseen, right or wrong. This teaches the
+model what an earlier answer is for; a model of this size can't infer that. Slips only ever add, so
+that two of them never cancel: an answer is right if all its steps are.
 """
 
 from __future__ import annotations

@@ -20,16 +20,10 @@ from pathlib import Path
 
 import torch
 
-from scripts.pocket.pretrain_arithmetic import pretrain_arithmetic
+from scripts.pocket.pretrain_arithmetic import RECIPES, pretrain_arithmetic
 from scripts.pocket.pretrain_reviews import pretrain_reviews
 
-ARITHMETIC = (
-    "arithmetic",
-    "arithmetic-sparse",
-    "arithmetic-leaning",
-    "arithmetic-rare",
-    "arithmetic-rarest",
-)
+ARITHMETIC = [name.removeprefix("pocket-").removesuffix("-lm") for name in RECIPES]
 ASSETS = Path(__file__).resolve().parents[2] / "src" / "cory" / "assets"
 
 

@@ -115,25 +115,25 @@ def frontier(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     reference = reference_point(table)
     points = table.dropna(subset=AIMS)
     volumes: dict[tuple[Any, Any, str], dict[Any, list[float]]] = {}
-    for (arm, rate, agent, seed), rows in points.groupby(
+    for (arm, rate, agent, seed), curve in points.groupby(
         ["arm", "learning_rate", "agent", "seed"], sort=False
     ):
         place = (arm, rate, "merged" if agent == "merged" else "mean")
-        volume = hypervolume(_points(rows), reference)
+        volume = hypervolume(_points(curve), reference)
         volumes.setdefault(place, {}).setdefault(seed, []).append(volume)
     means = {
         place: {seed: sum(of_agents) / len(of_agents) for seed, of_agents in by_seed.items()}
         for place, by_seed in volumes.items()
     }
-    rows_of_arms = []
+    rows = []
     for (arm, rate, agent), by_seed in means.items():
         row = {"arm": arm, "learning_rate": rate, "agent": agent, "seeds": len(by_seed)}
         row |= _columns("hypervolume", estimate(by_seed.values()))
         if (arm, agent) != (baseline, "mean"):
             difference = paired_difference(by_seed, means.get((baseline, rate, "mean"), {}))
             row |= _columns("hypervolume_difference", difference)
-        rows_of_arms.append({**row, "reference_reward": reference[0], "reference_kl": reference[1]})
-    return pd.DataFrame(rows_of_arms)
+        rows.append({**row, "reference_reward": reference[0], "reference_kl": reference[1]})
+    return pd.DataFrame(rows)
 
 
 def reference_point(table: pd.DataFrame) -> Point:
