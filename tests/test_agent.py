@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
+from cory import learning
 from cory.agent import Agent
 from cory.estimators import ESTIMATORS
 from cory.guards import NotFiniteError
@@ -73,6 +74,56 @@ def test_micro_batches_change_nothing(tiny_gpt2_dir: Path, tmp_path: Path, optio
     for weight, metrics in results[1:]:
         torch.testing.assert_close(weight, results[0][0], atol=1e-6, rtol=0)
         assert metrics == pytest.approx(results[0][1], abs=1e-5)
+
+
+@pytest.mark.parametrize("fixture", ["tiny_gpt2_dir", "tiny_llama_dir"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kl_placement": "loss", "kl_estimator": "full"},
+        {"gradient_checkpointing": True},
+        {"partner_samples_weight": 1.0, "bf16": True},
+    ],
+)
+def test_several_cores_change_nothing(
+    fixture: str, options: dict, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Prevents passes side by side from mixing, losing or adding up anything otherwise."""
+    threads = torch.get_num_threads()
+    results = []
+    for cores in (1, 2, 2):
+        team = trainer(
+            request.getfixturevalue(fixture),
+            tmp_path / str(len(results)),
+            per_device_train_batch_size=1,
+            **options,
+        )
+        rollout = experiences(team)
+        torch.set_num_threads(cores)
+        try:
+            metrics = team.agents[1].update(rollout[1], 0, rollout)
+        finally:
+            torch.set_num_threads(threads)
+        results.append((snapshot(team.agents[1]), metrics))
+    for state, metrics in results[1:]:
+        assert same_bits(state, results[0][0])
+        assert metrics == results[0][1]
+
+
+def test_what_cannot_go_side_by_side_does_not(
+    tiny_gpt2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents adapters, which switch the base they share, and large models from being mixed up."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    team = trainer(tiny_gpt2_dir, tmp_path / "copies")
+    assert learning._bears_threads(team.policies[0])
+    monkeypatch.setattr(learning, "MOST_WEIGHTS_SIDE_BY_SIDE", 1000)
+    assert not learning._bears_threads(team.policies[0])
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    team = trainer(tiny_gpt2_dir, tmp_path / "adapters", use_peft=True)
+    assert not learning._bears_threads(team.policies[0])
 
 
 def test_the_order_of_rows_changes_nothing(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ ROOMS = (
     ("processes",),
     ("sharding",),
     ("faults",),
-    ("statistics", "terminal", "names", "yaml_files", "pickles"),
+    ("allocation", "cores", "statistics", "terminal", "names", "yaml_files", "pickles"),
     ("assets",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,17 @@ def test_the_last_mlp_sees_the_response_alone() -> None:
     model.response_hidden(BATCH)
     model.hidden_states(BATCH.input_ids)
     assert seen == [BATCH.num_tokens, BATCH.input_ids.numel()]
+
+
+def test_other_threads_keep_their_positions() -> None:
+    """Prevents a pass from being narrowed to what another thread has chosen meanwhile."""
+    layer, inputs = nn.Linear(2, 2), torch.ones(1, 2, 2)
+    with ThreadPoolExecutor(1) as other, only_at(layer, torch.tensor([[True, False]])):
+        elsewhere = other.submit(layer, inputs).result()
+        here = layer(inputs)
+    assert torch.equal(elsewhere, layer(inputs))
+    assert torch.equal(here[0, 0], elsewhere[0, 0])
+    assert not here[0, 1].any()
 
 
 def test_recomputed_layers_are_left_alone() -> None:

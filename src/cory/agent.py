@@ -18,7 +18,7 @@ from cory.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.engines import behaviour_logprobs, settle_engine
 from cory.estimators import ESTIMATORS
 from cory.guards import LARGEST_RUN_OF_SKIPS, is_finite, not_finite
-from cory.learning import add_gradient
+from cory.learning import Loss, add_gradients, lesson_loss
 from cory.lessons import Lesson, better_answers, importance_of, plain_samples, select_each
 from cory.memory import PassSize
 from cory.metrics import averages, combined, explained_variance
@@ -244,15 +244,18 @@ class Agent:
         micro_batches = self.passes.noted(
             batch.select(own).split(largest, self.policy.tokens_per_pass)
         )
-        measured: list[dict[str, Tensor]] = []
+
+        def loss_of(a_pass: tuple[Tensor, bool]) -> Loss:
+            rows, counts = a_pass
+            piece = replace(lesson.select(own[rows]), weight=lesson.weight * counts)
+            loss, statistics = lesson_loss(
+                piece, num_tokens, self.policy, self.reference, self.penalty, self.args
+            )
+            return loss, {key: value * counts for key, value in statistics.items()}
+
         with at_hand(self.policy, self.reference):
-            for rows, counts in self.world.passes(micro_batches, len(batch)):
-                piece = replace(lesson.select(own[rows]), weight=lesson.weight * counts)
-                statistics = add_gradient(
-                    piece, num_tokens, self.policy, self.reference, self.penalty, self.args
-                )
-                measured.append({key: value * counts for key, value in statistics.items()})
-        totals = combined(measured)
+            passes = self.world.passes(micro_batches, len(batch))
+            totals = combined(add_gradients(loss_of, passes, self.policy))
         everywhere = self.world.gather_tensors(torch.stack(list(totals.values())))
         totals = combined([dict(zip(totals, row, strict=True)) for row in everywhere])
         return {f"{lesson.name}{key}": totals[key] for key in lesson.kept(totals)}

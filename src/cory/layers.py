@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, cast
 
 import torch
@@ -142,16 +143,22 @@ def only_at(module: nn.Module | None, positions: Bool[Tensor, "B S"]) -> Iterato
 
     Its output is 0 elsewhere. Behind the last layer's MLP nothing mixes positions any more, so the
     hidden states at `positions` are what they would be without. None: no module, nothing happens.
+    Other threads that use the module meanwhile choose their own positions, or none.
     """
     if module is None:
         yield
         return
     rows = positions.flatten().nonzero().squeeze(1)
+    thread = get_ident()
 
-    def narrow(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def narrow(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if get_ident() != thread:
+            return None
         return (inputs[0].flatten(0, 1).index_select(0, rows)[None], *inputs[1:])
 
-    def widen(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def widen(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if get_ident() != thread:
+            return None
         whole = output.new_zeros(positions.numel(), output.shape[-1])
         return whole.index_copy(0, rows, output[0]).view(*positions.shape, -1)
 

@@ -1,26 +1,96 @@
-"""The loss of one agent on a micro-batch, and its gradient."""
+"""The loss of one agent on its micro-batches, and its gradient."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from cory import losses
 from cory.batch import to_rows
 from cory.config import CORYConfig
+from cory.cores import side_by_side
 from cory.lessons import Lesson
 from cory.penalties import KLPenalty, LiveTokens
 from cory.policy import LanguageModel, Policy
+from cory.weights import FullCopy
+
+Piece = TypeVar("Piece")
+Loss = tuple[Tensor, dict[str, Tensor]]
+"""A loss, and statistics without a gradient."""
+MOST_WEIGHTS_SIDE_BY_SIDE = 2**25
+"""Larger models keep all cores busy with one pass, and have gradients too large to hold several."""
 
 
-def add_gradient(
+def add_gradients(
+    loss_of: Callable[[Piece], Loss], pieces: Sequence[Piece], policy: Policy
+) -> list[dict[str, Tensor]]:
+    """Add the gradients of the losses on all pieces to the policy's.
+
+    On a CPU, pieces of a small model are computed side by side. Gradients are added in the order of
+    the pieces, so that the sum does not depend on which was done first.
+
+    Returns:
+        the statistics of each piece.
+    """
+    weights = policy.trainable_parameters()
+
+    def differentiate(piece: Piece) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
+        loss, statistics = loss_of(piece)
+        return torch.autograd.grad(loss, weights, allow_unused=True), statistics
+
+    if not _bears_threads(policy):
+        return [_backward(*loss_of(piece)) for piece in pieces]
+    measured = []
+    for gradients, statistics in side_by_side(differentiate, pieces):
+        for weight, gradient in zip(weights, gradients, strict=True):
+            if gradient is not None:
+                _add(weight, gradient)
+        measured.append(statistics)
+    return measured
+
+
+def _bears_threads(policy: Policy) -> bool:
+    """Whether a policy can compute in several threads at once, and gains from it.
+
+    Agents with adapters switch the one base that they share, and sharded weights are gathered.
+    """
+    return (
+        policy.device.type == "cpu"
+        and torch.get_num_threads() > 1
+        and isinstance(policy.weights, FullCopy)
+        and not isinstance(policy, FSDPModule)
+        and sum(weight.numel() for weight in policy.parameters()) <= MOST_WEIGHTS_SIDE_BY_SIDE
+    )
+
+
+def _backward(loss: Tensor, statistics: dict[str, Tensor]) -> dict[str, Tensor]:
+    loss.backward()
+    return statistics
+
+
+def _add(weight: nn.Parameter, gradient: Tensor) -> None:
+    """What a backward pass does with a gradient, which must lie in memory as its weight does."""
+    if weight.grad is not None:
+        weight.grad.add_(gradient)
+    elif gradient.stride() == weight.stride():
+        weight.grad = gradient
+    else:
+        weight.grad = torch.empty_like(weight).copy_(gradient)
+
+
+def lesson_loss(
     lesson: Lesson,
     num_tokens: int,
     policy: Policy,
     reference: LanguageModel,
     penalty: KLPenalty,
     args: CORYConfig,
-) -> dict[str, Tensor]:
-    """Add the gradient of the loss (Eq 10–13) on a micro-batch to the policy's.
+) -> Loss:
+    """The loss (Eq 10–13) on a micro-batch.
 
     Args:
         lesson: the micro-batch.
@@ -31,7 +101,8 @@ def add_gradient(
         args: settings.
 
     Returns:
-        statistics that add up to the mini-batch's, but for `ratio_error`, which is a maximum.
+        the loss, and statistics that add up to the mini-batch's, but for `ratio_error`, which is a
+        maximum.
     """
     mask = lesson.batch.response_mask
     hidden = policy.response_hidden(lesson.batch)
@@ -71,5 +142,5 @@ def add_gradient(
         kl_loss = kl.sum() / num_tokens
         loss = loss + lesson.kl_weight * kl_loss
         statistics["kl_loss"] = kl_loss
-    (lesson.weight * loss).backward()
-    return {key: statistic.detach() for key, statistic in statistics.items()}
+    detached = {key: statistic.detach() for key, statistic in statistics.items()}
+    return lesson.weight * loss, detached

@@ -12,6 +12,7 @@ from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from cory.allocation import keep_freed_memory
 from cory.config import CORYConfig
 from cory.evaluate import Evaluator
 from cory.models import build_policies, ensure_pad_token, load_model, load_tokenizer, pad_id
@@ -98,6 +99,8 @@ def build_workbench(
     Raises:
         ValueError: something is missing or does not fit; the message has the fix.
     """
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     tokenizer = _tokenizer(args, brought)
     train_dataset, eval_dataset, reward_funcs = _task(args, brought, tokenizer, device)
     model = brought.model

@@ -1,0 +1,55 @@
+"""`cory.allocation`: freed memory stays with the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cory.allocation import SETTINGS_OF_THE_USER
+
+PAGES_CLEARED = """
+import resource, sys, torch
+from cory.allocation import keep_freed_memory
+kept = keep_freed_memory()
+def work():
+    tensors = [torch.ones(2**22) for _ in range(12)]
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+before = faults()
+for _ in range(5):
+    work()
+print(kept, faults() - before)
+"""
+PAGES = 5 * 12 * 2**22 * 4 // 4096
+"""What the system has to clear if it gets back everything: five times 200 MB."""
+
+
+def cleared(environment: dict[str, str]) -> tuple[str, int]:
+    """Whether memory is kept, and how many pages the system cleared in the loop."""
+    output = subprocess.run(
+        [sys.executable, "-c", PAGES_CLEARED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    kept, faults = output.split()
+    return kept, int(faults)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library is not glibc")
+def test_freed_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a setting that does nothing, or that overrides the user's."""
+    for name in SETTINGS_OF_THE_USER:
+        monkeypatch.delenv(name, raising=False)
+    environment = dict(os.environ)
+    kept, faults = cleared(environment)
+    assert kept == "True"
+    assert faults < PAGES / 10
+    kept, faults = cleared({**environment, "MALLOC_TRIM_THRESHOLD_": "131072"})
+    assert kept == "False"
+    assert faults > PAGES / 2

@@ -1,0 +1,63 @@
+"""`cory.cores`: pieces side by side, in order, each on cores of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from threading import Barrier
+
+import pytest
+import torch
+
+from cory.cores import side_by_side
+
+SECONDS = 20
+"""Long enough for the other worker to come, on a machine however busy."""
+
+
+@pytest.fixture
+def four_cores() -> Iterator[None]:
+    """A process that may use four cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize(("pieces", "cores_each"), [(2, 2), (3, 1), (9, 1)])
+def test_pieces_share_the_cores(pieces: int, cores_each: int) -> None:
+    """Prevents one piece after the other, more threads than cores, and a mixed-up order."""
+    together = Barrier(min(pieces, 3))
+
+    def work(piece: int) -> tuple[int, int]:
+        together.wait(SECONDS)
+        return piece, torch.get_num_threads()
+
+    expected = [(piece, cores_each) for piece in range(pieces)]
+    assert list(side_by_side(work, range(pieces))) == expected
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_one_piece_has_all_cores() -> None:
+    """Prevents a thread for nothing."""
+    assert list(side_by_side(lambda _: torch.get_num_threads(), ["piece"])) == [4]
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_an_error_ends_the_work() -> None:
+    """Prevents a failure that is lost, or told only after all other pieces."""
+    begun: list[int] = []
+
+    def work(piece: int) -> None:
+        begun.append(piece)
+        if piece == 0:
+            raise MemoryError(f"at {piece}")
+        time.sleep(0.01)
+
+    with pytest.raises(MemoryError, match="at 0"):
+        list(side_by_side(work, range(10_000)))
+    assert len(begun) < 10_000
+    assert torch.get_num_threads() == 4
+    assert list(side_by_side(str, range(5))) == list("01234")
