@@ -31,7 +31,7 @@ CASES = (
     Case("team-of-4", num_agents=4, batch_size=64, **ONE_EPOCH),
     Case("one-adapter", **ADAPTERS),
     Case("two-adapters", num_agents=2, **ADAPTERS),
-    Case("cory-two-threads", threads=2, **CORY, steps=1),
+    Case("cory-two-threads", threads=2, **CORY, steps=4),
     Case("cory-bf16", bf16=True, **CORY),
 )
 
