@@ -9,8 +9,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """glibc's numbers for two of its settings (malloc.h, mallopt(3))."""
 MOST_KEPT = 2**31 - 1
 """Bytes that may lie unused at the end of the heap; mallopt takes an int."""
-LARGEST_KEPT = 2**27
-"""Bytes of the largest tensors that come from the heap; larger ones go back when freed."""
+LARGEST_KEPT = 2**25
+"""Bytes of the largest tensors that come from the heap, as many as glibc goes up to by itself.
+
+Larger ones go back when freed: they would leave holes that nothing fits into."""
 SETTINGS_OF_THE_USER = (
     "MALLOC_TRIM_THRESHOLD_",
     "MALLOC_MMAP_THRESHOLD_",
