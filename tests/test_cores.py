@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterator
 from threading import Barrier
 
 import pytest
 import torch
+from torch import Tensor
 
 from cory.cores import side_by_side
 
@@ -43,6 +45,16 @@ def test_pieces_share_the_cores(pieces: int, cores_each: int) -> None:
 def test_one_piece_has_all_cores() -> None:
     """Prevents a thread for nothing."""
     assert list(side_by_side(lambda _: torch.get_num_threads(), ["piece"])) == [4]
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_results_are_held_no_longer_than_needed() -> None:
+    """Prevents as many gradients in memory as there are micro-batches."""
+    seen: list[weakref.ref[Tensor]] = []
+    for result in side_by_side(lambda _: torch.ones(2), range(20)):
+        assert sum(earlier() is not None for earlier in seen[:-1]) == 0
+        seen.append(weakref.ref(result))
+    assert len(seen) == 20
 
 
 @pytest.mark.usefixtures("four_cores")

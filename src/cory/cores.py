@@ -7,6 +7,7 @@ only at their ends.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -39,10 +40,11 @@ def side_by_side(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> It
         return work(piece)
 
     workers = _workers(num_workers)
-    tasks = [workers.submit(on_own_cores, piece) for piece in pieces]
+    tasks = deque(workers.submit(on_own_cores, piece) for piece in pieces)
     try:
-        for task in tasks:
-            yield task.result()
+        while tasks:
+            # Taken out, so that a result which has been used is held no longer.
+            yield tasks.popleft().result()
     finally:
         for task in tasks:
             task.cancel()
