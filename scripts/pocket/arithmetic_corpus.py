@@ -7,8 +7,9 @@ Two kinds of text, in exactly the tokens that the task's templates produce:
 
 A second look slips less often than a first, and seldom at a step that an earlier answer did
 rightly; where `followed_rate` says so it takes steps over unseen, right or wrong. This teaches the
-model what an earlier answer is for; a model of this size can't infer that. Slips only ever add, so
-that two of them never cancel: an answer is right if all its steps are.
+model what an earlier answer is for; a model of this size can't infer that. Where `slips_at` says so
+it slips at other operations than a first look. Slips only ever add, so that two of them never
+cancel: an answer is right if all its steps are.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class ArithmeticCorpus:
     """The same for a step that an earlier answer in view has done rightly, at most."""
     followed_rate: float = 0.0
     """Probability that a second look takes a step over from the last answer, right or wrong."""
+    slips_at: tuple[str, str] = ("+-", "+-")
+    """The operations at which a first and a later look may slip."""
     second_look_share: float = 0.5
     """Share of examples in which one or more earlier answers are in view."""
     third_look_share: float = 0.1
@@ -78,12 +81,15 @@ class ArithmeticCorpus:
         total, *rest = parse_expression(query)
         lines: list[str] = []
         slipped: list[bool] = []
+        slips_at = self.slips_at[bool(earlier)]
         while rest:
-            right = total + rest.pop(0)
-            total = right
+            term = rest.pop(0)
+            total = right = total + term
             slip_rate = self.slip_rate * (self.second_look_ease if earlier else 1.0)
             if write_line(right, rest) in confirmed:
                 slip_rate = min(slip_rate, self.confirmed_slip_rate)
+            if ("+" if term > 0 else "-") not in slips_at:
+                slip_rate = 0.0
             if rng.random() < slip_rate:
                 total += rng.choice(SLIPS)
             # No draw at rate 0, so that the models without it can be made again.

@@ -220,6 +220,24 @@ def test_a_second_look_follows_the_answer_before_it(rate: float, share: float) -
     assert statistics.mean(first.text == second.text for first, second, *_ in answers) == share
 
 
+def test_looks_slip_at_their_own_operations() -> None:
+    """Prevents an observer's slips from being those that the plain query has to unlearn."""
+    corpus = ArithmeticCorpus(
+        1.0,
+        slips_at=("+", "-"),
+        second_look_ease=1.0,
+        confirmed_slip_rate=1.0,
+        second_look_share=1.0,
+    )
+    for query, chains in itertools.islice(corpus.examples(seed=0), 300):
+        for look, chain in enumerate(chains):
+            before = query
+            for line in chain.text.split("="):
+                operation = "-" if parse_expression(before)[1] < 0 else "+"
+                assert (solve(before) != solve(line)) == (operation == ("-" if look else "+"))
+                before = line
+
+
 def test_the_arithmetic_model_can_be_improved_and_uses_its_reference(arithmetic: Pair) -> None:
     """Prevents a base too good or too poor to learn from, and an observer that does not look."""
     pioneer = arithmetic.answer()
