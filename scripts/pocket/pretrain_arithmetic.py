@@ -51,6 +51,10 @@ RECIPES = {
     "pocket-arithmetic-leaning-lm": Recipe(
         ArithmeticCorpus(slip_rate=0.39, second_look_ease=0.0, followed_rate=0.3), first_steps=700
     ),
+    "pocket-arithmetic-two-habits-lm": Recipe(
+        ArithmeticCorpus(slip_rate=0.56, second_look_ease=1.0, slips_at=("+", "-")),
+        first_steps=700,
+    ),
     "pocket-arithmetic-rare-lm": Recipe(ArithmeticCorpus(slip_rate=0.90)),
     "pocket-arithmetic-rarest-lm": Recipe(ArithmeticCorpus(slip_rate=0.97)),
 }
