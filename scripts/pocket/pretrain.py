@@ -10,8 +10,9 @@
 Each takes about ten minutes on one core and writes to `src/cory/assets` unless told otherwise.
 `arithmetic-sparse` makes a model that is seldom right, for experiments with sparse rewards;
 `arithmetic-rare` and `arithmetic-rarest`, which are not embedded, ones that hardly ever are,
-`arithmetic-leaning` one whose observer takes steps over from the answer in view, right or wrong, and
-`arithmetic-two-habits` one that slips at additions alone, and with an answer in view at subtractions.
+`arithmetic-leaning` one whose observer takes steps over from the answer in view, right or wrong,
+and `arithmetic-two-habits` one that slips at additions alone, or with an answer in view at
+subtractions alone.
 """
 
 from __future__ import annotations
