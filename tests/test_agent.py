@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cory import learning
+from cory import policy as policy_room
 from cory.agent import Agent
 from cory.estimators import ESTIMATORS
 from cory.guards import NotFiniteError
@@ -118,7 +119,7 @@ def test_what_cannot_go_side_by_side_does_not(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     team = trainer(tiny_gpt2_dir, tmp_path / "copies")
     assert learning._bears_threads(team.policies[0])
-    monkeypatch.setattr(learning, "MOST_WEIGHTS_SIDE_BY_SIDE", 1000)
+    monkeypatch.setattr(policy_room, "SMALL_MODEL", 1000)
     assert not learning._bears_threads(team.policies[0])
     monkeypatch.undo()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from cory import policy, workbench
 from cory.allocation import SETTINGS_OF_THE_USER
+from tests.tiny_runs import trainer
 
 PAGES_CLEARED = """
 import resource, sys, torch
@@ -53,3 +56,15 @@ def test_freed_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, faults = cleared({**environment, "MALLOC_TRIM_THRESHOLD_": "131072"})
     assert kept == "False"
     assert faults > PAGES / 2
+
+
+@pytest.mark.parametrize(("largest", "calls"), [(2**25, 1), (1000, 0)])
+def test_memory_is_kept_for_small_models(
+    largest: int, calls: int, tiny_gpt2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a trainer without it, and holes in the heap of a large model."""
+    kept: list[bool] = []
+    monkeypatch.setattr(policy, "SMALL_MODEL", largest)
+    monkeypatch.setattr(workbench, "keep_freed_memory", lambda: kept.append(True))
+    trainer(tiny_gpt2_dir, tmp_path)
+    assert len(kept) == calls

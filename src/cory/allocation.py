@@ -25,8 +25,9 @@ def keep_freed_memory() -> bool:
     """Keep what tensors on the CPU free for those to come, where glibc's malloc does the work.
 
     Every pass makes and frees the same hundreds of megabytes. glibc hands such amounts back to the
-    system, which has to clear the pages before it gives them out again: a tenth of an iteration on
-    a virtual machine. The most memory that a process ever has stays the same.
+    system, which has to clear the pages before it gives them out again: a tenth of an iteration of
+    a small model, on a virtual machine. The most memory that a process ever has stays the same, but
+    for holes in the heap.
 
     Returns:
         whether it is so from now on; not with another C library, nor where the environment

@@ -21,8 +21,6 @@ from cory.weights import FullCopy
 Piece = TypeVar("Piece")
 Loss = tuple[Tensor, dict[str, Tensor]]
 """A loss, and statistics without a gradient."""
-MOST_WEIGHTS_SIDE_BY_SIDE = 2**25
-"""Larger models keep all cores busy with one pass, and have gradients too large to hold several."""
 
 
 def add_gradients(
@@ -56,14 +54,14 @@ def add_gradients(
 def _bears_threads(policy: Policy) -> bool:
     """Whether a policy can compute in several threads at once, and gains from it.
 
+    A large one keeps all cores busy with one pass, and has gradients too large to hold several.
     Agents with adapters switch the one base that they share, and sharded weights are gathered.
     """
     return (
-        policy.device.type == "cpu"
-        and torch.get_num_threads() > 1
+        torch.get_num_threads() > 1
+        and policy.is_small_on_cpu
         and isinstance(policy.weights, FullCopy)
         and not isinstance(policy, FSDPModule)
-        and sum(weight.numel() for weight in policy.parameters()) <= MOST_WEIGHTS_SIDE_BY_SIDE
     )
 
 

@@ -36,6 +36,9 @@ TOKENS_PER_PASS = {"cpu": 1024}
 MANY_TOKENS_PER_PASS = 2**14
 """The same for devices not named above."""
 
+SMALL_MODEL = 2**25
+"""Weights up to which a pass is so short that on a CPU what surrounds its products counts."""
+
 
 class LanguageModel(nn.Module):
     """A causal language model, split into its body and its head.
@@ -71,6 +74,12 @@ class LanguageModel(nn.Module):
     @property
     def vocab_size(self) -> int:
         return self.head.weight.shape[0]
+
+    @property
+    def is_small_on_cpu(self) -> bool:
+        """Whether memory and cores had best be used as `SMALL_MODEL` says."""
+        num_weights = sum(weight.numel() for weight in self.model.parameters())
+        return self.device.type == "cpu" and num_weights <= SMALL_MODEL
 
     @property
     def tokens_per_pass(self) -> int:

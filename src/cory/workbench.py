@@ -99,8 +99,6 @@ def build_workbench(
     Raises:
         ValueError: something is missing or does not fit; the message has the fix.
     """
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
     tokenizer = _tokenizer(args, brought)
     train_dataset, eval_dataset, reward_funcs = _task(args, brought, tokenizer, device)
     model = brought.model
@@ -113,6 +111,8 @@ def build_workbench(
     reference.to(device)
     for policy in policies:
         policy.to(device)
+    if reference.is_small_on_cpu:
+        keep_freed_memory()
     end_ids = end_token_ids(tokenizer, reference.model.generation_config)
     templates = Templates(args.query_template, args.observer_template, args.reference_template)
     encoder = PromptEncoder(tokenizer, templates, end_ids)
