@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -73,3 +76,22 @@ def test_an_error_ends_the_work() -> None:
     assert len(begun) < 10_000
     assert torch.get_num_threads() == 4
     assert list(side_by_side(str, range(5))) == list("01234")
+
+
+FORK = """
+import os, torch
+from cory.cores import side_by_side
+torch.set_num_threads(2)
+assert list(side_by_side(str, range(3))) == ["0", "1", "2"]
+child = os.fork()
+done = list(side_by_side(str, range(3))) == ["0", "1", "2"]
+if child == 0:
+    os._exit(0 if done else 1)
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Prevents a child that waits for its parent's threads for ever."""
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=60)

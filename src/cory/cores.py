@@ -7,6 +7,7 @@ only at their ends.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -57,3 +58,8 @@ def side_by_side(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> It
 def _workers(number: int) -> ThreadPoolExecutor:
     """Threads that stay, and with them the memory that they have at hand."""
     return ThreadPoolExecutor(number, "cory")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of its parent's threads.
+    os.register_at_fork(after_in_child=_workers.cache_clear)
