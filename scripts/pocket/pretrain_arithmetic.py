@@ -1,9 +1,13 @@
-"""Pretraining of pocket-arithmetic-lm: first to do every step right, then to slip.
+"""Pretraining of the pocket-arithmetic models: first to do every step right, then to slip.
 
 In the first phase the model meets slips but learns none: it learns to go on rightly from whatever
 the line before says. In the second it learns the slips too, which leaves them as its only weakness:
 it can do every step, and only has to lose the habit of slipping. Under-training would reach the
 same base accuracy, but then reinforcement learning would have to teach arithmetic.
+
+The embedded model has two habits: plain answers slip at additions, answers with another in view at
+subtractions. So what an observer unlearns is of no use on the plain query until roles are exchanged
+or its answers are carried back.
 """
 
 from __future__ import annotations
@@ -46,13 +50,17 @@ class Recipe:
 
 
 RECIPES = {
-    "pocket-arithmetic-lm": Recipe(ArithmeticCorpus(slip_rate=0.39)),
+    "pocket-arithmetic-lm": Recipe(
+        ArithmeticCorpus(slip_rate=0.56, second_look_ease=1.0, slips_at=("+", "-")),
+        first_steps=700,
+    ),
+    "pocket-arithmetic-one-habit-lm": Recipe(ArithmeticCorpus(slip_rate=0.39)),
     "pocket-arithmetic-sparse-lm": Recipe(ArithmeticCorpus(slip_rate=0.66)),
     "pocket-arithmetic-leaning-lm": Recipe(
         ArithmeticCorpus(slip_rate=0.39, second_look_ease=0.0, followed_rate=0.3), first_steps=700
     ),
-    "pocket-arithmetic-two-habits-lm": Recipe(
-        ArithmeticCorpus(slip_rate=0.56, second_look_ease=1.0, slips_at=("+", "-")),
+    "pocket-arithmetic-seldom-lm": Recipe(
+        ArithmeticCorpus(slip_rate=0.92, second_look_ease=1.0, slips_at=("+", "-")),
         first_steps=700,
     ),
     "pocket-arithmetic-rare-lm": Recipe(ArithmeticCorpus(slip_rate=0.90)),
