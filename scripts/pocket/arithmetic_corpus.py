@@ -7,15 +7,16 @@ Two kinds of text, in exactly the tokens that the task's templates produce:
 
 A second look slips less often than a first, and seldom at a step that an earlier answer did
 rightly; where `followed_rate` says so it takes steps over unseen, right or wrong. This teaches the
-model what an earlier answer is for; a model of this size can't infer that. Where `slips_at` says so
-it slips at other operations than a first look. Slips only ever add, so that two of them never
-cancel: an answer is right if all its steps are.
+model what an earlier answer is for; a model of this size can't infer that. Which steps slip, and
+how far, is a matter of habit, and a second look may have other habits than a first. Slips only ever
+add, so that two of them never cancel: an answer is right if all its steps are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cory.tasks.pocket_arithmetic import (
@@ -27,6 +28,26 @@ from cory.tasks.pocket_arithmetic import (
 
 SLIPS = (1, 1, 2, 3, 10)
 """What a slip adds to a running total, each with equal chance."""
+
+Habit = Callable[[int, int, bool, random.Random], int]
+"""How far a step slips: by the total before it, its term, whether an earlier answer is in view, and
+chance. 0 where this habit does not slip."""
+
+
+def slip_anywhere(total: int, term: int, is_later: bool, rng: random.Random) -> int:
+    """Every step, whatever is in view."""
+    return rng.choice(SLIPS)
+
+
+def slip_by_operation(total: int, term: int, is_later: bool, rng: random.Random) -> int:
+    """At additions; with an earlier answer in view at subtractions."""
+    return rng.choice(SLIPS) if is_later == (term < 0) else 0
+
+
+def slip_by_fact(total: int, term: int, is_later: bool, rng: random.Random) -> int:
+    """At three of four facts (`7+5`, `2-1`), each by its own amount; a later look at the fourth."""
+    digest = hashlib.sha256(f"{total % 10}{term:+d}".encode()).digest()
+    return 1 + digest[1] % 9 if is_later == (digest[0] % 4 == 0) else 0
 
 
 @dataclass(frozen=True)
@@ -54,8 +75,7 @@ class ArithmeticCorpus:
     """The same for a step that an earlier answer in view has done rightly, at most."""
     followed_rate: float = 0.0
     """Probability that a second look takes a step over from the last answer, right or wrong."""
-    slips_at: tuple[str, str] = ("+-", "+-")
-    """The operations at which a first and a later look may slip."""
+    habit: Habit = slip_anywhere
     second_look_share: float = 0.5
     """Share of examples in which one or more earlier answers are in view."""
     third_look_share: float = 0.1
@@ -81,17 +101,14 @@ class ArithmeticCorpus:
         total, *rest = parse_expression(query)
         lines: list[str] = []
         slipped: list[bool] = []
-        slips_at = self.slips_at[bool(earlier)]
         while rest:
             term = rest.pop(0)
             total = right = total + term
             slip_rate = self.slip_rate * (self.second_look_ease if earlier else 1.0)
             if write_line(right, rest) in confirmed:
                 slip_rate = min(slip_rate, self.confirmed_slip_rate)
-            if ("+" if term > 0 else "-") not in slips_at:
-                slip_rate = 0.0
             if rng.random() < slip_rate:
-                total += rng.choice(SLIPS)
+                total += self.habit(right - term, term, bool(earlier), rng)
             # No draw at rate 0, so that the models without it can be made again.
             if earlier and self.followed_rate and rng.random() < self.followed_rate:
                 total = earlier[-1].total_after(len(lines))

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cory.prompts import PromptEncoder
 from cory.tasks.pocket_arithmetic import DEFAULTS
-from scripts.pocket.arithmetic_corpus import ArithmeticCorpus
+from scripts.pocket.arithmetic_corpus import ArithmeticCorpus, slip_by_fact, slip_by_operation
 from scripts.pocket.training import (
     IGNORED,
     Example,
@@ -51,7 +51,7 @@ class Recipe:
 
 RECIPES = {
     "pocket-arithmetic-lm": Recipe(
-        ArithmeticCorpus(slip_rate=0.56, second_look_ease=1.0, slips_at=("+", "-")),
+        ArithmeticCorpus(slip_rate=0.56, second_look_ease=1.0, habit=slip_by_operation),
         first_steps=700,
     ),
     "pocket-arithmetic-one-habit-lm": Recipe(ArithmeticCorpus(slip_rate=0.39)),
@@ -60,7 +60,11 @@ RECIPES = {
         ArithmeticCorpus(slip_rate=0.39, second_look_ease=0.0, followed_rate=0.3), first_steps=700
     ),
     "pocket-arithmetic-seldom-lm": Recipe(
-        ArithmeticCorpus(slip_rate=0.92, second_look_ease=1.0, slips_at=("+", "-")),
+        ArithmeticCorpus(slip_rate=0.92, second_look_ease=1.0, habit=slip_by_operation),
+        first_steps=700,
+    ),
+    "pocket-arithmetic-misled-lm": Recipe(
+        ArithmeticCorpus(slip_rate=0.95, second_look_ease=1.0, habit=slip_by_fact),
         first_steps=700,
     ),
     "pocket-arithmetic-rare-lm": Recipe(ArithmeticCorpus(slip_rate=0.90)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import statistics
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,12 @@ from cory.tasks.pocket_arithmetic import (
     solve,
     split_queries,
 )
-from scripts.pocket.arithmetic_corpus import ArithmeticCorpus, Chain
+from scripts.pocket.arithmetic_corpus import (
+    ArithmeticCorpus,
+    Chain,
+    slip_by_fact,
+    slip_by_operation,
+)
 from scripts.pocket.review_corpus import reviews
 
 LANGUAGE_MODELS = ["pocket-arithmetic-lm", "pocket-arithmetic-sparse-lm", "pocket-reviews-lm"]
@@ -225,7 +231,7 @@ def test_looks_slip_at_their_own_operations() -> None:
     """Prevents an observer's slips from being those that the plain query has to unlearn."""
     corpus = ArithmeticCorpus(
         1.0,
-        slips_at=("+", "-"),
+        habit=slip_by_operation,
         second_look_ease=1.0,
         confirmed_slip_rate=1.0,
         second_look_share=1.0,
@@ -237,6 +243,29 @@ def test_looks_slip_at_their_own_operations() -> None:
                 operation = "-" if parse_expression(before)[1] < 0 else "+"
                 assert (solve(before) != solve(line)) == (operation == ("-" if look else "+"))
                 before = line
+
+
+def test_a_wrong_fact_is_always_wrong_in_the_same_way() -> None:
+    """Prevents habits that chance decides, and a fact that both looks know wrongly."""
+    corpus = ArithmeticCorpus(
+        1.0,
+        habit=slip_by_fact,
+        second_look_ease=1.0,
+        confirmed_slip_rate=1.0,
+        second_look_share=1.0,
+    )
+    slips: list[dict[tuple[int, int], set[int]]] = [defaultdict(set), defaultdict(set)]
+    for query, answers in itertools.islice(corpus.examples(seed=0), 1000):
+        for look, chain in enumerate(answers):
+            before = query
+            for line in chain.text.split("="):
+                total, term, *_ = parse_expression(before)
+                slips[look > 0][total % 10, term].add(solve(line) - solve(before))
+                before = line
+    assert all(len(amounts) == 1 for facts in slips for amounts in facts.values())
+    right = [{fact for fact, amounts in facts.items() if amounts == {0}} for facts in slips]
+    assert not right[0] & right[1]
+    assert right[0] | right[1] == set(slips[0]) | set(slips[1])
 
 
 def test_the_arithmetic_model_can_be_improved_and_uses_its_reference(arithmetic: Pair) -> None:
