@@ -7,16 +7,18 @@
     python -m scripts.pocket.pretrain arithmetic-leaning --output_dir runs/models
     python -m scripts.pocket.pretrain arithmetic-seldom --output_dir runs/models
     python -m scripts.pocket.pretrain arithmetic-misled --output_dir runs/models
+    python -m scripts.pocket.pretrain arithmetic-convinced --output_dir runs/models
     python -m scripts.pocket.pretrain arithmetic-rare --output_dir runs/models
     python -m scripts.pocket.pretrain arithmetic-rarest --output_dir runs/models
 
 Each takes about ten minutes on one core and writes to `src/cory/assets` unless told otherwise. Only
 the first three are embedded. The model of `arithmetic` slips at additions, or with an answer in
 view at subtractions; `arithmetic-seldom` does so nearly always. `arithmetic-misled` has wrong facts
-for habits, others with an answer in view than without. `arithmetic-one-habit` slips in one way, in
-view of an answer or not, and so do the rest: `arithmetic-sparse` is seldom right, for experiments
-with sparse rewards, `arithmetic-rare` and `arithmetic-rarest` hardly ever. `arithmetic-leaning`
-takes steps over from the answer in view, right or wrong.
+for habits, others with an answer in view than without, and `arithmetic-convinced` hardly ever
+doubts them. `arithmetic-one-habit` slips in one way, in view of an answer or not, and so do the
+rest: `arithmetic-sparse` is seldom right, for experiments with sparse rewards, `arithmetic-rare`
+and `arithmetic-rarest` hardly ever. `arithmetic-leaning` takes steps over from the answer in view,
+right or wrong.
 """
 
 from __future__ import annotations

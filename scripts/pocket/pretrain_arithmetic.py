@@ -67,6 +67,10 @@ RECIPES = {
         ArithmeticCorpus(slip_rate=0.95, second_look_ease=1.0, habit=slip_by_fact),
         first_steps=700,
     ),
+    "pocket-arithmetic-convinced-lm": Recipe(
+        ArithmeticCorpus(slip_rate=0.99, second_look_ease=1.0, habit=slip_by_fact),
+        first_steps=700,
+    ),
     "pocket-arithmetic-rare-lm": Recipe(ArithmeticCorpus(slip_rate=0.90)),
     "pocket-arithmetic-rarest-lm": Recipe(ArithmeticCorpus(slip_rate=0.97)),
 }
