@@ -74,19 +74,6 @@ def test_the_likelihood_loss_by_hand() -> None:
     torch.testing.assert_close(logprobs.grad, torch.tensor([[-0.1, 0.0], [-0.3, 0.0]]))
 
 
-def test_the_capped_likelihood_loss_by_hand() -> None:
-    """Prevents a push beyond the probability to reach, and a gradient through padding."""
-    logprobs = torch.tensor([[-1.0, -2.0], [-4.0, torch.nan]], requires_grad=True)
-    target = torch.tensor([[-0.5, -3.0], [-1.0, torch.nan]])
-    mask = torch.tensor([[True, True], [True, False]])
-    advantages = torch.tensor([[1.0, 1.0], [2.0, torch.nan]])
-    result = losses.capped_likelihood_loss(logprobs, target, advantages, mask, 0.2, 10)
-    assert result.loss.item() == pytest.approx((0.5 + 2 * 3) / 10)
-    assert result.clip_fraction.item() == pytest.approx(1 / 10)
-    result.loss.backward()
-    torch.testing.assert_close(logprobs.grad, torch.tensor([[-0.1, 0.0], [-0.2, 0.0]]))
-
-
 @pytest.mark.parametrize(("num_agents", "times"), [(2, 1), (3, 1), (2, 3)])
 def test_better_answers_move_to_the_plain_query(
     tiny_gpt2_dir: Path, tmp_path: Path, num_agents: int, times: int

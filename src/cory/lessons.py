@@ -15,13 +15,12 @@ from torch import Tensor
 
 from cory.batch import Batch, make_batch, to_rows
 from cory.config import CORYConfig
-from cory.losses import PolicyLoss, capped_likelihood_loss, likelihood_loss, policy_loss
+from cory.losses import PolicyLoss, likelihood_loss, policy_loss
 from cory.types import Experience
 
 POLICY_LOSSES: dict[str, Callable[..., PolicyLoss]] = {
     "clipped": policy_loss,
     "likelihood": likelihood_loss,
-    "capped": capped_likelihood_loss,
 }
 """By the name in `CORYConfig.transfer_back`; they take the same arguments."""
 LARGEST_IMPORTANCE = 2.0
@@ -114,9 +113,8 @@ def better_answers(
 
         weight · Σ_{t of better answers} −log π(w_t | s0, w_<t) / (tokens of all such answers)
 
-    With `transfer_back="capped"` a token counts while it is less probable than it was to the
-    observer, with the reference in view. With `"clipped"` the log-probability is replaced by PPO's
-    clipped ratio to that probability.
+    With `transfer_back="clipped"` the log-probability is replaced by PPO's clipped ratio to the
+    probability that the observer gave the token, with the reference in view.
 
     Returns:
         at most one lesson, and its metrics.

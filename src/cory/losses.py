@@ -245,29 +245,6 @@ def likelihood_loss(
     )
 
 
-def capped_likelihood_loss(
-    logprobs: Float[Tensor, "B T"],
-    old_logprobs: Float[Tensor, "B T"],
-    advantages: Float[Tensor, "B T"],
-    response_mask: Bool[Tensor, "B T"],
-    cliprange: float,
-    num_tokens: Scalar,
-) -> PolicyLoss:
-    """The weighted likelihood, negated, up to the probability that a token had when it was sampled.
-
-        loss = Σ_t A_t max(log π_old(w_t) − log π(w_t), 0) / num_tokens
-
-    For advantages that are not negative. It takes the same arguments as `policy_loss`.
-    """
-    log_ratio = zero_padding(logprobs - old_logprobs, response_mask)
-    advantages = zero_padding(advantages, response_mask)
-    return PolicyLoss(
-        loss=(advantages * (-log_ratio).relu()).sum() / num_tokens,
-        clip_fraction=((log_ratio >= 0) & response_mask).sum() / num_tokens,
-        approx_kl=(log_ratio.expm1() - log_ratio).detach().sum() / num_tokens,
-    )
-
-
 class ValueLoss(NamedTuple):
     """Sums over response tokens, divided by `num_tokens`; only `loss` carries a gradient."""
 

@@ -21,9 +21,9 @@ class ExtensionConfig:
     transfer_back_weight: float = 0.0
     """Later speakers' answers that earn more than the pioneer's are learnt by all agents as answers
     to the plain query, with this weight in the loss."""
-    transfer_back: Literal["likelihood", "capped", "clipped"] = "likelihood"
-    """How: by their likelihood; by that until a token is as probable as it was where it was given;
-    or by PPO's clipped ratio to that probability."""
+    transfer_back: Literal["likelihood", "clipped"] = "likelihood"
+    """How: by their likelihood, or by PPO's clipped ratio to the probability that they had where
+    they were given."""
     transfer_min_lift: float | None = None
     """Knowledge transfer ends at the first exchange of roles since the last of which later
     speakers have not earned more than this above the pioneer, on average; from then on everybody
