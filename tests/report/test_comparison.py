@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+from cory.plots import COLOURS, LINES
 from cory.report.comparison import describe_comparison
 from cory.report.contents import Contents
 from cory.report.figures import ALL, Curve, Figure, default_choice, is_chosen
@@ -123,6 +124,16 @@ def test_another_baseline_can_be_named(tmp_path: Path) -> None:
     """Prevents differences to whichever arm happens to be first."""
     contents = describe_comparison(made(tmp_path, TWO_ARMS, baseline="cory"))
     assert texts(contents.sections[0].tables[0])["ppo", "agent_0"]["reward − cory"].startswith("−")
+
+
+def test_more_arms_than_colours_can_be_told_apart(tmp_path: Path) -> None:
+    """Prevents two arms that look the same in every figure."""
+    arms = [f"arm-{number}" for number in range(2 * len(COLOURS))]
+    found = describe_comparison(made(tmp_path, [row(arm, 0, "agent_0", 1, 1.0) for arm in arms]))
+    for key in ("curves", "frontier"):
+        shown = curves(figure(found, key)).values()
+        looks = {(curve.colour % len(COLOURS), curve.line % len(LINES)) for curve in shown}
+        assert len(looks) == len(arms)
 
 
 def test_several_coefficients_and_rates(tmp_path: Path) -> None:

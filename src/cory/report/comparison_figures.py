@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cory.plots import COLOURS
 from cory.report.figures import ALL, Axis, Curve, Figure, Switch, panels_of
 from cory.report.measures import ALIVE, HELD_OUT, KL, REWARD, Measure
 from cory.report.results import Results, Setting
@@ -44,14 +45,18 @@ def _choice(agent: str, which: Setting) -> dict[str, str]:
 
 
 def _lines(results: Results) -> Iterator[tuple[str, Setting, dict[str, Any]]]:
-    """Every model of every setting, and how its curve looks: colour by arm, line by the rest."""
+    """Every model of every setting, and how its curve looks: colour by arm, line by the rest.
+
+    Where arms outnumber the colours, the next ones have the next line.
+    """
     rest = list(dict.fromkeys((which.kl_coef, which.learning_rate) for which in results.settings))
     for agent in results.agents:
         for which in results.settings:
+            colour = results.arms.index(which.arm)
             looks = {
                 "name": which.arm,
-                "colour": results.arms.index(which.arm),
-                "line": rest.index((which.kl_coef, which.learning_rate)),
+                "colour": colour,
+                "line": rest.index((which.kl_coef, which.learning_rate)) + colour // len(COLOURS),
                 "choice": _choice(agent, which),
             }
             yield agent, which, looks
