@@ -26,6 +26,10 @@ SHAPES = ("o", "s", "D", "^", "X", "P", "*")
 """Of points, by the number of their colour."""
 MARKED_POINTS = 40
 """A longer curve has no mark at each of its points."""
+PANEL_CHARACTERS = 73
+"""How much of a legend fits above a panel."""
+ENTRY_CHARACTERS = 11
+"""What a legend's entry takes beside its name."""
 
 
 def draw(figure: Figure, path: Path) -> None:
@@ -50,8 +54,12 @@ def draw(figure: Figure, path: Path) -> None:
             place.set_visible(False)
         handles, labels = places[0].get_legend_handles_labels()
         if handles:
+            fitting = PANEL_CHARACTERS * across // (ENTRY_CHARACTERS + max(map(len, labels)))
             places[0].figure.legend(
-                handles, labels, loc="outside upper left", ncols=min(3 * across, 6)
+                handles,
+                labels,
+                loc="outside upper left",
+                ncols=max(1, min(fitting, 3 * across, 6)),
             )
 
 
