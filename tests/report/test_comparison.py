@@ -129,11 +129,12 @@ def test_another_baseline_can_be_named(tmp_path: Path) -> None:
 def test_more_arms_than_colours_can_be_told_apart(tmp_path: Path) -> None:
     """Prevents two arms that look the same in every figure."""
     arms = [f"arm-{number}" for number in range(2 * len(COLOURS))]
-    found = describe_comparison(made(tmp_path, [row(arm, 0, "agent_0", 1, 1.0) for arm in arms]))
-    for key in ("curves", "frontier"):
-        shown = curves(figure(found, key)).values()
+    rows = [row(arm, 0, "agent_0", 1, 1.0, kl_coef=eta) for arm in arms for eta in (0.1, 0.2)]
+    found = describe_comparison(made(tmp_path, rows))
+    for key, lines_each in [("curves", 2), ("frontier", 2), ("frontier_over_coefficients", 1)]:
+        shown = figure(found, key).panels[0].curves
         looks = {(curve.colour % len(COLOURS), curve.line % len(LINES)) for curve in shown}
-        assert len(looks) == len(arms)
+        assert len(looks) == len(arms) * lines_each
 
 
 def test_several_coefficients_and_rates(tmp_path: Path) -> None:

@@ -45,21 +45,22 @@ def _choice(agent: str, which: Setting) -> dict[str, str]:
 
 
 def _lines(results: Results) -> Iterator[tuple[str, Setting, dict[str, Any]]]:
-    """Every model of every setting, and how its curve looks: colour by arm, line by the rest.
-
-    Where arms outnumber the colours, the next ones have the next line.
-    """
+    """Every model of every setting, and how its curve looks: colour by arm, line by the rest."""
     rest = list(dict.fromkeys((which.kl_coef, which.learning_rate) for which in results.settings))
     for agent in results.agents:
         for which in results.settings:
-            colour = results.arms.index(which.arm)
-            looks = {
-                "name": which.arm,
-                "colour": colour,
-                "line": rest.index((which.kl_coef, which.learning_rate)) + colour // len(COLOURS),
-                "choice": _choice(agent, which),
-            }
-            yield agent, which, looks
+            number = rest.index((which.kl_coef, which.learning_rate))
+            looks = _looks(results, which.arm, number, len(rest))
+            yield agent, which, {**looks, "choice": _choice(agent, which)}
+
+
+def _looks(results: Results, arm: str, number: int, count: int) -> dict[str, Any]:
+    """Of the curve with this number among the `count` curves of an arm.
+
+    Where arms outnumber the colours, the next ones have lines that the first do not use.
+    """
+    colour = results.arms.index(arm)
+    return {"name": arm, "colour": colour, "line": number + colour // len(COLOURS) * count}
 
 
 def curves_figure(results: Results) -> Figure:
@@ -134,7 +135,7 @@ def frontier_over_coefficients(results: Results) -> list[Figure]:
     curves = []
     for agent in results.agents:
         for number, rate in enumerate(results.learning_rates):
-            for colour, arm in enumerate(results.arms):
+            for arm in results.arms:
                 ends = [
                     end
                     for coefficient in results.kl_coefs
@@ -144,9 +145,7 @@ def frontier_over_coefficients(results: Results) -> list[Figure]:
                 if ends:
                     curves.append(
                         Curve(
-                            name=arm,
-                            colour=colour,
-                            line=number,
+                            **_looks(results, arm, number, len(results.learning_rates)),
                             x={KL.key: [end[KL.key] for end in ends]},
                             y=[end[REWARD.key] for end in ends],
                             choice={"agent": agent, "learning_rate": setting(rate)},
