@@ -7,7 +7,7 @@ import platform
 import sys
 from datetime import UTC, datetime
 
-from cory.environment import environment, processor
+from cory.training.environment import environment, processor
 
 
 def num_cores() -> int:

@@ -21,9 +21,10 @@ from torch.distributed.tensor import DTensor
 
 from cory.cli.options import make_parser, parse
 from cory.config import CORYConfig
-from cory.metrics import mean_of
-from cory.processes import World
-from cory.trainer import CORYTrainer
+from cory.distributed.world import World
+from cory.tasks import for_task
+from cory.team.metrics import mean_of
+from cory.training.trainer import CORYTrainer
 
 BASE: dict[str, Any] = {
     "task": "pocket-reviews",
@@ -122,7 +123,7 @@ def main(words: Sequence[str]) -> None:
     given, _ = parse(make_parser("python -m benchmarks.processes", __doc__ or ""), words)
     chosen = BASE | given
     task = chosen.pop("task")
-    measured = measure(CORYConfig.for_task(task, **chosen))
+    measured = measure(for_task(task, **chosen))
     if measured is not None:
         sys.stdout.write(json.dumps(measured) + "\n")
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cory.cli.tables import evaluation_table
-from cory.terminal import model_text
+from cory.io.terminal import model_text
 
 TASK = "pocket-reviews"
 INITIAL_MODEL = "initial model"
@@ -168,7 +168,7 @@ def show(arms: Sequence[Arm], console: Console) -> None:
 
 def draw(arms: Sequence[Arm], output_dir: Path, console: Console) -> None:
     """Plots of each run, and of both against each other."""
-    from cory.plots import plot_run, plot_runs
+    from cory.report.style import plot_run, plot_runs
 
     for arm in arms:
         plot_run(arm.directory)

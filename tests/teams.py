@@ -11,9 +11,9 @@ from datasets import Dataset
 from torch import Tensor
 
 from cory.config import CORYConfig
-from cory.models import load_model
-from cory.policy import LanguageModel, Policy
-from cory.workbench import Brought, Workbench, build_workbench
+from cory.models.loading import load_model
+from cory.models.policy import LanguageModel, Policy
+from cory.training.setup import Brought, Workbench, build_workbench
 
 # Ragged, and one holds GPT-2's pad token as text: padding must be known by the masks alone.
 QUERIES = (

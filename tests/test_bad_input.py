@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory import CORYConfig, CORYTrainer, PPOTrainer
 from cory.config import FIELD_NAMES
-from cory.records import load_config
-from cory.rewards import RewardError
+from cory.rewards.calling import RewardError
+from cory.tasks import for_task
+from cory.training.records import load_config
 from tests.tiny_runs import queries, settings, share_of_letters, trainer
 
 OTHER_SETTINGS = FIELD_NAMES - {"reward_funcs"}
@@ -171,7 +172,7 @@ def test_an_unknown_setting(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CORYConfig().replace(**{name: 1})
     with pytest.raises(ValueError, match=message):
-        CORYConfig.for_task("gsm8k", **{name: 1})
+        for_task("gsm8k", **{name: 1})
     (tmp_path / "config.yaml").write_text(f"{name}: 1\n")
     with pytest.raises(ValueError, match=message):
         load_config(tmp_path)

@@ -12,7 +12,7 @@ from cory.cli.comparison import KEYS, read_comparison
 from cory.cli.options import make_parser, parse_words
 from cory.compare.arms import STANDARD_ARMS
 from cory.compare.presets import PRESETS
-from cory.trainer import CORYTrainer
+from cory.training.trainer import CORYTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "comparing.md").read_text()

@@ -37,7 +37,7 @@ EXAMPLES = list(examples())
 
 def test_examples_are_found() -> None:
     """Prevents a search that finds nothing and so passes."""
-    assert "cory.batch.make_batch" in {example.name for example in EXAMPLES}
+    assert "cory.models.batch.make_batch" in {example.name for example in EXAMPLES}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)

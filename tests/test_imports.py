@@ -15,158 +15,121 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "cory"
 MAX_LINES = 300
 
-# Each room may import those below it; rooms on one line may import one another.
-ROOMS = (
-    ("__main__",),
+# Each package may import those below it. Packages on one line do not know each other.
+PACKAGES = (
     ("cli",),
-    ("compare",),
-    ("report", "plots"),
-    ("trainer", "runs"),
-    ("launch",),
-    ("callbacks", "console", "records", "samples"),
-    ("workbench",),
-    ("checkpoint",),
-    ("evaluate",),
-    ("alarms",),
-    ("agent",),
-    ("guards", "learning"),
-    ("engines",),
-    ("lessons", "averaging"),
-    ("rollout",),
-    ("transfer",),
-    ("metrics",),
-    ("types",),
-    ("vllm",),
-    ("sampling",),
-    ("answering", "mixed_adapters"),
-    ("fixed_decoding",),
-    ("decoding",),
-    ("prompts",),
+    ("compare", "report"),
+    ("training",),
+    ("tasks",),
+    ("team",),
+    ("rewards", "generation"),
     ("models",),
-    ("penalties",),
-    ("scores",),
-    ("policy",),
-    ("batch", "layers", "heads"),
-    ("weights",),
-    ("rewards", "tasks"),
-    ("data",),
-    ("controllers", "optimizers"),
-    ("estimators",),
-    ("losses", "logprobs"),
-    ("roles", "copying"),
-    ("validation",),
+    ("distributed",),
     ("config",),
-    ("presets",),
-    ("settings",),
-    ("seeding", "environment"),
-    ("agreements",),
-    ("memory", "locks", "digests", "signals"),
-    ("files",),
-    ("processes",),
-    ("sharding",),
-    ("faults",),
-    ("allocation", "cores", "statistics", "terminal", "names", "yaml_files", "pickles"),
-    ("assets",),
+    ("io", "algorithm", "assets"),
 )
-LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-
-# A config is checked when it is made, and a task's defaults are part of making one; both live
-# above it because they speak of configs. These two calls are why `config` looks up, inside the
-# functions that need them, so that no import goes in a circle.
-UPWARD_EXCEPTIONS = {
-    ("config", "cory.validation", "validate"),
-    ("config", "cory.tasks", "task_defaults"),
-}
+LEVEL = {name: level for level, names in enumerate(PACKAGES) for name in names}
+# At the top of the package: the entry point, the public names, and two public names of modules.
+TOP_FILES = {"__init__", "__main__", "losses", "estimators"}
 
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".cfg", ".sh", ""}
-NOT_THE_PROJECT = re.compile(r"^\.(?!ci$)|^(?:runs|build|dist|__pycache__)$")
+NOT_THE_PROJECT = re.compile(r"^\.(?!ci$)|^(?:runs|build|dist|site|__pycache__)$")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|opt|home|Users)/")
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
-def module_id(path: Path) -> str:
-    return str(path.relative_to(PACKAGE))
+def module_name(path: Path) -> str:
+    """`cory.team.roles` for its file, `cory.team` for the package's `__init__`."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+MODULES = {module_name(path): path for path in SOURCES}
 
 
-def executed_imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield (module, name) of every import but those under `if TYPE_CHECKING:`.
-
-    Those never run; they tell the type checker where a name in an annotation comes from.
-    """
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            continue
+def imports_of(source: str) -> Iterator[str]:
+    """Modules of cory that a source imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
+            yield from (alias.name for alias in node.names if alias.name.startswith("cory"))
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: relative import; write it from `cory`"
-            yield from ((node.module or "", alias.name) for alias in node.names)
-        yield from executed_imports(node)
+            if (node.module or "").split(".")[0] == "cory":
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                yield from (name if name in MODULES else str(node.module) for name in names)
 
 
-def imported_room(module: str, name: str) -> str | None:
-    """Return the room that an import reaches, None if it leaves the package or names no room.
-
-    `from cory import losses` names a room, `from cory import __version__` does not.
-    """
-    package, *rooms = module.split(".")
-    if package != "cory":
-        return None
-    room = rooms[0] if rooms else name
-    return room if rooms or room in LEVEL else None
+def forbidden_imports(package: str, source: str) -> list[str]:
+    """Imports of a package's source that go up, or aside to a package on the same line."""
+    targets = {name.split(".")[1] for name in imports_of(source) if name != "cory"}
+    return sorted(
+        target
+        for target in targets - {package}
+        if target not in LEVEL or LEVEL[target] <= LEVEL[package]
+    )
 
 
-def upward_imports(room: str, source: str) -> list[str]:
-    """List the imports of a room that go up."""
-    upward = []
-    for module, name in executed_imports(ast.parse(source)):
-        target = imported_room(module, name)
-        if target is None or (room, module, name) in UPWARD_EXCEPTIONS:
-            continue
-        assert target in LEVEL, f"{target} has no place in ROOMS: give it one"
-        if LEVEL[target] < LEVEL[room]:
-            upward.append(f"from {module} import {name}")
-    return upward
+def test_the_top_of_the_package_is_the_list_of_packages() -> None:
+    """Prevents a package, or a file at the top, that nobody has given a place."""
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == LEVEL.keys()
+    assert {path.stem for path in PACKAGE.glob("*.py")} == TOP_FILES
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_id)
-def test_imports_go_down_the_list_of_rooms(path: Path) -> None:
-    """Prevents import cycles, and maths that knows about trainers."""
-    room = room_of(path)
-    if room == "__init__":
-        assert not [m for m, _ in executed_imports(ast.parse(path.read_text())) if "cory" in m]
-        return
-    assert room in LEVEL, f"{room} has no place in ROOMS: give it one"
-    assert upward_imports(room, path.read_text()) == []
+def test_packages_import_downwards() -> None:
+    """Prevents circles between packages, and mathematics that knows about trainers."""
+    found = {
+        name: forbidden
+        for name, path in MODULES.items()
+        if name.count(".") and path.parent != PACKAGE
+        if (forbidden := forbidden_imports(name.split(".")[1], path.read_text()))
+    }
+    assert found == {}
+
+
+def test_modules_import_in_no_circle() -> None:
+    """Prevents two files of one package that need each other, be it for an annotation only."""
+    arrows = {name: set(imports_of(path.read_text())) for name, path in MODULES.items()}
+    arrows.pop("cory")
+    while leaves := {name for name, targets in arrows.items() if not targets & arrows.keys()}:
+        for leaf in leaves:
+            del arrows[leaf]
+    assert arrows == {}
 
 
 @pytest.mark.parametrize(
-    ("room", "source", "found"),
+    ("package", "source", "found"),
     [
-        ("losses", "from cory.trainer import CORYTrainer", 1),
-        ("losses", "def f():\n    from cory import trainer", 1),
-        ("losses", "import cory.agent", 1),
-        ("trainer", "from cory.losses import full_kl\nimport torch", 0),
-        ("tasks", "from cory.rewards import x\nfrom cory.tasks.gsm8k import y", 0),
-        ("losses", "if TYPE_CHECKING:\n    from cory.trainer import CORYTrainer", 0),
-        ("config", "def f():\n    from cory.validation import validate", 0),
-        ("config", "def f():\n    from cory.tasks import load_task", 1),
+        ("algorithm", "from cory.training.trainer import CORYTrainer", ["training"]),
+        ("algorithm", "def f():\n    from cory.team import agent", ["team"]),
+        ("team", "if TYPE_CHECKING:\n    from cory.training import setup", ["training"]),
+        ("compare", "import cory.report.pages", ["report"]),
+        ("team", "from cory.losses import full_kl", ["losses"]),
+        ("training", "from cory.algorithm import losses\nimport torch", []),
+        ("tasks", "from cory.rewards import x\nfrom cory.tasks.gsm8k import y", []),
     ],
 )
-def test_the_direction_test_finds_what_it_should(room: str, source: str, found: int) -> None:
+def test_the_direction_test_finds_what_it_should(
+    package: str, source: str, found: list[str]
+) -> None:
     """Prevents a direction test that passes because it sees no import at all."""
-    assert len(upward_imports(room, source)) == found
+    assert forbidden_imports(package, source) == found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_id)
-def test_no_file_is_too_long(path: Path) -> None:
-    """Prevents rooms in which nobody finds anything."""
-    assert len(path.read_text().splitlines()) <= MAX_LINES
+def test_every_package_says_what_lives_there() -> None:
+    """Prevents a folder whose contents must be guessed from its files."""
+    silent = [
+        p for p in PACKAGE.rglob("__init__.py") if not ast.get_docstring(ast.parse(p.read_text()))
+    ]
+    assert silent == []
+
+
+def test_no_file_is_too_long() -> None:
+    """Prevents files in which nobody finds anything."""
+    assert [
+        name for name, path in MODULES.items() if path.read_text().count("\n") > MAX_LINES
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -198,7 +161,7 @@ def test_annotations_are_checked_in_tests() -> None:
     import torch
     from jaxtyping import TypeCheckError
 
-    from cory.losses import masked_mean
+    from cory.algorithm.losses import masked_mean
 
     with pytest.raises(TypeCheckError, match="response_mask"):
         masked_mean(torch.ones(2, 3), torch.ones(2, 4, dtype=torch.bool))

@@ -11,7 +11,7 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory.cli import main
-from cory.metrics import read_metrics
+from cory.team.metrics import read_metrics
 
 SIZES = "--max_steps 3 --batch_size 4 --num_eval_queries 4 --per_device_train_batch_size 4".split()
 

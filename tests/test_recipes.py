@@ -10,8 +10,8 @@ import pytest
 from cory.cli import main
 from cory.cli.options import read_settings
 from cory.cli.settings import training_settings
-from cory.metrics import read_metrics
 from cory.tasks import task_defaults
+from cory.team.metrics import read_metrics
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))

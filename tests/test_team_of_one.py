@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
-from cory.layers import use_fast_gelu
-from cory.logprobs import head_logprobs
-from cory.policy import LanguageModel
-from cory.sampling import Answers, LocalSampler
-from cory.seeding import derive_generator
-from cory.trainer import PPOTrainer
+from cory.algorithm.seeding import derive_generator
+from cory.generation.local import Answers, LocalSampler
+from cory.models.layers import use_fast_gelu
+from cory.models.logprobs import head_logprobs
+from cory.models.policy import LanguageModel
+from cory.training.trainer import PPOTrainer
 from tests.tiny_runs import queries, settings, share_of_letters
 
 ITERATIONS = 6

@@ -10,9 +10,9 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from cory.agent import Agent
 from cory.config import CORYConfig
-from cory.trainer import CORYTrainer
+from cory.team.agent import Agent
+from cory.training.trainer import CORYTrainer
 
 QUERIES = (
     "The film",

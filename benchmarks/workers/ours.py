@@ -13,7 +13,7 @@ from benchmarks.cases import KL_COEF, LEARNING_RATE, SEED, VALUE_COEF, Case
 from benchmarks.measurement import Measurement
 from benchmarks.workers.common import Work, run_worker
 from cory import CORYConfig, CORYTrainer
-from cory.types import Iteration
+from cory.team.types import Iteration
 
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "ppo": {"advantage_estimator": "gae", "kl_estimator": "k1", "kl_placement": "reward"},

@@ -32,10 +32,10 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from cory.checkpoint import STATE, Checkpoints
 from cory.cli import main as cory
-from cory.digests import damage
-from cory.metrics import read_metrics
+from cory.io.digests import damage
+from cory.team.metrics import read_metrics
+from cory.training.checkpoint import STATE, Checkpoints
 
 SETTINGS = """
 --task pocket-arithmetic --use_cpu --batch_size 4 --max_completion_length 4 --learning_rate 1e-4
@@ -196,7 +196,7 @@ def kill_and_resume(output_dir: Path, kills: int, steps: int, seed: int) -> dict
         and the differences to the undisturbed run.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cory.trainer", "cory.cli.train", "cory.tasks"])
+    context.set_forkserver_preload(["cory.training.trainer", "cory.cli.train", "cory.tasks"])
     shutil.rmtree(output_dir, ignore_errors=True)
     output_dir.mkdir(parents=True)
     run, undisturbed = output_dir / "killed", output_dir / "undisturbed"

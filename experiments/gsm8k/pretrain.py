@@ -26,9 +26,9 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cory.prompts import PromptEncoder
 from cory.tasks.data import find_splits, require_columns
 from cory.tasks.gsm8k import DEFAULTS, EXAMPLE
+from cory.team.prompts import PromptEncoder
 from scripts.pocket.training import (
     IGNORED,
     Example,

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from cory.prompts import PromptEncoder
 from cory.tasks.imdb import DEFAULTS
+from cory.team.prompts import PromptEncoder
 from experiments.imdb.texts import MAX_QUERY_TOKENS, MIN_QUERY_TOKENS, PairSource
 from scripts.pocket.training import IGNORED, Example, collate, pocket_templates, wrap_tokenizer
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cory.data import held_out_queries
-from cory.evaluate import Evaluator
-from cory.policy import Policy
-from cory.records import load_config
-from cory.rollout import judge
-from cory.runs import build, open_run, take_weights
-from cory.seeding import derive_generator
+from cory.algorithm.seeding import derive_generator
+from cory.models.policy import Policy
+from cory.team.evaluation import Evaluator
+from cory.team.rollout import judge
+from cory.training.data import held_out_queries
+from cory.training.records import load_config
+from cory.training.runs import build, open_run, take_weights
 
 COLUMNS = ("agent 0", "observer", "second try", "observer, it wrong", "second try, it wrong")
 COLUMNS += ("observer, it right", "second try, it right")

@@ -21,8 +21,8 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from cory.prompts import PromptEncoder
 from cory.tasks.pocket_arithmetic import DEFAULTS
+from cory.team.prompts import PromptEncoder
 from scripts.pocket.arithmetic_corpus import ArithmeticCorpus, slip_by_fact, slip_by_operation
 from scripts.pocket.training import (
     IGNORED,

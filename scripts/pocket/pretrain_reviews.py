@@ -26,8 +26,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from cory.prompts import PromptEncoder
 from cory.tasks.pocket_reviews import DEFAULTS
+from cory.team.prompts import PromptEncoder
 from scripts.pocket.review_corpus import Review, good_probability, reviews
 from scripts.pocket.training import (
     IGNORED,

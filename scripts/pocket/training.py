@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from cory.roles import Templates
+from cory.team.roles import Templates
 
 IGNORED = -100
 """Label of tokens that are not to be learned."""

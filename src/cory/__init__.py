@@ -1,7 +1,7 @@
 """CORY: fine-tune a language model by reinforcement learning as a team.
 
 The public names are resolved on first use, so that `import cory` and `cory --help` take
-milliseconds: torch and transformers are loaded by the room that needs them.
+milliseconds: torch and transformers are loaded by the package that needs them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
-    from cory.trainer import CORYTrainer, PPOTrainer
+    from cory.tasks import for_task
+    from cory.training.trainer import CORYTrainer, PPOTrainer
 
 __version__ = "0.1.0"
-__all__ = ["CORYConfig", "CORYTrainer", "PPOTrainer", "__version__"]
+__all__ = ["CORYConfig", "CORYTrainer", "PPOTrainer", "__version__", "for_task"]
 
 _HOME = {
     "CORYConfig": "cory.config",
-    "CORYTrainer": "cory.trainer",
-    "PPOTrainer": "cory.trainer",
+    "CORYTrainer": "cory.training.trainer",
+    "PPOTrainer": "cory.training.trainer",
+    "for_task": "cory.tasks",
 }
 
 

@@ -13,7 +13,7 @@ from cory.compare.arms import STANDARD_ARMS, Times
 from cory.compare.identity import NOT_OF_THE_RESULT, fingerprint, result_differences
 from cory.compare.plan import Comparison
 from cory.compare.presets import PRESETS
-from cory.records import FREE_TO_CHANGE
+from cory.training.records import FREE_TO_CHANGE
 from tests.compare.made_up import comparison
 
 

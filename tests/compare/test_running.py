@@ -25,7 +25,7 @@ from cory.compare import load_results
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress, last_step
 from cory.compare.running import failure, is_finished, run_all, run_comparison
-from cory.metrics import read_metrics
+from cory.team.metrics import read_metrics
 from tests.compare.made_up import comparison, planned, write_runs
 
 REWARDS = """

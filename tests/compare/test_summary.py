@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from cory.compare.collapse import CollapseRule
-from cory.compare.publish import publish
 from cory.compare.results import COLUMNS, gather, load_results, write_results
 from cory.compare.summary import frontier, reference_point, robustness, summarise
+from cory.compare.tables import write_tables
+from cory.report.pages import write_report
 from tests.compare.made_up import comparison, measures, planned, rising, write_runs
 
 RULE = CollapseRule()
@@ -198,10 +199,11 @@ def test_everything_is_written(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"learning_rates": [1e-4, 1e-3]}
     runs = planned(tmp_path, **changes)
     with pytest.raises(ValueError, match="nothing to compare"):
-        publish(comparison(**changes), runs, tmp_path)
+        write_tables(comparison(**changes), runs, tmp_path)
     write_runs(runs)
     (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(comparison(**changes).to_dict()))
-    publish(comparison(**changes), runs, tmp_path)
+    write_tables(comparison(**changes), runs, tmp_path)
+    write_report(tmp_path)
     tables = {path.name: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
     assert set(tables) == {"results.csv", "summary.csv", "frontier.csv", "robustness.csv"}
     assert len(tables["summary.csv"]) == 2 * (3 + 4)  # cells × agents, mean and worst

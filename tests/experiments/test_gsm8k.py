@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cory.cli.comparison import read_comparison
-from cory.trainer import CORYTrainer
+from cory.training.trainer import CORYTrainer
 from experiments.gsm8k import pretrain
 
 ARMS = Path(__file__).resolve().parents[2] / "experiments" / "gsm8k" / "arms.yaml"

@@ -17,7 +17,7 @@ from transformers import (
 
 from cory.cli.comparison import read_comparison
 from cory.rewards.classifier import reward_label
-from cory.trainer import CORYTrainer
+from cory.training.trainer import CORYTrainer
 from experiments.imdb import language_model, pretrain
 from experiments.imdb.language_model import LanguageModelText, encode_openings, make_lm_tokenizer
 from experiments.imdb.texts import PairSource, load_reviews, without

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from cory import CORYConfig, CORYTrainer
+from cory import CORYTrainer
+from cory.tasks import for_task
 from experiments.pocket.reference_value import measure
 
 
 def test_the_parts_make_up_the_whole(tmp_path: Path) -> None:
     """Prevents answers that are paired with another query's, and a second try with a reference."""
-    args = CORYConfig.for_task(
+    args = for_task(
         "pocket-arithmetic", max_steps=1, batch_size=4, num_mini_batches=1, output_dir=str(tmp_path)
     )
     CORYTrainer(args=args).train()

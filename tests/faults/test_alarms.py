@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cory.alarms import CollapseError, alarms_of
-from cory.checkpoint import Checkpoints
 from cory.compare.collapse import CollapseRule
 from cory.config import CORYConfig
+from cory.training.alarms import CollapseError, alarms_of
+from cory.training.checkpoint import Checkpoints
 from tests.tiny_runs import records, trainer
 
 FINE = {"entropy": 1.0, "kl_per_token": 0.5, "unique_share": 1.0}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cory.checkpoint import Checkpoints
-from cory.digests import SUMS
-from cory.runs import find_checkpoint
+from cory.io.digests import SUMS
+from cory.training.checkpoint import Checkpoints
+from cory.training.runs import find_checkpoint
 from tests.tiny_runs import records, same_bits, snapshot, trainer
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cory.memory import MemoryLimitError, PassSize, is_out_of_memory
-from cory.policy import Policy
-from cory.trainer import CORYTrainer
-from cory.weights import Adapter
+from cory.distributed.memory import MemoryLimitError, PassSize, is_out_of_memory
+from cory.models.policy import Policy
+from cory.models.weights import Adapter
+from cory.training.trainer import CORYTrainer
 from tests.tiny_runs import records, same_bits, snapshot, trainer
 
 
@@ -179,7 +179,7 @@ options = dict(
     batch_size=512, max_completion_length=40, max_steps=1, num_ppo_epochs=1,
     per_device_train_batch_size=512, recompute_logprobs=False, role_exchange_period=None,
 )
-from cory import policy
+from cory.models.loading import policy
 policy.TOKENS_PER_PASS["cpu"] = 10**9
 team = trainer(model, out, num_agents=1, **options)
 (experience,) = team.rollout.run(team.queries.at(0), 0).experiences

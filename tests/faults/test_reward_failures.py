@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from cory.checkpoint import Checkpoints
-from cory.rewards import RewardError, RewardFailures, Scores, score_completions
+from cory.rewards.calling import RewardError
+from cory.rewards.failures import RewardFailures
+from cory.rewards.scoring import Scores, score_completions
+from cory.training.checkpoint import Checkpoints
 from tests.tiny_runs import queries, records, same_bits, snapshot, trainer
 
 ANSWERS = ["a", "bb", "ccc", "dddd"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from cory.checkpoint import Checkpoints
-from cory.rewards import RewardError
-from cory.signals import Interruption, Stopped
+from cory.io.signals import Interruption, Stopped
+from cory.rewards.calling import RewardError
+from cory.training.checkpoint import Checkpoints
 from tests.tiny_runs import records, same_bits, share_of_letters, snapshot, trainer
 
 

@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import yaml
 
-from cory.metrics import read_metrics
-from cory.records import load_config
+from cory.team.metrics import read_metrics
+from cory.training.records import load_config
 
 TOTALS = ("total_samples", "total_tokens", "total_seconds")
 COLLAPSED_BELOW = 0.05

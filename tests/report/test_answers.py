@@ -11,7 +11,7 @@ import pytest
 
 from cory.report import answers
 from cory.report.answers import browse, fitting, pieces
-from cory.samples import INITIAL_MODEL
+from cory.training.samples import INITIAL_MODEL
 
 
 def test_answers_of_one_query_stand_together(team_run: Path) -> None:

@@ -11,11 +11,11 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from cory.plots import COLOURS, LINES
 from cory.report.comparison import describe_comparison
 from cory.report.contents import Contents
 from cory.report.figures import ALL, Curve, Figure, default_choice, is_chosen
 from cory.report.results import MEAN_AGENT, read_results
+from cory.report.style import COLOURS, LINES
 from cory.report.tables import Table
 
 

@@ -13,11 +13,11 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, expect
 
+from cory.io.terminal import printable
 from cory.report.figures import Axis, Curve, Figure, panels_of
 from cory.report.measures import REWARD
 from cory.report.pages import describe, render
 from cory.report.pictures import draw
-from cory.terminal import printable
 from tests.report.browsing import Visit, without_plots
 
 HACK = "window.hacked=1"

@@ -12,10 +12,11 @@ import yaml
 
 from cory.cli import main
 from cory.config import CORYConfig
-from cory.metrics import read_metrics
 from cory.report.contents import Contents
 from cory.report.figures import MAX_POINTS, Curve, Figure, every_so_many
 from cory.report.run import describe_run
+from cory.tasks import for_task
+from cory.team.metrics import read_metrics
 
 
 def figure(contents: Contents, key: str) -> Figure:
@@ -120,7 +121,7 @@ def test_cory_eval_brings_its_own_table(
 def test_settings_are_compared_with_those_of_the_task(team_run: Path, tmp_path: Path) -> None:
     """Prevents a task's own defaults from being shown as the user's choice."""
     run = shutil.copytree(team_run, tmp_path / "run")
-    settings = CORYConfig.for_task("pocket-arithmetic", kl_coef=0.7).to_dict()
+    settings = for_task("pocket-arithmetic", kl_coef=0.7).to_dict()
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     changed, everything = describe_run(run).appendix[0].tables
     assert [[cell.text for cell in row] for row in changed.rows] == [["kl_coef", "0.7", "0.1"]]

@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from cory.config import CORYConfig
-from cory.tasks import TASKS, load_task, task_defaults
+from cory.tasks import TASKS, for_task, load_task, task_defaults
 from cory.tasks.data import find_splits, load_splits
 
 ROWS = [{"prompt": f"Say {number}", "number": number} for number in range(30)]
@@ -194,6 +194,6 @@ def test_an_unknown_task_lists_those_there_are() -> None:
 def test_defaults_make_a_config(name: str) -> None:
     """Prevents defaults that no config accepts, and a dict that one run can change for another."""
     task_defaults(name)["kl_coef"] = 99.0
-    args = CORYConfig.for_task(name, seed=3)
+    args = for_task(name, seed=3)
     assert args.kl_coef == {"imdb": 0.3, "gsm8k": 0.01}[name]
     assert args.kl_estimator == "full"

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cory.config import CORYConfig
-from cory.tasks import load_task
+from cory.tasks import for_task, load_task
 from cory.tasks.data import find_splits
 from cory.tasks.final_number import final_number
 from cory.tasks.gsm8k import DEFAULTS, gold_number, gsm8k_reward
@@ -216,7 +215,7 @@ def test_time_is_linear_in_hostile_text(unit: str) -> None:
 
 def test_load_reads_published_files(shared_data: Path) -> None:
     """Prevents queries without their gold answer, and a split that leaks into the other."""
-    args = CORYConfig.for_task("gsm8k", dataset_name=str(shared_data / "gsm8k"), use_cpu=True)
+    args = for_task("gsm8k", dataset_name=str(shared_data / "gsm8k"), use_cpu=True)
     task = load_task(args, None)
     assert (len(task.train_dataset), len(task.eval_dataset)) == (7473, 1319)
     assert task.train_dataset.column_names == ["prompt", "answer"]

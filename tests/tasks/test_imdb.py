@@ -9,8 +9,7 @@ import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from cory.config import CORYConfig
-from cory.tasks import load_task
+from cory.tasks import for_task, load_task
 from cory.tasks.imdb import openings
 
 
@@ -27,7 +26,7 @@ def test_real_reviews_become_queries(
     shared_data: Path, tiny_classifier_dir: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Prevents minutes of tokenising whole reviews, markup in queries, and lost reviews."""
-    args = CORYConfig.for_task(
+    args = for_task(
         "imdb",
         dataset_name=str(shared_data / "imdb"),
         reward_model_name_or_path=str(tiny_classifier_dir),
@@ -70,7 +69,7 @@ def test_held_out_queries_are_the_same_for_every_seed(
         Dataset.from_dict({"text": texts}).to_parquet(tmp_path / f"{split}.parquet")
     tasks = [
         load_task(
-            CORYConfig.for_task(
+            for_task(
                 "imdb",
                 dataset_name=str(tmp_path),
                 reward_model_name_or_path=str(tiny_classifier_dir),

@@ -19,9 +19,7 @@ from transformers import (
 
 from cory.assets import asset_names, asset_path
 from cory.config import CORYConfig
-from cory.prompts import PromptEncoder
-from cory.roles import Templates
-from cory.tasks import Task, load_task
+from cory.tasks import Task, for_task, load_task
 from cory.tasks.pocket_arithmetic import (
     arithmetic_reward,
     is_held_out,
@@ -29,6 +27,8 @@ from cory.tasks.pocket_arithmetic import (
     solve,
     split_queries,
 )
+from cory.team.prompts import PromptEncoder
+from cory.team.roles import Templates
 from scripts.pocket.arithmetic_corpus import (
     ArithmeticCorpus,
     Chain,
@@ -45,7 +45,7 @@ class Pair:
     """A pioneer and an observer with the weights of the embedded model, on held-out queries."""
 
     def __init__(self, task_name: str, **settings: str) -> None:
-        self.args = CORYConfig.for_task(task_name, use_cpu=True, **settings)
+        self.args = for_task(task_name, use_cpu=True, **settings)
         directory = asset_path(str(self.args.model_name_or_path))
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
         self.model = AutoModelForCausalLM.from_pretrained(directory)

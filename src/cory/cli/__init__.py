@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cory import __version__
-from cory.faults import EXIT_STATUS, FaultError
-from cory.terminal import print_printable_traceback, say, write
+from cory.io.errors import EXIT_STATUS, FaultError
+from cory.io.terminal import print_printable_traceback, say, write
 
 COMMANDS = {
     "train": "train a team of agents, or a single one by PPO",

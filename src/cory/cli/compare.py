@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ from cory.cli.comparison import read_comparison
 from cory.cli.options import make_parser, parse_words
 from cory.compare.arms import STANDARD_ARMS
 from cory.compare.presets import PRESETS
-from cory.signals import stop_at_once
-from cory.terminal import say, write
+from cory.io.signals import Stopped, stop_at_once
+from cory.io.terminal import say, write
 
 if TYPE_CHECKING:
     from cory.compare.plan import Comparison
@@ -58,10 +59,18 @@ def run(words: Sequence[str]) -> None:
 
 def _compare(comparison: Comparison, directory: Path, workers: int | None) -> None:
     from cory.compare.running import run_comparison
+    from cory.report.pages import write_report
 
     # Who is asked to end should end its runs, too.
     stop_at_once()
-    failed = run_comparison(comparison, directory, workers)
+    try:
+        failed = run_comparison(comparison, directory, workers)
+    except (KeyboardInterrupt, Stopped):
+        # What was measured so far can be looked at; there may be nothing yet.
+        with suppress(ValueError):
+            write_report(directory)
+        raise
+    write_report(directory)
 
     from cory.cli.comparison_tables import print_tables
 

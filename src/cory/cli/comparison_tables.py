@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cory.cli.tables import plain_table, print_table
-from cory.terminal import model_text, write
+from cory.io.terminal import model_text, write
 
 Row = Mapping[Hashable, Any]
 AXES = (("kl_coef", "η"), ("learning_rate", "lr"))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import model_settings, run_settings, saved_settings
-from cory.terminal import say, write
+from cory.io.terminal import say, write
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
-    from cory.evaluate import Evaluation
+    from cory.team.evaluation import Evaluation
 
 USAGE = "cory eval RUN|MODEL [--task TASK] [--num_samples 5] [--output FILE] [--SETTING VALUE …]"
 DESCRIPTION = """\
@@ -59,7 +59,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _measure(args: CORYConfig, options: Mapping[str, Any], *, is_run: bool) -> dict[str, Any]:
-    from cory.runs import evaluate_alone, open_model, open_run
+    from cory.training.runs import evaluate_alone, open_model, open_run
 
     target = options["target"]
     if is_run:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, nearest, parse
 from cory.cli.settings import model_settings, run_settings, saved_settings
-from cory.roles import role_name, roles_at
-from cory.terminal import write
+from cory.io.terminal import write
+from cory.team.roles import role_name, roles_at
 
 if TYPE_CHECKING:
-    from cory.prompts import Query
-    from cory.runs import Subject
+    from cory.team.prompts import Query
+    from cory.training.runs import Subject
 
 USAGE = "cory generate RUN|MODEL --prompt TEXT [--agent agent_0] [--as_team] [--SETTING VALUE …]"
 DESCRIPTION = """\
@@ -49,7 +49,7 @@ def run(words: Sequence[str]) -> None:
     if options["chat"]:
         query = [{"role": "user", "content": options["prompt"]}]
 
-    from cory.runs import answer
+    from cory.training.runs import answer
 
     answers = answer(
         subject,
@@ -71,7 +71,7 @@ def _open(options: dict[str, Any], given: dict[str, Any]) -> Subject:
     from cory.cli.libraries import quieten
 
     quieten()
-    from cory.runs import open_model, open_run
+    from cory.training.runs import open_model, open_run
 
     if saved is None:
         return open_model(options["target"], args)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import run_settings, saved_settings
-from cory.terminal import say
+from cory.io.terminal import say
 
 USAGE = "cory merge RUN --output_dir DIR [--step N] [--weights 0.5,0.5]"
 DESCRIPTION = """\
@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> None:
     from cory.cli.libraries import quieten
 
     quieten()
-    from cory.runs import open_run, save_merged
+    from cory.training.runs import open_run, save_merged
 
     save_merged(open_run(Path(options["target"]), args, options["step"]), directory, shares)
     say(f"wrote {directory}")

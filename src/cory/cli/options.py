@@ -16,10 +16,9 @@ import docstring_parser
 from jsonargparse import ArgumentParser
 
 from cory.cli.help import HINTS, LIST_ITEMS, HelpFormatter
-from cory.config import CORYConfig
-from cory.presets import preset_settings
-from cory.settings import (
+from cory.config import (
     AlgorithmConfig,
+    CORYConfig,
     ExtensionConfig,
     FaultConfig,
     ModelConfig,
@@ -29,7 +28,8 @@ from cory.settings import (
     TaskConfig,
     TeamConfig,
 )
-from cory.yaml_files import read_yaml
+from cory.config.presets import preset_settings
+from cory.io.yaml import read_yaml
 
 PARTS = {
     "task": TaskConfig,

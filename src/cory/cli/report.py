@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cory.terminal import say
+from cory.io.terminal import say
 
 USAGE = "cory report RUN|COMPARISON [--out FILE]"
 DESCRIPTION = """\

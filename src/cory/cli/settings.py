@@ -7,10 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cory.config import CORYConfig
-from cory.settings import TaskConfig
+from cory.config import CORYConfig, TaskConfig
+from cory.io.yaml import read_yaml
 from cory.tasks import task_defaults
-from cory.yaml_files import read_yaml
 
 TASK_FIELDS = frozenset(field.name for field in fields(TaskConfig))
 ANSWER_FIELDS = TASK_FIELDS | {"max_completion_length", "min_completion_length"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
-from cory.terminal import model_text, new_console
+from cory.io.terminal import model_text, new_console
 
 MEASURES = (
     ("reward", "task_reward", "task_reward_ci95", "{:.3f}"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import training_settings
-from cory.presets import PRESETS, preset_settings
+from cory.config.presets import PRESETS, preset_settings
 
 USAGE = (
     "cory train [--task TASK] [--preset PRESET] [--config FILE] [--output_dir RUN] [--resume] "
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> None:
     from cory.cli.tables import evaluation_table, print_table
 
     quieten()
-    from cory.trainer import CORYTrainer
+    from cory.training.trainer import CORYTrainer
 
     trainer = CORYTrainer(args=args)
     metrics = trainer.train()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cory.presets import preset_settings
+from cory.config.presets import preset_settings
 
 
 @dataclass(frozen=True)

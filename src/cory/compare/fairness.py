@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from cory.compare.arms import Arm
-from cory.config import refuse_unknown_names
-from cory.settings import (
+from cory.config import (
     FaultConfig,
     ModelConfig,
     ProcessConfig,
     RunConfig,
     SamplingConfig,
     TaskConfig,
+    refuse_unknown_names,
 )
 
 OBJECTIVE = frozenset(

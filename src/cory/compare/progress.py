@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from cory.compare.plan import PlannedRun
-from cory.terminal import model_text, new_console, printable
+from cory.io.terminal import model_text, new_console, printable
 
 SECONDS_OF_SPEED = 900.0
 TAIL_BYTES = 65536

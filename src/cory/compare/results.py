@@ -12,7 +12,7 @@ import pandas as pd
 
 from cory.compare.collapse import CollapseRule
 from cory.compare.plan import PlannedRun
-from cory.metrics import read_metrics
+from cory.team.metrics import read_metrics
 
 RUN_KEYS = ["arm", "kl_coef", "learning_rate", "seed"]
 TOTALS = ("total_samples", "total_tokens", "total_seconds")

@@ -18,13 +18,13 @@ import yaml
 from cory.compare.identity import result_differences
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress
-from cory.compare.publish import publish
-from cory.files import replace_text
-from cory.locks import alone_in
-from cory.metrics import read_metrics
-from cory.signals import Stopped
-from cory.terminal import say
-from cory.yaml_files import read_yaml
+from cory.compare.tables import write_tables
+from cory.io.files import replace_text
+from cory.io.locks import alone_in
+from cory.io.signals import Stopped
+from cory.io.terminal import say
+from cory.io.yaml import read_yaml
+from cory.team.metrics import read_metrics
 
 POLL_SECONDS = 0.2
 SECONDS_TO_STOP = 20.0
@@ -35,7 +35,7 @@ LOG = "run.log"
 def run_comparison(
     comparison: Comparison, output_dir: Path | str, workers: int | None = None
 ) -> list[PlannedRun]:
-    """Run what is not done yet, then write tables and plots; so, too, when interrupted.
+    """Run what is not done yet, then write the tables; so, too, when interrupted.
 
     Args:
         comparison: what to run.
@@ -61,9 +61,9 @@ def run_comparison(
         except (KeyboardInterrupt, Stopped):
             # What was measured so far can be looked at; there may be nothing yet.
             with suppress(ValueError):
-                publish(comparison, runs, directory)
+                write_tables(comparison, runs, directory)
             raise
-        publish(comparison, runs, directory)
+        write_tables(comparison, runs, directory)
     return failed
 
 

@@ -12,9 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from cory.compare.plan import PlannedRun
-from cory.compare.results import RUN_KEYS
-from cory.statistics import (
+from cory.algorithm.intervals import (
     Estimate,
     Point,
     estimate,
@@ -23,6 +21,8 @@ from cory.statistics import (
     pareto_front,
     value_at,
 )
+from cory.compare.plan import PlannedRun
+from cory.compare.results import RUN_KEYS
 
 COSTS = {"samples": "total_samples", "tokens": "total_tokens", "seconds": "total_seconds"}
 AIMS = ["task_reward", "kl"]

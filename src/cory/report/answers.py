@@ -13,8 +13,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
-from cory.copying import copied_spans, copy_rate
-from cory.samples import INITIAL_MODEL
+from cory.team.copying import copied_spans, copy_rate
+from cory.training.samples import INITIAL_MODEL
 
 MAX_QUERIES = 4000
 """Queries on one page; a browser searches these in no time."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cory.names import path_inside
+from cory.io.names import path_inside
+from cory.io.yaml import read_yaml
 from cory.report.comparison_figures import (
     curves_figure,
     frontier_figure,
@@ -19,7 +20,6 @@ from cory.report.results import Results, Setting, read_results
 from cory.report.summary import summary_tables
 from cory.report.tables import Column, Table, words
 from cory.report.wording import duration, setting
-from cory.yaml_files import read_yaml
 
 
 def describe_comparison(directory: Path) -> Contents:

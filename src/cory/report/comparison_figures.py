@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cory.plots import COLOURS
+from cory.algorithm.intervals import Estimate, estimate
 from cory.report.figures import ALL, Axis, Curve, Figure, Switch, panels_of
 from cory.report.measures import ALIVE, HELD_OUT, KL, REWARD, Measure
 from cory.report.results import Results, Setting
+from cory.report.style import COLOURS
 from cory.report.wording import setting
-from cory.statistics import Estimate, estimate
 
 AXES = (
     Axis("step", "iterations"),

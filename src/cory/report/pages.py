@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cory import __version__
-from cory.plots import COLOURS, LINES
+from cory.io.terminal import printable
 from cory.report.answers import browse
 from cory.report.comparison import describe_comparison
 from cory.report.contents import Contents, Section
 from cory.report.pictures import draw
 from cory.report.run import describe_run
-from cory.terminal import printable
+from cory.report.style import COLOURS, LINES
 
 MAX_BYTES = 7_500_000
 """Of a page: mail and browsers take it."""

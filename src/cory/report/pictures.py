@@ -1,4 +1,4 @@
-"""Figures of a report as PNG files, in the style of `cory.plots`."""
+"""Figures of a report as PNG files, in the style of `cory.report.style`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cory.plots import COLOURS, LINES, new_axes
+from cory.io.terminal import printable
 from cory.report.figures import (
     Axis,
     Curve,
@@ -16,7 +16,7 @@ from cory.report.figures import (
     default_choice,
     is_chosen,
 )
-from cory.terminal import printable
+from cory.report.style import COLOURS, LINES, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

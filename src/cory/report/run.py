@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cory.config import CORYConfig
-from cory.metrics import read_metrics
-from cory.records import load_config
 from cory.report.contents import Contents, Section
 from cory.report.run_figures import (
     Records,
@@ -20,8 +18,10 @@ from cory.report.run_figures import (
 )
 from cory.report.tables import Column, Table, results_table, words
 from cory.report.wording import duration, setting
-from cory.samples import INITIAL_MODEL
 from cory.tasks import task_defaults
+from cory.team.metrics import read_metrics
+from cory.training.records import load_config
+from cory.training.samples import INITIAL_MODEL
 
 NOT_SHOWN = frozenset({"output_dir", "resume", "report_to", "run_name"})
 """Settings that say nothing about what was learnt."""

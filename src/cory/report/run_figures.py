@@ -17,7 +17,7 @@ from cory.report.figures import (
     panels_of,
 )
 from cory.report.measures import HELD_OUT, KL, REWARD, TRAINING, TRANSFER, Measure
-from cory.roles import role_name, roles_at
+from cory.team.roles import role_name, roles_at
 
 Records = Sequence[Mapping[str, Any]]
 ITERATIONS = Axis("step", "iteration")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cory.algorithm.intervals import estimate, paired_difference
 from cory.report.measures import KL, REWARD, Measure
 from cory.report.results import MEAN_AGENT, Results, Setting
 from cory.report.tables import Cell, Column, Table, measured_columns, words
 from cory.report.wording import setting
-from cory.statistics import estimate, paired_difference
 
 NOTHING = Cell("–")
 

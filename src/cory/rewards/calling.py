@@ -14,9 +14,10 @@ from numbers import Real
 from types import TracebackType
 from typing import Any, TypeVar
 
-from cory.tasks import RewardFunc
-
 T = TypeVar("T")
+RewardFunc = Callable[..., Any]
+"""`f(prompts=…, completions=…, completion_ids=…, **columns)` returns one float per completion, or
+None where it does not apply; it may be async. TRL's convention."""
 SECONDS_TO_GIVE_UP = 1.0
 """How long async functions may take to notice that their time is up."""
 

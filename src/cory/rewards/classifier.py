@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cory.pickles import refuse_pickled_weights
+from cory.models.pickles import refuse_pickled_weights
 
 POSITIVE_LABELS = frozenset({"positive", "pos", "label_1"})
 # A tokenizer that knows no limit says 10^30.

@@ -6,9 +6,9 @@ import json
 import math
 from pathlib import Path
 
-from cory.files import replace_text
+from cory.io.files import replace_text
+from cory.io.terminal import say
 from cory.rewards.calling import Call, Outcome, RewardError, make_calls
-from cory.terminal import say
 
 LARGEST_NUMBER_OF_CULPRITS = 3
 """Once so many rows have failed alone, the function fails on anything: nothing else is tried."""

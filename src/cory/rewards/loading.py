@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel
 
+from cory.rewards.calling import RewardFunc
 from cory.rewards.classifier import ClassifierReward
-from cory.tasks import RewardFunc
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig

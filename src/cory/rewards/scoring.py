@@ -12,10 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cory.processes import World
-from cory.rewards.calling import Call, make_calls
+from cory.distributed.world import World
+from cory.rewards.calling import Call, RewardFunc, make_calls
 from cory.rewards.failures import RewardFailures
-from cory.tasks import RewardFunc
 
 RESERVED_COLUMNS = frozenset({"prompt", "prompts", "completion", "completions", "completion_ids"})
 """Columns of a data set that are not passed on: they would hide what was sampled."""

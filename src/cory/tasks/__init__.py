@@ -7,20 +7,18 @@ tasks and their defaults at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from cory.config import CORYConfig
+from cory.config.presets import preset_settings
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from cory.config import CORYConfig
-
-RewardFunc = Callable[..., Any]
-"""`f(prompts=…, completions=…, completion_ids=…, **columns)` returns one float per completion, or
-None where it does not apply; it may be async. TRL's convention."""
+    from cory.rewards.calling import RewardFunc
 
 TASKS = {
     "pocket-reviews": "cory.tasks.pocket_reviews",
@@ -51,6 +49,19 @@ def task_defaults(name: str) -> dict[str, Any]:
         ValueError: there is no such task; the message lists those there are.
     """
     return dict(_task_module(name).DEFAULTS)
+
+
+def for_task(task: str, *, preset: str | None = None, **overrides: Any) -> CORYConfig:
+    """Settings of a built-in task: its defaults, changed by a preset, changed by `overrides`.
+
+    `for_task("imdb", preset="paper", max_steps=20)`.
+
+    Raises:
+        ValueError: there is no such task or preset, or a value breaks a rule.
+    """
+    return CORYConfig(
+        **{"task": task, **task_defaults(task), **preset_settings(preset), **overrides}
+    )
 
 
 def load_task(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:

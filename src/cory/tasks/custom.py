@@ -27,7 +27,7 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
         ValueError: either is not set or cannot be used, or a query is neither a text nor a list of
             chat messages.
     """
-    from cory.rewards import load_reward_funcs, reward_device
+    from cory.rewards.loading import load_reward_funcs, reward_device
 
     train_dataset, eval_dataset = load_queries(args)
     if not args.reward_funcs:

@@ -97,7 +97,7 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     Raises:
         ValueError: the data set cannot be found or lacks `question` or `answer`.
     """
-    from cory.rewards import load_reward_funcs, reward_device
+    from cory.rewards.loading import load_reward_funcs, reward_device
     from cory.tasks.data import load_splits, require_columns
 
     name = args.dataset_name or DEFAULTS["dataset_name"]

@@ -50,7 +50,7 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     Raises:
         ValueError: the data set or the reward model cannot be found, or there is no column `text`.
     """
-    from cory.rewards import load_reward_funcs, reward_device
+    from cory.rewards.loading import load_reward_funcs, reward_device
     from cory.tasks.data import load_splits
 
     name = args.dataset_name or DEFAULTS["dataset_name"]

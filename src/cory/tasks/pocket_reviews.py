@@ -44,7 +44,7 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
         ValueError: the data set or the reward model cannot be found, or there is no column `text`.
     """
     from cory.assets import asset_path
-    from cory.rewards import load_reward_funcs, reward_device
+    from cory.rewards.loading import load_reward_funcs, reward_device
     from cory.tasks.data import load_splits
     from cory.tasks.imdb import openings
 

@@ -19,7 +19,7 @@ function element(name, attributes = {}, ...children) {
 }
 
 // Controls that hide text, or change the direction of what stands around it. Tab and newline stay.
-// The same as in cory.terminal; halves of characters are single code points here only.
+// The same as in cory.io.terminal; halves of characters are single code points here only.
 const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\u200b\u2060-\u2065\ufeff\ud800-\udfff\u{e0000}-\u{e007f}]/u;
 
 /** Text as nodes: control characters are shown by their number instead of acting. */

@@ -1,0 +1,1 @@
+"""The mathematics by itself: losses, advantages, intervals, seeds. Pure functions of tensors."""

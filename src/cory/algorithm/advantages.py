@@ -1,0 +1,227 @@
+"""Advantages by name: what a sampled token was better than.
+
+Pure functions of tensors; B sequences, T response tokens. `response_mask` is True on response
+tokens; the others contribute nothing, whatever they hold, and their results are exactly 0. A gap
+in a response counts as cut out: the token after it follows the token before it.
+
+Advantages come before whitening, which `Estimator.whiten` leaves to the caller
+(`losses.masked_whiten`). Every function takes the whole batch of one agent, since a baseline must
+not depend on how the batch is later split. Both results are constants of the update.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cory.algorithm.losses import masked_mean, zero_padding
+
+
+def gae(
+    token_rewards: Float[Tensor, "B T"],
+    values: Float[Tensor, "B T"],
+    response_mask: Bool[Tensor, "B T"],
+    gamma: float,
+    lam: float,
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+    """Generalised advantage estimation (Schulman et al., arXiv 1506.02438, Eq 16).
+
+        δ_t = r_t + γ V_{t+1} − V_t        V = 0 after the last response token
+        A_t = δ_t + γλ A_{t+1}             A = 0 after the last response token
+        R_t = A_t + V_t
+
+    λ = 1 is the discounted reward-to-go minus the value; λ = 0 the one-step error δ_t.
+
+    Returns:
+        advantages and returns; the latter are what the value function is trained on.
+    """
+    advantages = torch.zeros_like(values)
+    next_value = next_advantage = values.new_zeros(len(values))
+    for t in reversed(range(values.shape[1])):
+        is_response = response_mask[:, t]
+        error = token_rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = error + gamma * lam * next_advantage
+        next_advantage = torch.where(is_response, advantage, next_advantage)
+        next_value = torch.where(is_response, values[:, t], next_value)
+        advantages[:, t] = next_advantage
+    return zero_padding(advantages, response_mask), zero_padding(advantages + values, response_mask)
+
+
+def reward_to_go(
+    token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
+) -> Float[Tensor, "B T"]:
+    """Discounted sum of the rewards from each token on, G_t = r_t + γ G_{t+1}.
+
+    As an advantage, with no baseline at all, it is REINFORCE (Williams 1992).
+    """
+    no_values = torch.zeros_like(token_rewards)
+    advantages, _ = gae(token_rewards, no_values, response_mask, gamma, lam=1)
+    return advantages
+
+
+def batch_mean(
+    token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
+) -> Float[Tensor, "B T"]:
+    """Reward-to-go minus its mean over all response tokens of the batch.
+
+        A_t = G_t − mean(G)
+
+    With whitening this is REINFORCE++ (arXiv 2501.03262): per token, because each token answers
+    for the KL penalties from itself on, and one baseline for all queries. A single token gets 0.
+    """
+    returns = reward_to_go(token_rewards, response_mask, gamma)
+    return zero_padding(returns - masked_mean(returns, response_mask), response_mask)
+
+
+def group(
+    token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], num_generations: int
+) -> Float[Tensor, "B T"]:
+    """How many standard deviations an answer is above the other answers to its query.
+
+        A_i = (G_i − mean(G)) / (std(G) + 1e-4)        over the group, std with N − 1
+
+    The outcome-supervised advantage of GRPO (arXiv 2402.03300, §4.1.2): G_i is the undiscounted
+    sum of the rewards of answer i, and each of its tokens gets A_i. The paper leaves std and
+    epsilon open; both are TRL's. An epsilon in the units of the reward keeps differences that do
+    not matter from being blown up. Equal answers get exactly 0.
+
+    Args:
+        num_generations: size N of a group; groups are consecutive rows.
+
+    Raises:
+        ValueError: groups of less than 2, or a batch that is not a whole number of groups.
+    """
+    deviations = _deviations_in_groups(token_rewards, response_mask, num_generations)
+    std = (deviations.square().sum(1, keepdim=True) / (num_generations - 1)).sqrt()
+    return _broadcast_to_tokens(deviations / (std + 1e-4), response_mask)
+
+
+def leave_one_out(
+    token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], num_generations: int
+) -> Float[Tensor, "B T"]:
+    """How much an answer is above the mean of the other answers to its query.
+
+        A_i = G_i − mean(G_j, j ≠ i) = N / (N − 1) · (G_i − mean(G))
+
+    RLOO (arXiv 2402.14740): the whole answer is one action, so G_i is the undiscounted sum of its
+    rewards, KL penalties included, and each of its tokens gets A_i. Unbiased, as the baseline does
+    not depend on the answer. Equal answers get exactly 0.
+
+    Args:
+        num_generations: size N of a group; groups are consecutive rows.
+
+    Raises:
+        ValueError: groups of less than 2, or a batch that is not a whole number of groups.
+    """
+    deviations = _deviations_in_groups(token_rewards, response_mask, num_generations)
+    scale = num_generations / (num_generations - 1)
+    return _broadcast_to_tokens(scale * deviations, response_mask)
+
+
+def _deviations_in_groups(
+    token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], num_generations: int
+) -> Float[Tensor, "G N"]:
+    """Rewards of the sequences, relative to the mean of their group."""
+    if num_generations < 2:
+        raise ValueError(
+            f"num_generations={num_generations}: a group baseline compares at least 2 answers to "
+            "a query. Set num_generations to 2 or more, or use the batch_mean estimator."
+        )
+    num_sequences = len(token_rewards)
+    if num_sequences % num_generations:
+        raise ValueError(
+            f"num_generations={num_generations} does not divide the batch of {num_sequences} "
+            "sequences: each query needs all its answers. Change one of the two."
+        )
+    sequence_rewards = zero_padding(token_rewards, response_mask).sum(1)
+    groups = sequence_rewards.view(-1, num_generations)
+    # A mean of equal numbers may differ from them in the last digit; a mean of zeros does not.
+    groups = groups - groups[:, :1]
+    return groups - groups.mean(1, keepdim=True)
+
+
+def _broadcast_to_tokens(
+    groups: Float[Tensor, "G N"], response_mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    return zero_padding(groups.view(-1, 1).expand(response_mask.shape), response_mask)
+
+
+Compute = Callable[
+    [Tensor, Tensor | None, Tensor, float, float, int],
+    tuple[Tensor, Tensor],
+]
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """An advantage estimator, and what it asks of the rest."""
+
+    compute: Compute
+    """`(token_rewards, values, response_mask, gamma, lam, num_generations) -> (advantages,
+    returns)`. An estimator that uses no values takes None for them; its returns are the
+    discounted reward-to-go."""
+    uses_values: bool
+    """Whether there is a value function to train."""
+    whiten: bool
+    """Whether its paper whitens advantages over the batch."""
+    min_generations: int
+    """Answers it needs per query."""
+
+
+def _compute_gae(
+    token_rewards: Tensor,
+    values: Tensor | None,
+    response_mask: Tensor,
+    gamma: float,
+    lam: float,
+    num_generations: int,
+) -> tuple[Tensor, Tensor]:
+    assert values is not None, "gae has a value function"
+    return gae(token_rewards, values, response_mask, gamma, lam)
+
+
+def _without_values(advantages_of: Callable[[Tensor, Tensor, float, int], Tensor]) -> Compute:
+    def compute(
+        token_rewards: Tensor,
+        values: Tensor | None,
+        response_mask: Tensor,
+        gamma: float,
+        lam: float,
+        num_generations: int,
+    ) -> tuple[Tensor, Tensor]:
+        advantages = advantages_of(token_rewards, response_mask, gamma, num_generations)
+        return advantages, reward_to_go(token_rewards, response_mask, gamma)
+
+    return compute
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "gae": Estimator(_compute_gae, uses_values=True, whiten=True, min_generations=1),
+    "group": Estimator(
+        _without_values(lambda rewards, response, _, size: group(rewards, response, size)),
+        uses_values=False,
+        whiten=False,
+        min_generations=2,
+    ),
+    "leave_one_out": Estimator(
+        _without_values(lambda rewards, response, _, size: leave_one_out(rewards, response, size)),
+        uses_values=False,
+        whiten=False,
+        min_generations=2,
+    ),
+    "batch_mean": Estimator(
+        _without_values(lambda rewards, response, gamma, _: batch_mean(rewards, response, gamma)),
+        uses_values=False,
+        whiten=True,
+        min_generations=1,
+    ),
+    "reinforce": Estimator(
+        _without_values(lambda rewards, response, gamma, _: reward_to_go(rewards, response, gamma)),
+        uses_values=False,
+        whiten=False,
+        min_generations=1,
+    ),
+}
+"""Every estimator by the name it has in `CORYConfig.advantage_estimator`."""

@@ -1,0 +1,1 @@
+"""Several processes: who does which rows, weights sharded by FSDP2, memory of a device."""

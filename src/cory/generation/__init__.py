@@ -1,0 +1,1 @@
+"""Sampling of answers: in this process, or by a vLLM server."""

@@ -1,0 +1,125 @@
+"""Decoding token by token: what is remembered of the tokens so far.
+
+Legend: B sequences, P prompt columns, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from cory.models.batch import pad_left, position_ids
+from cory.models.layers import FLOAT32_ATTENTION
+from cory.models.policy import LanguageModel
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of one layer, as views of buffers with room for what is to come.
+
+    The layer of transformers copies all it holds at every token.
+
+    Args:
+        room: columns that will be appended after the first call, which brings the prompt.
+        kept_dtype: number format of the buffers; None: as keys and values come.
+    """
+
+    def __init__(self, room: int, kept_dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.room = room
+        self.kept_dtype = kept_dtype
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        start = self.get_seq_length()
+        stop = start + key_states.shape[-2]
+        if not start:
+            self.lazy_initialization(key_states, value_states)
+            self.key_buffer = self._with_room(key_states)
+            self.value_buffer = self._with_room(value_states)
+        self.key_buffer[..., start:stop, :] = key_states
+        self.value_buffer[..., start:stop, :] = value_states
+        return self._look_at(stop)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.key_buffer = self.key_buffer.index_select(0, beam_idx)
+        self.value_buffer = self.value_buffer.index_select(0, beam_idx)
+        self._look_at(self.get_seq_length())
+
+    def _look_at(self, length: int) -> tuple[Tensor, Tensor]:
+        self.keys = self.key_buffer[..., :length, :]
+        self.values = self.value_buffer[..., :length, :]
+        return self.keys, self.values
+
+    def _with_room(self, states: Tensor) -> Tensor:
+        *batch, length, width = states.shape
+        dtype = self.kept_dtype or states.dtype
+        return torch.empty(*batch, length + self.room, width, dtype=dtype, device=states.device)
+
+
+class Decoding:
+    """Sequences in the middle of being decoded, all of one length.
+
+    `hidden` (B, D) is the last hidden state of each, from which its next token is drawn.
+
+    Args:
+        policy: decodes.
+        prompts: token ids; padded on the left, so that all end in the same column.
+        pad_id: any token id; fills padded columns, which are masked.
+        room: tokens that will be appended to each prompt, at most.
+    """
+
+    layer_type: type[RoomyLayer] = RoomyLayer
+
+    def __init__(
+        self, policy: LanguageModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int
+    ) -> None:
+        self.policy = policy
+        self.cache = roomy_cache(policy.model.config, room, self.layer_type)
+        input_ids, self.attention_mask = pad_left(prompts, pad_id, policy.device)
+        self.positions = position_ids(self.attention_mask)[:, -1:]
+        self.hidden: Float[Tensor, "B D"] = policy.hidden_states(
+            input_ids, self.attention_mask, position_ids(self.attention_mask), self.cache
+        )[:, -1]
+
+    def keep(self, rows: Int[Tensor, " B"]) -> None:
+        """Go on with these sequences only; one may be named several times."""
+        self.policy.follow(rows)
+        for layer in self.cache.layers:
+            layer.reorder_cache(cast(torch.LongTensor, rows))
+        self.attention_mask = self.attention_mask[rows]
+        self.positions = self.positions[rows]
+        self.hidden = self.hidden[rows]
+
+    def append(self, tokens: Int[Tensor, " B"]) -> None:
+        """Add a token to each sequence."""
+        input_ids = tokens[:, None]
+        self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(input_ids)], dim=1)
+        self.positions = self.positions + 1
+        self.hidden = self.policy.hidden_states(
+            input_ids, self.attention_mask, self.positions, self.cache
+        )[:, -1]
+
+
+def roomy_cache(
+    config: PreTrainedConfig, room: int, layer_type: type[RoomyLayer] = RoomyLayer
+) -> DynamicCache:
+    """A cache for a prompt and `room` tokens after it.
+
+    Layers that are not plain attention (a sliding window, a recurrent state) keep their own kind.
+    """
+    # What attends in float32 would convert all that is kept at every token.
+    is_float32 = config._attn_implementation == FLOAT32_ATTENTION
+    kept_dtype = torch.float32 if is_float32 else None
+    cache = DynamicCache(config=config)
+    cache.layers = [
+        layer_type(room, kept_dtype) if type(layer) is DynamicLayer else layer
+        for layer in cache.layers
+    ]
+    return cache

@@ -1,0 +1,260 @@
+"""Token generation: the only place that calls a generation backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cory.distributed.fsdp import gathered
+from cory.distributed.memory import PassSize
+from cory.distributed.world import ALONE, World
+from cory.generation.cuda_graph import FixedDecoding, has_fixed_shapes
+from cory.generation.decoding import Decoding
+from cory.generation.loops import answer_and_leave, answer_together
+from cory.generation.mixed_adapters import MixedAdapters, can_be_mixed
+from cory.models.policy import LanguageModel, Policy
+
+
+class Answers(NamedTuple):
+    """What was sampled.
+
+    `token_ids` has one response per prompt, with the end-of-sequence token if it was sampled.
+    `hidden` are the last hidden states from which each token was drawn, T the longest response;
+    undefined behind a response's end, None where a backend does not give them. They are those of
+    this process's rows (`processes.World.part`). `logprobs` are those that another engine drew the
+    tokens with, 0 behind a response's end; None where this process did.
+    """
+
+    token_ids: list[list[int]]
+    hidden: Float[Tensor, "b T D"] | None
+    logprobs: Float[Tensor, "B T"] | None = None
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Anything that answers prompts with a policy's samples."""
+
+    def generate(
+        self,
+        policy: LanguageModel,
+        prompt_ids: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> Answers:
+        """One response per prompt, of at most `max_new_tokens`."""
+        ...
+
+
+class LocalSampler:
+    """Samples from the policy's whole distribution, in this process, with a key-value cache.
+
+    Which prompts are decoded together, or by which process, changes no answer: every token of every
+    prompt has its own random number.
+
+    Args:
+        pad_id: any token id; fills padded columns, which are masked.
+        end_ids: token ids that end a response.
+        rows_per_pass: prompts decoded at once.
+        world: who decodes which prompts; all get all tokens.
+    """
+
+    def __init__(
+        self, pad_id: int, end_ids: frozenset[int], rows_per_pass: int, world: World = ALONE
+    ) -> None:
+        self.pad_id = pad_id
+        self.end_ids = end_ids
+        self.rows_per_pass = rows_per_pass
+        self.world = world
+        self.passes = PassSize("sampling")
+
+    @torch.no_grad()
+    def generate(
+        self,
+        policy: LanguageModel,
+        prompt_ids: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> Answers:
+        """See `Sampler`. `temperature` 0 takes the likeliest token."""
+        uniform = _uniform(generator, len(prompt_ids), max_new_tokens, policy.device)
+        owners = [0] * len(prompt_ids)
+        return self._answer(policy, prompt_ids, owners, uniform, temperature)
+
+    @torch.no_grad()
+    def generate_each(
+        self,
+        policies: Sequence[Policy],
+        prompt_ids: Sequence[Sequence[Sequence[int]]],
+        max_new_tokens: int,
+        temperature: float,
+        generators: Sequence[torch.Generator],
+    ) -> list[Answers]:
+        """What `generate` gives for each policy; adapters on one base are decoded together.
+
+        Not where processes share the rows: each keeps the hidden states of its part of each turn.
+        """
+        if self.world.size > 1 or not can_be_mixed(policies):
+            return [
+                self.generate(policy, prompts, max_new_tokens, temperature, generator)
+                for policy, prompts, generator in zip(policies, prompt_ids, generators, strict=True)
+            ]
+        mixed = MixedAdapters(policies)
+        sizes = list(map(len, prompt_ids))
+        uniform = [
+            _uniform(generator, size, max_new_tokens, mixed.device)
+            for generator, size in zip(generators, sizes, strict=True)
+        ]
+        owners = [agent for agent, size in enumerate(sizes) for _ in range(size)]
+        with mixed.seated():
+            together = self._answer(
+                mixed,
+                [prompt for prompts in prompt_ids for prompt in prompts],
+                owners,
+                torch.cat(uniform),
+                temperature,
+            )
+        assert together.hidden is not None, "this sampler keeps them"
+        starts = [sum(sizes[:agent]) for agent in range(len(sizes))]
+        return [
+            _shortened(together.token_ids[start:stop], together.hidden[start:stop])
+            for start, stop in zip(starts, [*starts[1:], len(owners)], strict=True)
+        ]
+
+    def _answer(
+        self,
+        policy: LanguageModel,
+        prompt_ids: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        uniform: Float[Tensor, "B T"],
+        temperature: float,
+    ) -> Answers:
+        """One response per prompt, a pass after the other; `owners` are agents by row."""
+        own = self.world.part(len(prompt_ids))
+
+        def attempt() -> list[tuple[Tensor, Tensor]]:
+            return [
+                self._decode(
+                    policy,
+                    prompt_ids[rows.start : rows.stop],
+                    owners[rows.start : rows.stop],
+                    uniform[rows.start : rows.stop],
+                    temperature,
+                )
+                for rows in self.passes.noted(self._split(own))
+            ]
+
+        with gathered(policy):
+            tokens, hidden = zip(*self.passes.attempt(attempt, self.world), strict=True)
+        token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
+        found = _shortened(token_ids, torch.cat(hidden))
+        return found._replace(token_ids=self.world.join(token_ids, len(prompt_ids)))
+
+    def _split(self, rows: slice) -> Iterator[range]:
+        size = self.passes.at_most(self.rows_per_pass) or rows.stop
+        starts = range(rows.start, rows.stop, size)
+        return (range(start, min(start + size, rows.stop)) for start in starts)
+
+    def _decode(
+        self,
+        policy: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        uniform: Float[Tensor, "B T"],
+        temperature: float,
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
+        """Tokens, whatever stands behind an end, and the hidden states they were drawn from."""
+
+        def draw(hidden: Tensor, uniform: Tensor) -> Tensor:
+            return sample_tokens(policy.logits(hidden, temperature or 1.0), temperature, uniform)
+
+        is_fixed = has_fixed_shapes(policy)
+        # Within one context, weights are converted to the number format of products only once.
+        with policy.precision():
+            kind = FixedDecoding if is_fixed else Decoding
+            decoding = self._read(kind, policy, prompts, owners, uniform.shape[1])
+            end_ids = torch.tensor(sorted(self.end_ids), dtype=torch.long, device=policy.device)
+            if isinstance(decoding, FixedDecoding):
+                return answer_together(decoding, uniform, end_ids, draw)
+            return answer_and_leave(decoding, uniform, end_ids, draw)
+
+    def _read(
+        self,
+        kind: type[Decoding],
+        policy: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        room: int,
+    ) -> Decoding:
+        """Let each agent read every distinct prompt of its own once."""
+        keys = list(zip(owners, map(tuple, prompts), strict=True))
+        distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        if isinstance(policy, MixedAdapters):
+            policy.sit([owner for owner, _ in distinct])
+        decoding = kind(policy, [prompt for _, prompt in distinct], self.pad_id, room)
+        if len(distinct) < len(keys):
+            decoding.keep(torch.tensor([distinct[key] for key in keys], device=policy.device))
+        return decoding
+
+
+def answer_each(
+    sampler: Sampler,
+    policies: Sequence[Policy],
+    prompt_ids: Sequence[Sequence[Sequence[int]]],
+    max_new_tokens: int,
+    temperature: float,
+    generators: Sequence[torch.Generator],
+) -> list[Answers]:
+    """Each policy's answers to its own prompts, where no policy needs another one's answers."""
+    if isinstance(sampler, LocalSampler):
+        return sampler.generate_each(policies, prompt_ids, max_new_tokens, temperature, generators)
+    return [
+        sampler.generate(policy, prompts, max_new_tokens, temperature, generator)
+        for policy, prompts, generator in zip(policies, prompt_ids, generators, strict=True)
+    ]
+
+
+def _uniform(
+    generator: torch.Generator, num_rows: int, length: int, device: torch.device
+) -> Float[Tensor, "B T"]:
+    """A random number for every token of every answer."""
+    numbers = torch.rand(num_rows, length, generator=generator, device=generator.device)
+    return numbers.to(device)
+
+
+def _shortened(token_ids: list[list[int]], hidden: Float[Tensor, "B T D"]) -> Answers:
+    return Answers(token_ids, hidden[:, : max(map(len, token_ids))])
+
+
+def sample_tokens(
+    logits: Float[Tensor, "B V"], temperature: float, uniform: Float[Tensor, " B"]
+) -> Int[Tensor, " B"]:
+    """Draw a token per row by inverting the distribution function; the likeliest at temperature 0.
+
+    The first token whose cumulative probability exceeds u ~ U[0, 1) is the sample: one pass over
+    the vocabulary, many times faster than `torch.multinomial` on a CPU.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    cumulative = logits.softmax(-1).cumsum(-1)
+    # Rounding may leave the last sum a little off 1; a draw below it always has a token.
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+    return tokens.clamp(max=logits.shape[-1] - 1)
+
+
+def cut_after_end(tokens: list[int], end_ids: frozenset[int]) -> list[int]:
+    """Tokens up to and including the first that ends a response.
+
+    >>> cut_after_end([5, 2, 7, 2], frozenset({2}))
+    [5, 2]
+    """
+    for index, token in enumerate(tokens):
+        if token in end_ids:
+            return tokens[: index + 1]
+    return tokens

@@ -1,0 +1,88 @@
+"""Agents that speak at the same time, their adapters in one batch on the base that they share.
+
+Decoding a few sequences takes as long as reading the weights from memory. A batch in which every
+row has an adapter of its own reads the base once for all agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from cory.generation.cuda_graph import has_fixed_shapes
+from cory.models.policy import LanguageModel, Policy
+from cory.models.weights import Adapter
+
+
+def can_be_mixed(policies: Sequence[Policy]) -> bool:
+    """Whether policies are plain LoRA adapters on one base, on a device where mixing them pays.
+
+    It does not where decoding is replayed as a graph: peft picks out each adapter's rows by lists
+    of the host.
+    """
+    weights = [policy.weights for policy in policies]
+    first = weights[0]
+    return (
+        len(policies) > 1
+        and not has_fixed_shapes(policies[0])
+        and isinstance(first, Adapter)
+        and all(
+            isinstance(other, Adapter)
+            and other.peft_model is first.peft_model
+            and _is_plain(other.peft_model.peft_config[other.name])
+            for other in weights
+        )
+    )
+
+
+def _is_plain(config: Any) -> bool:
+    """Whether an adapter is nothing but LoRA layers, which can tell rows apart."""
+    return isinstance(config, LoraConfig) and not (config.modules_to_save or config.bias != "none")
+
+
+class MixedAdapters(LanguageModel):
+    """Several agents as one language model: each row of a batch has an agent of its own.
+
+    Args:
+        policies: see `can_be_mixed`.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        first = policies[0]
+        super().__init__(first.model, first.weights.activate, first.bf16)
+        self.names = [getattr(policy.weights, "name", "") for policy in policies]
+        self.rows: list[str] = []
+
+    def sit(self, agents: Sequence[int]) -> None:
+        """Say whose row is whose, by places in the list of policies."""
+        self.rows = [self.names[agent] for agent in agents]
+
+    def follow(self, rows: Int[Tensor, " B"]) -> None:
+        self.rows = [self.rows[row] for row in rows.tolist()]
+
+    @contextmanager
+    def seated(self) -> Iterator[None]:
+        """Context in which LoRA layers give each row its own adapter; for inference only."""
+
+        def name_rows(_: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+            return inputs, {**options, "adapter_names": self.rows}
+
+        layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
+        hooks = [
+            layer.register_forward_pre_hook(name_rows, with_kwargs=True)
+            for layer in layers
+            if isinstance(layer, nn.Module)
+        ]
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()

@@ -1,0 +1,203 @@
+"""Answers drawn by a vLLM server, with the log-probabilities that it drew them with.
+
+Legend: B sequences, T response columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cory.config import CORYConfig
+from cory.distributed.world import ALONE, World
+from cory.generation.local import Answers, cut_after_end
+from cory.generation.vllm.adapters import ServedAdapters, check_servable
+from cory.generation.vllm.patience import Patience
+from cory.generation.vllm.server import Completion, NoAnswerError, Server
+from cory.models.policy import LanguageModel, Policy
+from cory.models.weights import Adapter
+
+
+class VllmSampler:
+    """Has a server answer, with an agent's adapter as it is at that moment.
+
+    Every response has a seed of its own, drawn from the generator, and is a request of its own: the
+    server decides what it computes together. Of several processes the first one asks for all.
+
+    Args:
+        policies: of the team; all adapters on the base that the server serves.
+        end_ids: token ids that end a response.
+        args: settings; `vllm_server_base_url` names the server.
+        world: who gets to know the answers.
+
+    Raises:
+        ValueError: the policies cannot be served.
+        ServerLostError: there is no server.
+    """
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        end_ids: frozenset[int],
+        args: CORYConfig,
+        world: World = ALONE,
+    ) -> None:
+        assert args.vllm_server_base_url is not None, "whoever builds this has looked"
+        self.initial = initial_adapter(policies, args.vllm_server_base_url)
+        self.end_ids = end_ids
+        self.world = world
+        self.rows_at_once = args.per_device_eval_batch_size
+        self.server = Server(args.vllm_server_base_url, args.vllm_request_timeout)
+        self.patience = Patience(args.vllm_server_timeout, self.server.base_url)
+        directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
+        self.adapters = ServedAdapters(self.server, Path(directory))
+        with world.together():
+            found = self._first_look() if world.is_first else {}
+        card = world.of_first(found)
+        self.base: str = card["id"]
+        self.context_length: int = card["max_model_len"]
+
+    def generate(
+        self,
+        policy: LanguageModel,
+        prompt_ids: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> Answers:
+        """See `Sampler`. Answers that had come when a server died are kept, the others asked again.
+
+        Raises:
+            ServerLostError: the server has not answered for `vllm_server_timeout` seconds.
+            ValueError: it refuses a prompt or an adapter.
+        """
+        seeds = torch.randint(
+            2**63 - 1, (len(prompt_ids),), generator=generator, device=generator.device
+        ).tolist()
+        with self.world.together():
+            completions = (
+                self._answer_all(policy, prompt_ids, seeds, max_new_tokens, temperature)
+                if self.world.is_first
+                else []
+            )
+        answers = [Completion(*answer) for answer in self.world.of_first(completions)]
+        token_ids = [cut_after_end(answer.token_ids, self.end_ids) for answer in answers]
+        logprobs = padded(
+            [answer.logprobs[: len(ids)] for answer, ids in zip(answers, token_ids, strict=True)]
+        )
+        return Answers(token_ids, None, logprobs.to(policy.device))
+
+    def _answer_all(
+        self,
+        policy: LanguageModel,
+        prompt_ids: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        max_new_tokens: int,
+        temperature: float,
+    ) -> list[Completion]:
+        """One completion per prompt, with as much patience as the settings have."""
+        completions: dict[int, Completion] = {}
+        while missing := [row for row in range(len(prompt_ids)) if row not in completions]:
+            try:
+                model = self._name_of(policy)
+                for row, completion in self._ask(
+                    model, missing, prompt_ids, seeds, max_new_tokens, temperature
+                ):
+                    completions[row] = completion
+                    self.patience.reset()
+            except NoAnswerError as error:
+                self.adapters.forget()
+                self.patience.wait(error)
+        return [completions[row] for row in range(len(prompt_ids))]
+
+    def _ask(
+        self,
+        model: str,
+        rows: Sequence[int],
+        prompt_ids: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        max_new_tokens: int,
+        temperature: float,
+    ) -> Iterable[tuple[int, Completion]]:
+        """Answers as they were got, and then the error if one is missing.
+
+        After the first error nothing more is asked: a dead server would have each question wait.
+        """
+        has_failed = Event()
+        end_ids = sorted(self.end_ids)
+
+        def complete(row: int) -> Completion | NoAnswerError | ValueError | None:
+            if has_failed.is_set():
+                return None
+            try:
+                return self.server.complete(
+                    model, list(prompt_ids[row]), max_new_tokens, temperature, seeds[row], end_ids
+                )
+            except (NoAnswerError, ValueError) as error:
+                has_failed.set()
+                return error
+
+        with ThreadPoolExecutor(min(len(rows), self.rows_at_once)) as pool:
+            outcomes = list(pool.map(complete, rows))
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if isinstance(outcome, Completion):
+                yield row, outcome
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    def _name_of(self, policy: LanguageModel) -> str:
+        """Under which name the server answers as this policy does."""
+        if not isinstance(policy, Policy):
+            return self.base if self.initial is None else self.adapters.publish(self.initial)
+        assert isinstance(policy.weights, Adapter), "see initial_adapter"
+        return self.adapters.publish(policy.weights)
+
+    def _first_look(self) -> dict[str, Any]:
+        """What the server says of its base, as soon as it is up."""
+        while True:
+            try:
+                models = self.server.models()
+            except NoAnswerError as error:
+                self.patience.wait(error)
+            else:
+                self.patience.reset()
+                return next(card for card in models.values() if card["parent"] is None)
+
+
+def initial_adapter(policies: Sequence[Policy], base_url: str) -> Adapter | None:
+    """The adapter that training started from; None: the base itself.
+
+    Raises:
+        ValueError: the policies are no adapters that vLLM serves.
+    """
+    adapters: list[Adapter] = []
+    for policy in policies:
+        if not isinstance(policy.weights, Adapter):
+            raise ValueError(
+                f"vllm_server_base_url={base_url!r} needs adapters, and this team has full copies: "
+                "a server holds one set of weights, so it cannot serve a team of copies, and its "
+                "ways to replace them (NCCL, CUDA IPC) need GPUs on both sides. Set use_peft=True, "
+                "or leave vllm_server_base_url away"
+            )
+        check_servable(policy.weights.peft_model.peft_config[policy.weights.name])
+        adapters.append(policy.weights)
+    peft_model = adapters[0].peft_model
+    others = peft_model.peft_config.keys() - {adapter.name for adapter in adapters}
+    return Adapter(peft_model, others.pop(), is_trainable=False) if others else None
+
+
+def padded(rows: Sequence[Sequence[float]]) -> Float[Tensor, "B T"]:
+    """Ragged rows with zeros behind their ends.
+
+    >>> padded([[-1.0, -2.0], [-3.0]]).tolist()
+    [[-1.0, -2.0], [-3.0, 0.0]]
+    """
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)

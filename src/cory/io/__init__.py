@@ -1,0 +1,1 @@
+"""Files, terminals, signals, and the errors that a command ends with."""

@@ -1,0 +1,223 @@
+"""From a model name to policies: loading, full copies, adapters on a shared base, 4 bits."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
+
+from cory.assets import asset_path
+from cory.config import CORYConfig
+from cory.distributed.world import ALONE, World
+from cory.models.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
+from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
+from cory.models.policy import LanguageModel, Policy
+from cory.models.weights import Adapter, FullCopy
+
+
+def load_model(
+    name: str, args: CORYConfig, quantization_config: BitsAndBytesConfig | None = None
+) -> PreTrainedModel | PeftModel:
+    """Load a causal LM, or an adapter on its base, from a directory, an embedded asset or the Hub.
+
+    Raises:
+        ValueError: there is no such model, or it is no causal LM.
+    """
+    path = asset_path(name)
+    if args.load_in_4bit and quantization_config is None:
+        quantization_config = nf4_config(args)
+    options: dict[str, Any] = {
+        "dtype": getattr(torch, args.dtype),
+        "attn_implementation": args.attn_implementation,
+        "trust_remote_code": args.trust_remote_code,
+        "quantization_config": quantization_config,
+        "use_safetensors": True,
+    }
+    options = {key: value for key, value in options.items() if value is not None}
+    try:
+        if (Path(path) / "adapter_config.json").is_file():
+            refuse_pickled_adapter(path)
+            base = asset_path(str(PeftConfig.from_pretrained(path).base_model_name_or_path))
+            refuse_pickled_weights(base, "AutoModelForCausalLM")
+            model = AutoModelForCausalLM.from_pretrained(base, **options)
+            return PeftModel.from_pretrained(model, path)
+        refuse_pickled_weights(path, "AutoModelForCausalLM")
+        return AutoModelForCausalLM.from_pretrained(path, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"model_name_or_path={name!r} cannot be loaded as a causal language model: {error}"
+        ) from error
+
+
+def nf4_config(args: CORYConfig) -> BitsAndBytesConfig:
+    """4-bit NF4 weights with double quantisation, computed in `args.dtype`."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, args.dtype),
+    )
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; see `ensure_pad_token`."""
+    path = asset_path(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer can be loaded from {name!r}: {error}") from error
+    return ensure_pad_token(tokenizer)
+
+
+def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Give a tokenizer without padding token its end-of-sequence token for that.
+
+    This is safe here because padding is known by masks, never by token id.
+
+    Raises:
+        ValueError: it has no end-of-sequence token either.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(
+                "the tokenizer has neither a padding nor an end-of-sequence token: set "
+                "tokenizer.pad_token to any token of its vocabulary"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills padded columns."""
+    assert isinstance(tokenizer.pad_token_id, int), "see ensure_pad_token"
+    return tokenizer.pad_token_id
+
+
+def build_policies(
+    model: PreTrainedModel | PeftModel,
+    args: CORYConfig,
+    peft_config: PeftConfig | None = None,
+    world: World = ALONE,
+) -> tuple[list[Policy], LanguageModel]:
+    """`args.num_agents` policies that start as the same model, and the frozen reference.
+
+    Without adapters each policy and the reference are full copies. With adapters
+    (`args.use_peft`, a `peft_config`, or a model that already carries an adapter) all share one
+    frozen base.
+
+    Raises:
+        ValueError: `args.shard_weights` and adapters.
+    """
+    use_fast_gelu(model)
+    keep_4bit_layout(model)
+    if args.bf16 or args.dtype == "bfloat16":
+        use_float32_attention(
+            cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+        )
+    if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
+        if args.shard_weights:
+            raise ValueError("shard_weights=True spreads full copies, not adapters: leave it out")
+        return _adapter_policies(model, args, peft_config)
+    return _full_policies(model, args, world)
+
+
+def _full_policies(
+    model: PreTrainedModel, args: CORYConfig, world: World
+) -> tuple[list[Policy], LanguageModel]:
+    policies: list[Policy] = []
+    for _ in range(args.num_agents):
+        policy = Policy(FullCopy(copy.deepcopy(model)), args.bf16)
+        if args.gradient_checkpointing:
+            checkpoint_gradients(policy.model)
+        if args.shard_weights:
+            world.shard(policy)
+        policies.append(policy)
+    reference = LanguageModel(model.requires_grad_(False), bf16=args.bf16)
+    if args.shard_weights:
+        world.shard(reference)
+    return policies, reference
+
+
+def _adapter_policies(
+    model: PreTrainedModel | PeftModel, args: CORYConfig, peft_config: PeftConfig | None
+) -> tuple[list[Policy], LanguageModel]:
+    names = [f"agent_{index}" for index in range(args.num_agents)]
+    if isinstance(model, PeftModel):
+        if taken := sorted(set(names) & set(model.peft_config)):
+            raise ValueError(
+                f"the model's adapter is called {taken[0]!r}, a name that cory gives to an agent's "
+                "own: load it under another name"
+            )
+        peft_model, initial = model, model.active_adapters[0]
+        activate_reference = Adapter(peft_model, initial, is_trainable=False).activate
+    else:
+        config = peft_config or lora_config(args, model)
+        peft_model, initial = get_peft_model(model, config, adapter_name=names[0]), names[0]
+        activate_reference = peft_model.disable_adapter
+    _check_adapter_kind(peft_model.peft_config[initial])
+    start = get_peft_model_state_dict(peft_model, adapter_name=initial, save_embedding_layers=False)
+    for name in names:
+        if name not in peft_model.peft_config:
+            peft_model.add_adapter(name, copy.deepcopy(peft_model.peft_config[initial]))
+            set_peft_model_state_dict(peft_model, start, adapter_name=name)
+    policies = [Policy(Adapter(peft_model, name), args.bf16) for name in names]
+    base = policies[0].model
+    if args.gradient_checkpointing:
+        checkpoint_gradients(base)
+    return policies, LanguageModel(base, activate_reference, args.bf16)
+
+
+def _check_adapter_kind(config: PeftConfig) -> None:
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        raise ValueError(
+            f"peft_type={config.peft_type} puts virtual tokens before the prompt, which cory does "
+            "not sample with: use LoRA or another adapter that lives inside the layers"
+        )
+
+
+def lora_config(args: CORYConfig, model: PreTrainedModel) -> LoraConfig:
+    """The adapter that the settings describe, for this model."""
+    return LoraConfig(
+        r=args.lora_r,
+        lora_alpha=args.lora_alpha,
+        target_modules=args.lora_target_modules or "all-linear",
+        # GPT-2 has transposed linear layers.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+        task_type="CAUSAL_LM",
+    )
+
+
+def checkpoint_gradients(model: PreTrainedModel) -> None:
+    """Recompute the activations of each layer in the backward pass.
+
+    The switch of transformers works in training mode only, in which a layer may apply dropout, and
+    it takes the key-value cache away.
+
+    Raises:
+        ValueError: the model has no such layers.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    if not layers:
+        raise ValueError(
+            f"gradient_checkpointing=True, but {type(model).__name__} does not support it: set "
+            "gradient_checkpointing=False"
+        )
+    for layer in layers:
+        layer.forward = partial(
+            checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False
+        )

@@ -1,0 +1,219 @@
+"""Language models as policies: hidden states, log-probabilities, values, entropy, KL.
+
+The vocabulary is only ever visited for response tokens, in pieces of bounded size, so that no
+(B, T, V) tensor of two models lives at once.
+
+Legend: B sequences, P prompt columns, T response columns, S = P + T, N response tokens of all
+sequences together, V vocabulary, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from cory.algorithm import losses
+from cory.distributed.memory import PassSize
+from cory.models.batch import Batch, position_ids
+from cory.models.heads import has_plain_head, postprocess_logits
+from cory.models.layers import last_mlp, only_at
+from cory.models.logprobs import head_logprobs, token_logprobs
+from cory.models.weights import Weights
+
+LOGITS_PER_PIECE = 2**24
+"""Vocabulary entries (64 MiB in float32) that one piece of the head's work may hold."""
+
+TOKENS_PER_PASS = {"cpu": 1024}
+"""Tokens of one forward pass that keep a device busy and, on a CPU, its caches warm."""
+MANY_TOKENS_PER_PASS = 2**14
+"""The same for devices not named above."""
+
+SMALL_MODEL = 2**25
+"""Weights up to which a pass is so short that on a CPU what surrounds its products counts."""
+
+
+class LanguageModel(nn.Module):
+    """A causal language model, split into its body and its head.
+
+    Args:
+        model: any Hugging Face causal LM; kept in eval mode, so that dropout never acts.
+        activate: context in which the model's weights are this policy's, for models whose adapters
+            share one base.
+        bf16: compute in bfloat16 (autocast), in sampling, scoring and learning alike.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        activate: Callable[[], AbstractContextManager[object]] = nullcontext,
+        bf16: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.activate = activate
+        self.bf16 = bf16
+        self.scoring = PassSize("scoring")
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def head(self) -> Any:
+        """The layer from hidden states to logits; its `weight` is (V, D)."""
+        return self.model.get_output_embeddings()
+
+    @property
+    def vocab_size(self) -> int:
+        return self.head.weight.shape[0]
+
+    @property
+    def is_small_on_cpu(self) -> bool:
+        """Whether memory and cores had best be used as `SMALL_MODEL` says."""
+        num_weights = sum(weight.numel() for weight in self.model.parameters())
+        return self.device.type == "cpu" and num_weights <= SMALL_MODEL
+
+    @property
+    def tokens_per_pass(self) -> int:
+        """How many tokens a forward pass had best take at a time."""
+        return TOKENS_PER_PASS.get(self.device.type, MANY_TOKENS_PER_PASS)
+
+    def precision(self) -> torch.autocast:
+        """Context in which matrix products have the configured number format."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def follow(self, rows: Int[Tensor, " B"]) -> None:
+        """Learn which rows of a batch go on; for models that do not treat all rows alike."""
+
+    def hidden_states(
+        self,
+        input_ids: Int[Tensor, "B S"],
+        attention_mask: Int[Tensor, "B _"] | Bool[Tensor, "B 1 1 _"] | None = None,
+        positions: Int[Tensor, "B S"] | None = None,
+        cache: Cache | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        """Last hidden states.
+
+        Args:
+            input_ids: sequences; where they start in column 0 nothing else is needed.
+            attention_mask: 1 on real tokens, cached columns included; None: all are real. With
+                four dimensions it goes to attention as it is.
+            positions: of the tokens in their sequences; None: from 0 on.
+            cache: keys and values of earlier columns; grows by this call's.
+        """
+        with self.activate(), self.precision():
+            return self.model.base_model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            ).last_hidden_state
+
+    def logits(self, hidden: Float[Tensor, "*N D"], temperature: float) -> Float[Tensor, "*N V"]:
+        """Next-token logits in float32, divided by the temperature."""
+        with self.activate(), self.precision():
+            logits = postprocess_logits(self.model, self.head(hidden).float())
+        return logits if temperature == 1 else logits / temperature
+
+    def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
+        """Hidden states from which each response token was predicted, in row-major order."""
+        positions = batch.predicts_response
+        with only_at(last_mlp(self.model), positions):
+            return self.hidden_states(batch.input_ids[:, :-1])[positions]
+
+    def logprobs(
+        self, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
+    ) -> Float[Tensor, " N"]:
+        """Log-probability of each token; differentiable in `hidden` and in the head."""
+        if has_plain_head(self.model):
+            dtype = torch.bfloat16 if self.bf16 else self.head.weight.dtype
+            return head_logprobs(hidden, self.head.weight, tokens, temperature, dtype)
+        return token_logprobs(self.logits(hidden, temperature), tokens)
+
+
+class Policy(LanguageModel):
+    """One agent's weights: a language model and a value head on its last hidden state.
+
+    The value head starts at zero, so the first advantages are the rewards themselves.
+    """
+
+    def __init__(self, weights: Weights, bf16: bool = False) -> None:
+        super().__init__(weights.model, weights.activate, bf16)
+        self.weights = weights
+        self.value_head = nn.Linear(self.head.weight.shape[1], 1, device=self.device)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def language_parameters(self) -> list[nn.Parameter]:
+        """The language-model weights that this agent owns and trains."""
+        named = self.model.named_parameters()
+        return [weight for name, weight in named if self.weights.owns(name)]
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """All that this agent trains: its language-model weights and its value head."""
+        return [*self.language_parameters(), *self.value_head.parameters()]
+
+    def values(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+        """Expected return from each position on, in float32."""
+        return self.value_head(hidden.float()).squeeze(-1).float()
+
+
+def differentiable_full_kl(
+    policy: LanguageModel,
+    hidden: Float[Tensor, "N D"],
+    reference: LanguageModel,
+    ref_hidden: Float[Tensor, "N D"],
+    temperature: float,
+) -> Float[Tensor, " N"]:
+    """Full KL to the reference at each token, with a gradient through the policy.
+
+    The logits of a piece are computed again in the backward pass instead of being kept.
+    """
+
+    def kl(hidden_piece: Tensor, ref_piece: Tensor) -> Tensor:
+        with torch.no_grad():
+            ref_logits = reference.logits(ref_piece, temperature)
+        return losses.full_kl(policy.logits(hidden_piece, temperature), ref_logits)
+
+    return torch.cat(
+        [
+            checkpoint(kl, hidden[piece], ref_hidden[piece], use_reentrant=False)
+            for piece in pieces_of(len(hidden), policy.vocab_size)
+        ]
+    )
+
+
+def pieces_of(num_tokens: int, vocab_size: int) -> Iterator[slice]:
+    """Response tokens by as many as may have their whole vocabulary in memory at once."""
+    size = max(1, LOGITS_PER_PIECE // vocab_size)
+    return (slice(start, start + size) for start in range(0, num_tokens, size))
+
+
+@torch.no_grad()
+def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> None:
+    """Refuse an architecture whose logits are more than head(body), as we could not score it.
+
+    Raises:
+        ValueError: the logits of the model's own forward pass differ from ours.
+    """
+    mask = torch.ones_like(tokens)
+    ours = language_model.logits(
+        language_model.hidden_states(tokens, mask, position_ids(mask)), temperature=1.0
+    )
+    with language_model.activate(), language_model.precision():
+        theirs = language_model.model(input_ids=tokens, attention_mask=mask).logits.float()
+    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
+        raise ValueError(
+            f"{type(language_model.model).__name__} computes its logits in a way that cory does "
+            f"not know (they differ by {(ours - theirs).abs().max():.3g}): use another "
+            "architecture, or add the step to cory.models.heads.postprocess_logits"
+        )

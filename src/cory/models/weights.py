@@ -1,0 +1,192 @@
+"""What an agent owns of a language model: a full copy, or one adapter on a shared frozen base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.lora import LoraModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from cory.distributed.fsdp import like, whole_state
+from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
+
+MERGED = "merged"
+"""Name of the mean of a team's agents."""
+
+
+@contextmanager
+def replaced(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+    """Put other values into weights; afterwards they have their own again, bit for bit."""
+    own = [weight.detach().clone() for weight in weights]
+    try:
+        _put(values, weights)
+        yield
+    finally:
+        _put(own, weights)
+
+
+@torch.no_grad()
+def _put(values: Sequence[Tensor], weights: Sequence[nn.Parameter]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)
+
+
+@torch.no_grad()
+def weighted_sum(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """Σ_i w_i x_i, in float32 at least."""
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    return torch.stack([w * x.to(dtype) for w, x in zip(shares, tensors, strict=True)]).sum(0)
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """The language-model weights of one agent."""
+
+    model: PreTrainedModel
+
+    def activate(self) -> AbstractContextManager[None]:
+        """Context in which `model` computes with these weights."""
+        ...
+
+    def owns(self, name: str) -> bool:
+        """Whether the parameter of that name in `model` is among these weights."""
+        ...
+
+    def save(self, directory: Path, writes: bool = True) -> None:
+        """Write them so that plain transformers or peft loads the directory.
+
+        Args:
+            directory: to write.
+            writes: False where another process does; sharded weights are gathered from all.
+        """
+        ...
+
+    def load(self, directory: Path) -> None:
+        """Take them over from a directory that `save` wrote."""
+        ...
+
+    def merged(
+        self, others: Sequence[Weights], shares: Sequence[float]
+    ) -> AbstractContextManager[Weights]:
+        """Context in which there are weights whose difference to the start is the mean of theirs.
+
+        θ_0 + Σ_i w_i (θ_i − θ_0), the w_i being the shares of these and the others, with sum 1.
+
+        Raises:
+            ValueError: their mean cannot be written as weights of this kind.
+        """
+        ...
+
+
+class FullCopy:
+    """A whole model of one's own."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model.requires_grad_(True)
+
+    def activate(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def owns(self, name: str) -> bool:
+        return True
+
+    def save(self, directory: Path, writes: bool = True) -> None:
+        weights = whole_state(self.model)
+        if writes:
+            self.model.save_pretrained(directory, state_dict=weights)
+
+    def load(self, directory: Path) -> None:
+        refuse_pickled_weights(directory, "AutoModelForCausalLM")
+        # The class at hand, so that no code of the directory is asked for.
+        loaded: Any = type(self.model).from_pretrained(
+            directory, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
+        )
+        saved, report = loaded
+        if keys := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
+            raise RuntimeError(f"weights of another architecture: {', '.join(keys[:3])} …")
+        own = self.model.state_dict()
+        self.model.load_state_dict(
+            {name: like(weight, own[name]) for name, weight in saved.state_dict().items()}
+        )
+
+    @contextmanager
+    def merged(self, others: Sequence[Weights], shares: Sequence[float]) -> Iterator[Weights]:
+        """For the time being these weights are the mean."""
+        parameters = [list(weights.model.parameters()) for weights in (self, *others)]
+        means = [weighted_sum(same, shares) for same in zip(*parameters, strict=True)]
+        with replaced(parameters[0], means):
+            yield self
+
+
+class Adapter:
+    """One adapter on a base that other agents share.
+
+    Args:
+        peft_model: the base with everybody's adapters.
+        name: of the adapter.
+        is_trainable: False for an adapter that serves as the reference.
+    """
+
+    def __init__(self, peft_model: PeftModel, name: str, is_trainable: bool = True) -> None:
+        self.peft_model = peft_model
+        self.model = cast(PreTrainedModel, peft_model.get_base_model())
+        self.name = name
+        self.is_trainable = is_trainable
+
+    @contextmanager
+    def activate(self) -> Iterator[None]:
+        """The adapter stays active afterwards, as a backward pass may recompute activations."""
+        if self.peft_model.active_adapter != self.name:
+            self.peft_model.set_adapter(self.name, inference_mode=not self.is_trainable)
+        yield
+
+    def owns(self, name: str) -> bool:
+        return f".{self.name}." in f"{name}."
+
+    def save(self, directory: Path, writes: bool = True) -> None:
+        if not writes:
+            return
+        # peft writes an adapter into a folder of the adapter's name.
+        self.peft_model.save_pretrained(str(directory.parent), selected_adapters=[self.name])
+        if directory.name != self.name:
+            (directory.parent / self.name).replace(directory)
+
+    def load(self, directory: Path) -> None:
+        refuse_pickled_adapter(directory)
+        saved = load_peft_weights(str(directory), device=str(self.model.device))
+        set_peft_model_state_dict(self.peft_model, saved, adapter_name=self.name)
+
+    @contextmanager
+    def merged(self, others: Sequence[Weights], shares: Sequence[float]) -> Iterator[Weights]:
+        """An adapter with the ranks of all together: its update is the mean of theirs, exactly.
+
+        With A = [w_1 s_1 A_1; w_2 s_2 A_2; …], B = [B_1 B_2 …] and scale 1, B A = Σ w_i s_i B_i A_i
+        (peft's combination "cat"). Means of the factors themselves would not have that product.
+        """
+        names = [cast(Adapter, weights).name for weights in (self, *others)]
+        _check_mergeable(self.peft_model.peft_config[self.name])
+        tuner = cast(LoraModel, self.peft_model.base_model)
+        tuner.add_weighted_adapter(names, list(shares), MERGED, combination_type="cat")
+        try:
+            yield Adapter(self.peft_model, MERGED, is_trainable=False)
+        finally:
+            with self.activate():  # peft warns where the active adapter is deleted
+                self.peft_model.delete_adapter(MERGED)
+
+
+def _check_mergeable(config: PeftConfig) -> None:
+    is_plain = isinstance(config, LoraConfig) and not (
+        config.use_dora or config.use_rslora or config.modules_to_save or config.bias != "none"
+    )
+    if not is_plain:
+        raise ValueError(
+            f"adapters of type {config.peft_type} with these options have no exact mean as an "
+            "adapter: use plain LoRA (without DoRA, rank-stabilised scale, biases or "
+            "modules_to_save), or evaluate and use the agents one by one"
+        )

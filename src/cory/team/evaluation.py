@@ -1,0 +1,208 @@
+"""Each agent ALONE on held-out plain queries: reward, pass@k, KL, signs of collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from cory.algorithm.losses import masked_mean
+from cory.algorithm.seeding import derive_generator
+from cory.config import CORYConfig
+from cory.distributed.world import ALONE, World
+from cory.generation.local import Answers, Sampler, answer_each
+from cory.generation.mixed_adapters import can_be_mixed
+from cory.models.batch import make_batch
+from cory.models.loading import pad_id
+from cory.models.policy import LanguageModel, Policy
+from cory.models.scoring import TokenScores, score
+from cory.models.weights import MERGED
+from cory.rewards.calling import RewardFunc
+from cory.rewards.failures import RewardFailures
+from cory.team.averaging import merged
+from cory.team.metrics import confidence_interval, diversity, mean_of
+from cory.team.prompts import PromptEncoder
+from cory.team.rollout import judge
+
+LARGEST_K = 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one agent did on the held-out queries; `completions` has num_samples rows per query."""
+
+    metrics: dict[str, float]
+    rows: list[dict[str, Any]]
+    completions: list[str]
+    task_rewards: list[float]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Everything an evaluation needs but the policy.
+
+    All policies get the same queries, lengths and random numbers, so that their differences are
+    their own. Responses are `max_completion_length` long at most.
+    """
+
+    reference: LanguageModel
+    encoder: PromptEncoder
+    sampler: Sampler
+    reward_funcs: Sequence[RewardFunc]
+    tokenizer: PreTrainedTokenizerBase
+    args: CORYConfig
+    world: World = ALONE
+    failures: RewardFailures | None = None
+
+    def evaluate_each(
+        self, policies: Mapping[str, Policy], queries: Sequence[dict[str, Any]]
+    ) -> dict[str, Evaluation]:
+        """Each agent alone and, with `evaluate_merged`, the mean of their weights as `merged`.
+
+        Args:
+            policies: agents by name.
+            queries: rows of the held-out data set.
+        """
+        num_samples, everybody = self.args.num_eval_samples, list(policies.values())
+        # Keeping all agents' hidden states at once is worth it where they are decoded together.
+        groups = [everybody] if can_be_mixed(everybody) else [[policy] for policy in everybody]
+        found = [one for group in groups for one in self._evaluate(group, queries, num_samples)]
+        evaluations = dict(zip(policies, found, strict=True))
+        if self.args.evaluate_merged:
+            with merged(list(policies.values())) as mean:
+                evaluations[MERGED] = self.evaluate(mean, queries, num_samples)
+        return evaluations
+
+    def evaluate(
+        self, policy: Policy, queries: Sequence[dict[str, Any]], num_samples: int
+    ) -> Evaluation:
+        """Answer every query `num_samples` times and measure the answers.
+
+        Args:
+            policy: used alone, on `query_template`.
+            queries: rows of the held-out data set.
+            num_samples: answers per query; pass@k needs at least k.
+        """
+        return self._evaluate([policy], queries, num_samples)[0]
+
+    def _evaluate(
+        self, policies: Sequence[Policy], queries: Sequence[dict[str, Any]], num_samples: int
+    ) -> list[Evaluation]:
+        """Evaluate policies whose answers are sampled together."""
+        args = self.args
+        rows = [row for row in queries for _ in range(num_samples)]
+        prompt_ids = [self.encoder.encode(row[args.prompt_column], []) for row in rows]
+        answers = answer_each(
+            self.sampler,
+            policies,
+            [prompt_ids] * len(policies),
+            args.max_completion_length,
+            args.temperature,
+            [derive_generator(args.seed, "evaluation", device=one.device) for one in policies],
+        )
+        return [
+            self._measure(policy, rows, prompt_ids, one, num_samples)
+            for policy, one in zip(policies, answers, strict=True)
+        ]
+
+    def _measure(
+        self,
+        policy: Policy,
+        rows: Sequence[dict[str, Any]],
+        prompt_ids: Sequence[Sequence[int]],
+        answers: Answers,
+        num_samples: int,
+    ) -> Evaluation:
+        args, response_ids = self.args, answers.token_ids
+        completions = self.encoder.decode(response_ids)
+        judgement = judge(
+            self.reward_funcs, rows, completions, response_ids, args, self.world, self.failures
+        )
+        rewards = judgement.total
+        batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
+        scores = score(
+            policy,
+            self.reference,
+            batch,
+            args.temperature,
+            args.per_device_eval_batch_size,
+            hidden=answers.hidden,
+            world=self.world,
+        )
+        metrics = {
+            **reward_metrics(rewards.view(-1, num_samples)),
+            **{f"reward/{name}": mean for name, mean in judgement.means.items()},
+            **score_metrics(scores, batch.response_mask, num_samples),
+            **diversity(response_ids),
+            "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),
+        }
+        return Evaluation(metrics, list(rows), completions, rewards.tolist())
+
+
+def reward_metrics(rewards: Float[Tensor, "Q S"]) -> dict[str, float]:
+    """Mean reward and half its 95% interval over Q queries; pass@k if every reward is 0 or 1."""
+    metrics = {
+        "task_reward": float(rewards.mean()),
+        "task_reward_ci95": confidence_interval(rewards.mean(1)),
+    }
+    if bool(((rewards == 0) | (rewards == 1)).all()):
+        num_samples = rewards.shape[1]
+        for k in range(1, min(LARGEST_K, num_samples) + 1):
+            metrics[f"pass@{k}"] = mean_of(
+                pass_at_k(num_samples, int(correct), k) for correct in rewards.sum(1)
+            )
+    return metrics
+
+
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """Chance that at least one of k answers, drawn without replacement, is correct.
+
+    1 − C(n − c, k) / C(n, k), the unbiased estimate of Chen et al. 2021 (arXiv 2107.03374, Eq 1).
+
+    >>> pass_at_k(4, 1, 1), pass_at_k(4, 1, 4), pass_at_k(4, 2, 2)
+    (0.25, 1.0, 0.8333333333333334)
+    """
+    return 1 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
+
+
+def score_metrics(
+    scores: TokenScores, response_mask: Bool[Tensor, "B T"], num_samples: int
+) -> dict[str, float]:
+    """KL to the initial model and signs of collapse; `num_samples` neighbours share a query.
+
+    The interval is over queries, since answers to one query are not independent.
+    """
+    kl = scores.full_kl.sum(1).view(-1, num_samples)
+    return {
+        "kl": float(kl.mean()),
+        "kl_ci95": confidence_interval(kl.mean(1)),
+        "kl_per_token": float(masked_mean(scores.full_kl, response_mask)),
+        "entropy": float(masked_mean(scores.entropy, response_mask)),
+        "ref_perplexity": math.exp(-float(masked_mean(scores.ref_logprobs, response_mask))),
+        "completion_length": float(response_mask.sum(1).float().mean()),
+    }
+
+
+def metrics_of_all(
+    evaluations: Mapping[str, Evaluation], agents: Sequence[str]
+) -> dict[str, float]:
+    """Metrics by `agent_0/task_reward` and the like, and their means over agents.
+
+    Args:
+        evaluations: by name.
+        agents: the names whose mean counts; `merged`, which is none of them, has no part in it.
+    """
+    metrics = {
+        f"{name}/{key}": value
+        for name, evaluation in evaluations.items()
+        for key, value in evaluation.metrics.items()
+    }
+    by_agent = [evaluations[name].metrics for name in agents]
+    for key in set.intersection(*map(set, by_agent)):
+        metrics[key] = mean_of(evaluation[key] for evaluation in by_agent)
+    return metrics

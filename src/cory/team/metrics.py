@@ -1,0 +1,163 @@
+"""What is measured, and the file it is written to. docs/metrics.md explains each key."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cory.algorithm.losses import masked_mean
+from cory.io.files import flush, replace_text, writing
+from cory.team.copying import copy_rate
+from cory.team.types import Experience
+
+
+def mean_of(values: Iterable[float]) -> float:
+    """Arithmetic mean."""
+    numbers = list(values)
+    return math.fsum(numbers) / len(numbers)
+
+
+def means_of(
+    history: Sequence[Mapping[str, float]], without: Sequence[str] = ()
+) -> dict[str, float]:
+    """Means by key, each over the entries that have it."""
+    keys = {key: None for entry in history for key in entry if key not in without}
+    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}
+
+
+def experience_metrics(experience: Experience, end_ids: frozenset[int]) -> dict[str, float]:
+    """What one agent's answers of one iteration earned and cost."""
+    scores, mask, turn = experience.scores, experience.batch.response_mask, experience.turn
+    lengths = mask.sum(1).float()
+    return {
+        "task_reward": float(experience.task_reward.mean()),
+        "task_reward_std": float(experience.task_reward.std(correction=0)),
+        "team_reward": float(experience.team_reward.mean()),
+        "kl": float(scores.full_kl.sum(1).mean()),
+        "kl_per_token": float(masked_mean(scores.full_kl, mask)),
+        "kl_sampled": float((scores.logprobs - scores.ref_logprobs).sum(1).mean()),
+        "entropy": float(masked_mean(scores.entropy, mask)),
+        "completion_length": float(lengths.mean()),
+        "ended_share": mean_of(ids[-1] in end_ids for ids in turn.response_ids),
+        **{f"reward/{name}": value for name, value in experience.reward_parts.items()},
+        **diversity(turn.response_ids),
+    }
+
+
+def transfer_metrics(experience: Experience, earlier: Sequence[Experience]) -> dict[str, float]:
+    """What a speaker took from the answers given before its own, and how much better it did.
+
+    Measured without knowledge transfer as well, where it shows what chance does. Nothing for the
+    first speaker.
+    """
+    if not earlier:
+        return {}
+    answers = experience.turn.completions
+    # A later speaker may have answered each earlier answer several times.
+    seen = [
+        [other.turn.completions[row * len(other.turn) // len(answers)] for other in earlier]
+        for row in range(len(answers))
+    ]
+    return {
+        "references": float(experience.turn.num_references),
+        "copy_rate": mean_of(map(copy_rate, answers, seen)),
+        "lift": float(experience.task_reward.mean() - earlier[0].task_reward.mean()),
+    }
+
+
+def diversity(response_ids: Sequence[Sequence[int]]) -> dict[str, float]:
+    """How varied answers are: share of distinct token 1- and 2-grams, and of distinct answers.
+
+    Li et al. 2016 (arXiv 1510.03055) for distinct-n: distinct n-grams over all n-grams, here of
+    token ids; 0 if no answer is long enough. All three fall when a policy collapses.
+    """
+    return {
+        "distinct_1": _distinct_share(response_ids, 1),
+        "distinct_2": _distinct_share(response_ids, 2),
+        "unique_share": len({tuple(ids) for ids in response_ids}) / len(response_ids),
+    }
+
+
+def _distinct_share(response_ids: Sequence[Sequence[int]], size: int) -> float:
+    ngrams = [
+        tuple(ids[start : start + size])
+        for ids in response_ids
+        for start in range(len(ids) - size + 1)
+    ]
+    return len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def confidence_interval(values: Float[Tensor, " N"]) -> float:
+    """Half the width of the 95% interval of a mean, 1.96 · std / √N; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    return float(1.96 * values.double().std() / math.sqrt(len(values)))
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object per line, each with its `step`.
+
+    Args:
+        path: of the file.
+        first_step: records of later steps are dropped: they belong to a run that was cut off after
+            its last checkpoint.
+    """
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        self.path = path
+        kept = [record for record in read_metrics(path) if record["step"] <= first_step]
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record; NaN is written as null, since JSON has none."""
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in record.items()
+        }
+        with writing(self.path), self.path.open("a") as file:
+            file.write(json.dumps(clean) + "\n")
+
+    def flush(self) -> None:
+        """Bring what was written to the disk."""
+        with writing(self.path):
+            flush(self.path)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All records of a metrics file, but a last line cut short; none if there is no file."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]) -> float:
+    """1 − Var(returns − values) / Var(returns): 1 is a perfect value function, 0 a constant one."""
+    variance = returns.var(correction=0)
+    return float(1 - (returns - values).var(correction=0) / variance.clamp(min=1e-12))
+
+
+_COMBINE = {"ratio_error": torch.maximum}
+
+
+def combined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Statistics of a mini-batch from those of its parts: their sum, or their maximum."""
+    return {
+        key: reduce(_COMBINE.get(key, torch.add), [part[key] for part in parts]) for key in parts[0]
+    }
+
+
+def averages(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the optimizer steps that measured a key."""
+    keys = {key: None for entry in history for key in entry if key != "ratio_error"}
+    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}

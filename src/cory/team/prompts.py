@@ -1,0 +1,140 @@
+"""Queries and earlier answers to prompt token ids, and answers back to text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from cory.team.roles import Answer, Templates
+
+Query = str | list[dict[str, Any]]
+SLOT = "\ue000{}\ue001"
+"""Stands for an answer while a chat template is rendered: its place in private-use characters."""
+ANCHOR = "\n"
+"""Text that no tokenizer joins with what follows; see `PromptEncoder`."""
+
+
+class PromptEncoder:
+    """Turns a query and the answers given so far into prompt token ids, and answers into text.
+
+    Text runs are tokenised whole; an answer is inserted as the token ids that were sampled, never
+    decoded and encoded again, without its end-of-sequence token. What the tokenizer itself puts
+    before a text, a BOS token or sentencepiece's space, comes once, at the front: a run after an
+    answer is tokenised behind an anchor, whose ids are cut off.
+
+    Args:
+        tokenizer: of the policy.
+        templates: of the prompts.
+        end_ids: token ids that end an answer.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, templates: Templates, end_ids: frozenset[int]
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.templates = templates
+        self.end_ids = end_ids
+        self.start_ids = _start_ids(tokenizer)
+        self.anchor_ids = self._token_ids(ANCHOR)
+        self.adds_space = self._token_ids(ANCHOR + "a") != self.anchor_ids + self._token_ids("a")
+
+    def encode(self, query: Query, answers: Sequence[list[int]]) -> list[int]:
+        """Prompt ids of the next speaker, who sees `answers` (token ids, in order of speaking).
+
+        Raises:
+            ValueError: there would be no token at all.
+        """
+        ids: list[int] = []
+        for piece in self._compose(query, len(answers)):
+            if isinstance(piece, Answer):
+                ids += [token for token in answers[piece.place] if token not in self.end_ids]
+            else:
+                ids += self._continue(piece) if ids else self._token_ids(piece)
+        # A chat template writes such tokens itself.
+        if not is_chat(query) and ids[: len(self.start_ids)] != self.start_ids:
+            ids = self.start_ids + ids
+        if not ids:
+            raise ValueError(
+                f"the query {query!r} gives an empty prompt: a model needs at least one token to "
+                "continue from. Drop empty queries or use a query_template with some text"
+            )
+        return ids
+
+    def upper_bound(self, query: Query, answers: Sequence[list[int]]) -> int:
+        """A number of tokens that `encode` does not exceed, without tokenising.
+
+        A token covers at least a byte; twice the bytes leave room for what a tokenizer's
+        normalisation may add.
+        """
+        pieces = self._compose(query, len(answers))
+        texts = sum(2 * len(piece.encode()) for piece in pieces if isinstance(piece, str))
+        shown = sum(len(answers[piece.place]) for piece in pieces if isinstance(piece, Answer))
+        return len(self.start_ids) + texts + shown
+
+    def decode(self, answers: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of answers without special tokens, as they go on from their prompts.
+
+        Sentencepiece takes the space off the front of every text, so the anchor goes first.
+        """
+        texts = self._texts([[*self.anchor_ids, *answer] for answer in answers])
+        [anchor] = self._texts([self.anchor_ids])
+        return [text.removeprefix(anchor) for text in texts]
+
+    def _texts(self, rows: list[list[int]]) -> list[str]:
+        return self.tokenizer.batch_decode(
+            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def _compose(self, query: Query, num_answers: int) -> list[str | Answer]:
+        if isinstance(query, str):
+            return self.templates.compose(query, num_answers)
+        *history, last = query
+        pieces = self.templates.compose(str(last["content"]), num_answers)
+        content = "".join(
+            SLOT.format(piece.place) if isinstance(piece, Answer) else piece for piece in pieces
+        )
+        text = self.tokenizer.apply_chat_template(
+            [*history, {**last, "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        return _split_slots(str(text))
+
+    def _token_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _continue(self, text: str) -> list[int]:
+        if self.adds_space:
+            ids = self._token_ids(ANCHOR + text)
+            if ids[: len(self.anchor_ids)] == self.anchor_ids:
+                return ids[len(self.anchor_ids) :]
+        return self._token_ids(text)
+
+
+def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer itself puts before a text: [BOS] for Llama, nothing for GPT-2."""
+    ids = list(tokenizer("")["input_ids"])
+    return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
+
+
+def _split_slots(text: str) -> list[str | Answer]:
+    pieces = re.split(SLOT.format(r"(\d+)"), text)
+    # The pattern has a group, so every second piece is what it matched: the place of an answer.
+    return [
+        Answer(int(piece)) if index % 2 else piece
+        for index, piece in enumerate(pieces)
+        if index % 2 or piece
+    ]
+
+
+def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> frozenset[int]:
+    """Every token id that ends an answer: the tokenizer's and the generation config's."""
+    configured = getattr(generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
+
+
+def is_chat(query: Query) -> bool:
+    """Whether a query is a list of chat messages rather than a string."""
+    return not isinstance(query, str)

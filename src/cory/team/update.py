@@ -1,0 +1,144 @@
+"""The loss of one agent on its micro-batches, and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+
+from cory.algorithm import losses
+from cory.config import CORYConfig
+from cory.models.batch import to_rows
+from cory.models.cores import side_by_side
+from cory.models.policy import LanguageModel, Policy
+from cory.models.weights import FullCopy
+from cory.team.auxiliary import Lesson
+from cory.team.kl_penalty import KLPenalty, LiveTokens
+
+Piece = TypeVar("Piece")
+Loss = tuple[Tensor, dict[str, Tensor]]
+"""A loss, and statistics without a gradient."""
+
+
+def add_gradients(
+    loss_of: Callable[[Piece], Loss], pieces: Sequence[Piece], policy: Policy
+) -> list[dict[str, Tensor]]:
+    """Add the gradients of the losses on all pieces to the policy's.
+
+    On a CPU, pieces of a small model are computed side by side. Gradients are added in the order of
+    the pieces, so that the sum does not depend on which was done first.
+
+    Returns:
+        the statistics of each piece.
+    """
+    weights = policy.trainable_parameters()
+
+    def differentiate(piece: Piece) -> tuple[Sequence[Tensor | None], dict[str, Tensor]]:
+        loss, statistics = loss_of(piece)
+        return torch.autograd.grad(loss, weights, allow_unused=True), statistics
+
+    if not _bears_threads(policy):
+        return [_backward(*loss_of(piece)) for piece in pieces]
+    measured = []
+    for gradients, statistics in side_by_side(differentiate, pieces):
+        for weight, gradient in zip(weights, gradients, strict=True):
+            if gradient is not None:
+                _add(weight, gradient)
+        measured.append(statistics)
+    return measured
+
+
+def _bears_threads(policy: Policy) -> bool:
+    """Whether a policy can compute in several threads at once, and gains from it.
+
+    A large one keeps all cores busy with one pass, and has gradients too large to hold several.
+    Agents with adapters switch the one base that they share, and sharded weights are gathered.
+    """
+    return (
+        torch.get_num_threads() > 1
+        and policy.is_small_on_cpu
+        and isinstance(policy.weights, FullCopy)
+        and not isinstance(policy, FSDPModule)
+    )
+
+
+def _backward(loss: Tensor, statistics: dict[str, Tensor]) -> dict[str, Tensor]:
+    loss.backward()
+    return statistics
+
+
+def _add(weight: nn.Parameter, gradient: Tensor) -> None:
+    """What a backward pass does with a gradient, which must lie in memory as its weight does."""
+    if weight.grad is not None:
+        weight.grad.add_(gradient)
+    elif gradient.stride() == weight.stride():
+        weight.grad = gradient
+    else:
+        weight.grad = torch.empty_like(weight).copy_(gradient)
+
+
+def lesson_loss(
+    lesson: Lesson,
+    num_tokens: int,
+    policy: Policy,
+    reference: LanguageModel,
+    penalty: KLPenalty,
+    args: CORYConfig,
+) -> Loss:
+    """The loss (Eq 10–13) on a micro-batch.
+
+    Args:
+        lesson: the micro-batch.
+        num_tokens: response tokens of the whole mini-batch, by which losses are divided.
+        policy: what learns.
+        reference: the frozen initial model, read where the KL stands in the loss.
+        penalty: the KL estimate there.
+        args: settings.
+
+    Returns:
+        the loss, and statistics that add up to the mini-batch's, but for `ratio_error`, which is a
+        maximum.
+    """
+    mask = lesson.batch.response_mask
+    hidden = policy.response_hidden(lesson.batch)
+    tokens = lesson.batch.response_tokens
+    flat_logprobs = policy.logprobs(hidden, tokens, args.temperature)
+    logprobs = to_rows(flat_logprobs, mask)
+    policy_part = lesson.policy_loss(
+        logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
+    )
+    loss = policy_part.loss
+    statistics = {
+        "policy_loss": policy_part.loss,
+        "clip_fraction": policy_part.clip_fraction,
+        "approx_kl": policy_part.approx_kl,
+        "ratio_error": (logprobs - lesson.old_logprobs)[mask].exp().sub(1).abs().max(),
+    }
+    if lesson.old_values is not None and lesson.returns is not None:
+        value_part = losses.value_loss(
+            to_rows(policy.values(hidden), mask),
+            lesson.old_values,
+            lesson.returns,
+            mask,
+            args.cliprange_value,
+            num_tokens,
+        )
+        loss = loss + args.vf_coef * value_part.loss
+        statistics["value_loss"] = value_part.loss
+        statistics["value_clip_fraction"] = value_part.clip_fraction
+    if lesson.kl_weight is not None and lesson.ref_logprobs is not None:
+        live = LiveTokens(
+            hidden=hidden,
+            logprobs=flat_logprobs,
+            ref_logprobs=lesson.ref_logprobs[mask],
+            ref_hidden=None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
+        )
+        kl = penalty.while_learning(live, policy, reference, args.temperature)
+        kl_loss = kl.sum() / num_tokens
+        loss = loss + lesson.kl_weight * kl_loss
+        statistics["kl_loss"] = kl_loss
+    detached = {key: statistic.detach() for key, statistic in statistics.items()}
+    return lesson.weight * loss, detached

@@ -1,0 +1,1 @@
+"""One run: the training loop, its data, records, samples, checkpoints and callbacks."""

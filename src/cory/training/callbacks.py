@@ -1,0 +1,140 @@
+"""Events of training, told to `transformers.TrainerCallback`s, and what these ask for in return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers import DefaultFlowCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import CallbackHandler, ExportableState
+
+from cory.config import CORYConfig
+
+REQUESTS = ("should_log", "should_evaluate", "should_save", "should_training_stop")
+"""What a callback may ask for after an iteration."""
+
+
+class Schedule(DefaultFlowCallback):
+    """Asks for logging, evaluation and saving at the periods of the settings and at the end."""
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        step = state.global_step
+        is_last = step == state.max_steps
+
+        def is_due(period: int | None) -> bool:
+            return is_last or (period is not None and step % period == 0)
+
+        control.should_log |= is_due(args.logging_steps)
+        control.should_evaluate |= is_due(args.eval_steps)
+        control.should_save |= is_due(args.save_steps)
+        return control
+
+
+class Events:
+    """Keeps `TrainerState` and `TrainerControl` and calls the callbacks.
+
+    Args:
+        args: settings, handed to callbacks as their `args`.
+        callbacks: the listeners.
+        trainer: a `CORYTrainer`, whose models and optimizer callbacks are shown.
+    """
+
+    def __init__(
+        self, args: CORYConfig, callbacks: Sequence[TrainerCallback], trainer: Any
+    ) -> None:
+        self.args = args
+        self.world = trainer.world
+        self.state = TrainerState(
+            max_steps=args.max_steps,
+            is_local_process_zero=trainer.accelerator.is_local_main_process,
+            is_world_process_zero=trainer.world.is_first,
+        )
+        self.control = TrainerControl()
+        self.last_evaluated: int | None = None
+        self.handler = CallbackHandler(
+            [Schedule(), *callbacks],
+            nn.ModuleList(trainer.policies),
+            trainer.tokenizer,
+            trainer.optimizer,
+            trainer.scheduler,
+        )
+
+    def training_begins(self) -> None:
+        self._tell("on_train_begin")
+
+    def training_ends(self) -> None:
+        self._tell("on_train_end")
+
+    def step_begins(self) -> None:
+        self._tell("on_step_begin")
+
+    def step_ends(self, global_step: int) -> None:
+        """Afterwards `control` says what is asked for after this iteration, in any process."""
+        self.state.global_step = global_step
+        self._tell("on_step_end")
+        asked = self.world.gather([getattr(self.control, request) for request in REQUESTS])
+        for request, *everywhere in zip(REQUESTS, *asked, strict=True):
+            setattr(self.control, request, any(everywhere))
+
+    def logged(self, step: int, metrics: dict[str, float]) -> None:
+        self.state.log_history.append({"step": step, **metrics})
+        self._tell("on_log", logs=metrics)
+
+    def evaluated(self, metrics: dict[str, float]) -> None:
+        """Callbacks get the metrics under the prefix `eval_`, as transformers names them.
+
+        Raises:
+            ValueError: `metric_for_best_model` is not among them.
+        """
+        self.last_evaluated = self.state.global_step
+        named = {f"eval_{key}": value for key, value in metrics.items()}
+        watched = self.args.metric_for_best_model
+        if watched is not None and "eval_" + watched.removeprefix("eval_") not in named:
+            raise ValueError(
+                f"metric_for_best_model={watched!r} is not measured: choose one of "
+                f"{', '.join(sorted(metrics))}"
+            )
+        self._tell("on_evaluate", metrics=named)
+        if watched is not None:
+            self._compare_with_best(named["eval_" + watched.removeprefix("eval_")])
+
+    def saved(self) -> None:
+        self._tell("on_save")
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values that `load_state_dict` takes: counters, best metric, stateful callbacks."""
+        return {
+            "global_step": self.state.global_step,
+            "best_metric": self.state.best_metric,
+            "best_global_step": self.state.best_global_step,
+            "last_evaluated": self.last_evaluated,
+            "callbacks": {
+                type(callback).__name__: callback.state()["attributes"]
+                for callback in self.handler.callbacks
+                if isinstance(callback, ExportableState)
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state.global_step = state["global_step"]
+        self.state.best_metric = state["best_metric"]
+        self.state.best_global_step = state["best_global_step"]
+        self.last_evaluated = state["last_evaluated"]
+        for callback in self.handler.callbacks:
+            for name, value in state["callbacks"].get(type(callback).__name__, {}).items():
+                setattr(callback, name, value)
+
+    def _compare_with_best(self, value: float) -> None:
+        best = self.state.best_metric
+        is_better = best is None or (value > best) == self.args.greater_is_better
+        if is_better and value != best:
+            self.state.best_metric = value
+            self.state.best_global_step = self.state.global_step
+
+    def _tell(self, event: str, **details: Any) -> None:
+        # The handler's own methods also take back requests that have been met.
+        tell = getattr(self.handler, event)
+        self.control = tell(self.args, self.state, self.control, **details)

@@ -1,0 +1,130 @@
+"""Progress for a person: a line per step with each agent's role, and a bar with the time left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+from cory.io.terminal import model_text, new_console
+from cory.team.roles import role_name, roles_at
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class Console(TrainerCallback):
+    """Prints what is logged; nothing here changes training.
+
+    A column of agents is a column of weights: the role that stands there moves at an exchange.
+
+    Args:
+        console: where to; None: stderr.
+        is_quiet: True in a process beside the one that prints.
+    """
+
+    def __init__(self, console: RichConsole | None = None, is_quiet: bool = False) -> None:
+        self.console = console or new_console(to_stderr=True, is_quiet=is_quiet)
+        self.progress: Progress | None = None
+        self.last_line = -SECONDS_BETWEEN_LINES
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._print(f"cory → {args.output_dir}", style="bold")
+        self._print(_team(args))
+        self._print(_header(args), style="dim")
+        self.started, self.first_step = time.monotonic(), state.global_step
+        self.progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task(
+            "train", total=state.max_steps, completed=state.global_step
+        )
+        self.progress.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=state.global_step)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **_: Any
+    ) -> None:
+        is_evaluation = any(key.startswith("eval/") for key in logs)
+        now = time.monotonic()
+        is_last = state.global_step == state.max_steps
+        if is_evaluation:
+            self._print(_evaluation_line(args, state, logs), style="bold")
+        elif is_last or now - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            left = (now - self.started) / max(1, state.global_step - self.first_step)
+            left *= state.max_steps - state.global_step
+            self._print(f"{_training_line(args, state, logs)}  {_duration(left):>8}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.close()
+        self._print(f"saved {args.output_dir}/checkpoints/step-{state.global_step}")
+
+    def close(self) -> None:
+        """Take the bar off the screen and give the terminal its cursor back."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+    def _print(self, line: str, style: str | None = None) -> None:
+        # A line that is folded at the terminal's width is no table any more.
+        self.console.print(model_text(line), style=style, soft_wrap=True)
+
+
+def _team(args: Any) -> str:
+    model = args.model_name_or_path or "model"
+    parts = [args.task, model, f"agents: {args.num_agents}", f"{args.credit} credit"]
+    if args.role_exchange_period is not None:
+        parts.append(f"roles exchanged every {args.role_exchange_period} steps")
+    if not args.knowledge_transfer:
+        parts.append("no knowledge transfer")
+    return " · ".join(part for part in parts if part)
+
+
+def _header(args: Any) -> str:
+    agents = "  ".join(
+        f"{f'agent_{index}':<8} {'reward':>7} {'KL':>7}" for index in range(args.num_agents)
+    )
+    return f"{'step':>5}  {agents}  {'tokens/s':>8}  {'left':>8}"
+
+
+def _training_line(args: Any, state: Any, logs: dict[str, float]) -> str:
+    order = roles_at(state.global_step - 1, args.num_agents, args.role_exchange_period)
+    agents = "  ".join(
+        _agent(role_name(order.index(index)), logs, f"agent_{index}")
+        for index in range(args.num_agents)
+    )
+    return f"{state.global_step:>5}  {agents}  {logs['tokens_per_second']:>8,.0f}"
+
+
+def _evaluation_line(args: Any, state: Any, logs: dict[str, float]) -> str:
+    agents = "  ".join(
+        _agent("alone", logs, f"eval/agent_{index}") for index in range(args.num_agents)
+    )
+    return f"{state.global_step:>5}  {agents}  held out"
+
+
+def _agent(role: str, logs: dict[str, float], owner: str) -> str:
+    return f"{role:<8} {logs[f'{owner}/task_reward']:>7.3f} {logs[f'{owner}/kl']:>7.3f}"
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> _duration(3725.4), _duration(61)
+    ('1:02:05', '1:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

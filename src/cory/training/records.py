@@ -1,0 +1,222 @@
+"""The run directory: config.yaml, metrics.jsonl and environment.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cory.config import CORYConfig
+from cory.io.files import refuse_unwritable, replace_text, writing
+from cory.io.locks import refuse_taken
+from cory.io.terminal import say
+from cory.io.yaml import read_yaml
+from cory.rewards.failures import RewardFailures
+from cory.team.metrics import MetricsFile, experience_metrics, transfer_metrics
+from cory.team.types import Iteration
+from cory.training.alarms import alarms_of
+from cory.training.environment import environment
+
+COMMAND = "cory train"
+"""What works in a run directory, and keeps others out of it."""
+
+FREE_TO_CHANGE = frozenset(
+    {
+        "output_dir",
+        "max_steps",
+        "resume",
+        "report_to",
+        "run_name",
+        "use_cpu",
+        "logging_steps",
+        "log_samples_steps",
+        "eval_steps",
+        "num_eval_queries",
+        "num_eval_samples",
+        "evaluate_merged",
+        "save_steps",
+        "save_total_limit",
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "metric_for_best_model",
+        "greater_is_better",
+        "shard_weights",
+        "ddp_timeout",
+        "vllm_server_base_url",
+        "vllm_server_timeout",
+        "vllm_request_timeout",
+        "vllm_adapter_dir",
+        "reward_timeout",
+        "max_reward_failures",
+        "min_entropy",
+        "max_kl_per_token",
+        "min_unique_share",
+        "alarm_patience",
+    }
+)
+"""Settings that a resumed run may change without becoming another experiment."""
+
+
+class Records:
+    """Settings and numbers of a run, as they are written down.
+
+    Args:
+        args: settings; `output_dir` is the run directory.
+        writes: False in a process beside the one that writes; it only counts.
+
+    Raises:
+        ValueError: the directory holds a run already and `resume` is off, another process trains
+            there, or it cannot be written.
+    """
+
+    def __init__(self, args: CORYConfig, writes: bool = True) -> None:
+        self.args = args
+        self.writes = writes
+        self.directory = Path(args.output_dir)
+        self.samples = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.failures = RewardFailures()
+        self.metrics_path = self.directory / "metrics.jsonl"
+        self.config_path = self.directory / "config.yaml"
+        if self.config_path.exists() and not args.resume:
+            raise ValueError(
+                f"output_dir={args.output_dir!r} holds a run already: continue it with resume=True "
+                "(--resume), or choose another output_dir"
+            )
+        if writes:
+            refuse_unwritable(self.directory)
+            refuse_taken(self.directory, COMMAND)
+
+    def keep(self, failures: RewardFailures) -> None:
+        """Count the run's failed calls of reward functions, and keep their samples."""
+        self.failures = failures
+        failures.directory = self.directory
+
+    def begin(self) -> None:
+        """Start a new run."""
+        self._open(first_step=-1)
+
+    def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
+        """Go on after iteration `first_step`; records of later iterations are dropped."""
+        if self.writes:
+            self._announce_changes()
+        self.samples, self.tokens = totals["samples"], totals["tokens"]
+        self.seconds = totals["seconds"]
+        self.failures.count = totals.get("reward_failures", 0)
+        self._open(first_step)
+
+    def flush(self) -> None:
+        """Bring the metrics to the disk, before the checkpoint that goes with them."""
+        if self.writes and self.metrics_path.exists():
+            self.metrics_file.flush()
+
+    def totals(self) -> dict[str, float]:
+        """What has been used so far, for a checkpoint."""
+        return {
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "reward_failures": self.failures.count,
+        }
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append a line to metrics.jsonl."""
+        if self.writes:
+            self.metrics_file.write({"step": step, **metrics})
+
+    def iteration_metrics(
+        self,
+        iteration: Iteration,
+        updates: Mapping[int, Mapping[str, float]],
+        end_ids: frozenset[int],
+        seconds: Mapping[str, float],
+    ) -> dict[str, float]:
+        """All metrics of an iteration, each under its agent and under its role.
+
+        Args:
+            updates: what each agent's update returned, by agent number.
+            seconds: how long each phase took.
+        """
+        metrics: dict[str, float] = {}
+        tokens = 0
+        for place, experience in enumerate(iteration.experiences):
+            measured = {
+                **experience_metrics(experience, end_ids),
+                **transfer_metrics(experience, iteration.experiences[:place]),
+                **updates[experience.turn.agent],
+            }
+            measured["alarms"] = float(len(alarms_of(measured, self.args)))
+            for owner in (f"agent_{experience.turn.agent}", experience.turn.role):
+                metrics |= {f"{owner}/{key}": value for key, value in measured.items()}
+            tokens += int(experience.batch.lengths.sum())
+            self.samples += len(experience.batch)
+        elapsed = sum(seconds.values())
+        self.tokens += tokens
+        self.seconds += elapsed
+        return {
+            **metrics,
+            **{f"seconds/{phase}": duration for phase, duration in seconds.items()},
+            "tokens_per_second": tokens / elapsed,
+            "total_samples": float(self.samples),
+            "total_tokens": float(self.tokens),
+            "total_seconds": self.seconds,
+            "total_reward_failures": float(self.failures.count),
+        }
+
+    def _open(self, first_step: int) -> None:
+        if not self.writes:
+            return
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        replace_text(
+            self.config_path,
+            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False),
+        )
+        self.metrics_file = MetricsFile(self.metrics_path, first_step)
+        # A finished run that is resumed computes nothing.
+        if first_step < self.args.max_steps:
+            start = {"after_step": max(0, first_step), **environment()}
+            path = self.directory / "environment.jsonl"
+            before = path.read_text() if path.exists() else ""
+            replace_text(path, before + json.dumps(start) + "\n")
+
+    def _announce_changes(self) -> None:
+        before = read_yaml(self.config_path)
+        now = self.args.to_dict()
+        changed = [
+            f"{name}: {before.get(name)!r} → {value!r}"
+            for name, value in now.items()
+            if name not in FREE_TO_CHANGE and before.get(name) != value
+        ]
+        if changed:
+            say(
+                "cory: resuming with other settings than the run began with; its first part and "
+                f"its second are different experiments: {'; '.join(changed)}"
+            )
+
+
+def load_config(directory: Path) -> CORYConfig:
+    """The settings of a run.
+
+    Raises:
+        ValueError: the directory holds no run, or its settings cannot be read.
+    """
+    path = directory / "config.yaml"
+    if not path.exists():
+        raise ValueError(f"{directory} is not a run directory: it has no config.yaml")
+    saved = read_yaml(path)
+    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
+        raise ValueError(f"{path} holds no settings: it must have lines such as `max_steps: 100`")
+    return CORYConfig(**saved)
+
+
+def flat_settings(args: CORYConfig) -> dict[str, Any]:
+    """Settings as every tracker can store them."""
+    return {
+        name: value if isinstance(value, (int, float, str, bool)) else str(value)
+        for name, value in args.to_dict().items()
+    }

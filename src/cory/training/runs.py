@@ -1,0 +1,227 @@
+"""Finished runs and plain models, opened to be measured or asked."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import PeftConfig
+
+from cory.algorithm.seeding import derive_generator
+from cory.assets import asset_path
+from cory.config import CORYConfig
+from cory.io.digests import damage
+from cory.models.loading import build_policies, load_model, load_tokenizer
+from cory.models.policy import Policy
+from cory.models.weights import MERGED
+from cory.rewards.loading import reward_device
+from cory.team.averaging import merged
+from cory.team.evaluation import Evaluation
+from cory.team.prompts import Query
+from cory.training.checkpoint import STATE, Checkpoints
+from cory.training.data import held_out_queries
+from cory.training.samples import INITIAL_MODEL
+from cory.training.setup import Brought, Workbench, build_workbench
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An initial model, and what became of it.
+
+    `args` names the initial model, `weights` the directory of each agent's weights, in the order of
+    agents. Without weights the initial model is itself what is looked at.
+    """
+
+    args: CORYConfig
+    weights: Mapping[str, Path] = field(default_factory=dict)
+
+
+def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subject:
+    """The agents of a run.
+
+    Args:
+        directory: of the run.
+        args: its settings.
+        step: of the checkpoint; None: the newest.
+
+    Raises:
+        ValueError: there is no such checkpoint.
+    """
+    checkpoint = find_checkpoint(directory, step)
+    names = [f"agent_{index}" for index in range(args.num_agents)]
+    if missing := [name for name in names if not (checkpoint / name).is_dir()]:
+        raise ValueError(f"{checkpoint} has no {missing[0]}: num_agents={args.num_agents} is wrong")
+    return Subject(args, {name: checkpoint / name for name in names})
+
+
+def open_model(model: str, args: CORYConfig, reference: str | None = None) -> Subject:
+    """A model alone, measured against `reference` (None: against itself)."""
+    path = Path(asset_path(model))
+    if path.is_dir() and not any(
+        (path / name).is_file() for name in ("config.json", "adapter_config.json")
+    ):
+        raise ValueError(
+            f"{model} is neither a run (no config.yaml) nor a model (no config.json): name a run "
+            "directory, a model directory or a Hub model"
+        )
+    if reference is None:
+        return Subject(args.replace(model_name_or_path=model))
+    return Subject(args.replace(model_name_or_path=reference), {MODEL: path})
+
+
+def find_checkpoint(directory: Path, step: int | None = None) -> Path:
+    """A checkpoint of a run: the newest, or that of `step`.
+
+    Raises:
+        ValueError: there is none, and the message lists those there are; or it is damaged.
+    """
+    checkpoints = Checkpoints(directory, limit=None)
+    if checkpoints.latest() is None:
+        raise ValueError(f"{directory} has no checkpoint yet: a run saves one at its end at least")
+    if step is None:
+        newest = checkpoints.newest_sound()
+        assert newest is not None, "there are some"
+        return newest
+    path = checkpoints.path(step)
+    if not path.is_dir():
+        there = ", ".join(map(str, checkpoints.steps()))
+        raise ValueError(f"{directory} has no checkpoint of step {step}; there is {there}")
+    if fault := damage(path, STATE):
+        raise ValueError(f"{path} is damaged ({fault}): choose another step")
+    return path
+
+
+def build(subject: Subject, **brought: Any) -> Workbench:
+    """Models, data and tools for a subject; its policies are still the initial model.
+
+    Args:
+        subject: what to build for.
+        brought: fields of `Brought`, in place of what the settings name.
+    """
+    brought.setdefault("peft_config", _peft_config(subject))
+    return build_workbench(subject.args, Brought(**brought), reward_device(subject.args))
+
+
+def _peft_config(subject: Subject) -> PeftConfig | None:
+    for directory in subject.weights.values():
+        if (directory / "adapter_config.json").is_file():
+            return PeftConfig.from_pretrained(str(directory))
+    return None
+
+
+def take_weights(policies: Sequence[Policy], subject: Subject) -> None:
+    """Turn the policies from the initial model into what became of it.
+
+    Raises:
+        ValueError: weights are of another architecture.
+    """
+    for policy, directory in zip(policies, subject.weights.values(), strict=False):
+        try:
+            policy.weights.load(directory)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"the weights in {directory} do not fit the initial model "
+                f"{subject.args.model_name_or_path!r}: {error}"
+            ) from error
+
+
+def evaluate_alone(subject: Subject) -> dict[str, Evaluation]:
+    """The initial model and each agent, alone on the same held-out queries.
+
+    With `evaluate_merged` the mean of the agents is among them.
+
+    Raises:
+        ValueError: the settings name no model, data or rewards that can be used.
+    """
+    args, workbench = subject.args, build(subject)
+    assert workbench.eval_dataset is not None, "tasks hold queries out"
+    queries = held_out_queries(workbench.eval_dataset, args.num_eval_queries)
+
+    evaluator, policies = workbench.evaluator, workbench.policies
+    before = evaluator.evaluate(policies[0], queries, args.num_eval_samples)
+    if not subject.weights:
+        return {MODEL: before}
+    take_weights(policies, subject)
+    agents = dict(zip(subject.weights, policies, strict=False))
+    return {INITIAL_MODEL: before, **evaluator.evaluate_each(agents, queries)}
+
+
+def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | None = None) -> None:
+    """Write the mean of a run's agents as one plain model, or as one adapter, with its tokenizer.
+
+    Args:
+        subject: whose agents.
+        directory: to write; plain transformers or peft loads it.
+        shares: of each agent, divided by their sum; None: all equal.
+
+    Raises:
+        ValueError: the directory is taken, or the agents have no mean of their kind.
+    """
+    if directory.exists():
+        raise ValueError(f"{directory} exists already: choose another output_dir")
+    args, first = subject.args, next(iter(subject.weights.values()))
+    if args.model_name_or_path is None:
+        raise ValueError("the run was given its model as an object: name it, --model_name_or_path")
+    model = load_model(args.model_name_or_path, args)
+    policies, _ = build_policies(model, args, _peft_config(subject))
+    take_weights(policies, subject)
+    partial = directory.parent / f".{directory.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with merged(policies, shares) as mean:
+        mean.weights.save(partial / MERGED)
+    load_tokenizer(str(first), args.trust_remote_code).save_pretrained(partial / MERGED)
+    (partial / MERGED).rename(directory)
+    # peft has put a model card beside its adapter.
+    shutil.rmtree(partial)
+
+
+def answer(
+    subject: Subject,
+    speakers: Sequence[int],
+    query: Query,
+    num_samples: int,
+    temperature: float,
+) -> list[list[str]]:
+    """Let agents answer a query one after the other, later ones in view of the earlier answers.
+
+    Args:
+        subject: whose agents.
+        speakers: agent numbers in the order of speaking; one alone gets the plain query.
+        query: a text or chat messages.
+        num_samples: answers of each speaker; sample i sees the earlier samples i.
+        temperature: of sampling; 0 takes the likeliest tokens.
+
+    Returns:
+        the answers of each speaker.
+    """
+    args = subject.args
+    workbench = build(
+        subject,
+        train_dataset=Dataset.from_list([{args.prompt_column: query}]),
+        reward_funcs=_unpaid,
+    )
+    take_weights(workbench.policies, subject)
+    token_ids: list[list[list[int]]] = []
+    for speaker in speakers:
+        policy = workbench.policies[speaker]
+        prompts = [
+            workbench.encoder.encode(query, [earlier[index] for earlier in token_ids])
+            for index in range(num_samples)
+        ]
+        generator = derive_generator(args.seed, "generate", speaker, device=policy.device)
+        token_ids.append(
+            workbench.sampler.generate(
+                policy, prompts, args.max_completion_length, temperature, generator
+            ).token_ids
+        )
+    return [workbench.encoder.decode(ids) for ids in token_ids]
+
+
+def _unpaid(completions: list[str], **columns: Any) -> list[float]:
+    return [0.0] * len(completions)

@@ -1,0 +1,276 @@
+"""All that a run is made of, built from settings and from what the user brought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig, PeftModel
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from cory.config import CORYConfig
+from cory.distributed.fsdp import gathered
+from cory.distributed.world import ALONE, World
+from cory.generation.local import LocalSampler, Sampler
+from cory.generation.vllm.checks import check_same_distribution
+from cory.generation.vllm.sampler import VllmSampler
+from cory.models.allocation import keep_freed_memory
+from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer, pad_id
+from cory.models.policy import LanguageModel, Policy, check_head
+from cory.rewards.calling import RewardFunc
+from cory.rewards.failures import RewardFailures
+from cory.rewards.loading import load_reward_funcs
+from cory.tasks import load_task
+from cory.tasks.custom import check_queries, load_queries
+from cory.team.evaluation import Evaluator
+from cory.team.prompts import PromptEncoder, end_token_ids
+from cory.team.roles import Templates
+from cory.team.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What the user hands over as objects; None: the settings name it."""
+
+    model: PreTrainedModel | PeftModel | None = None
+    reward_funcs: Any = None
+    reward_processing_classes: Any = None
+    train_dataset: Dataset | None = None
+    eval_dataset: Dataset | None = None
+    processing_class: PreTrainedTokenizerBase | None = None
+    peft_config: PeftConfig | None = None
+    quantization_config: BitsAndBytesConfig | None = None
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Models, data and tools of one run."""
+
+    args: CORYConfig
+    tokenizer: PreTrainedTokenizerBase
+    policies: list[Policy]
+    reference: LanguageModel
+    encoder: PromptEncoder
+    sampler: Sampler
+    reward_funcs: list[RewardFunc]
+    train_dataset: Dataset
+    eval_dataset: Dataset | None
+    failures: RewardFailures
+    world: World = ALONE
+
+    @property
+    def rollout(self) -> Rollout:
+        return Rollout(
+            self.policies,
+            self.reference,
+            self.encoder,
+            self.sampler,
+            self.reward_funcs,
+            self.tokenizer,
+            self.args,
+            self.world,
+            self.failures,
+        )
+
+    @property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(
+            self.reference,
+            self.encoder,
+            self.sampler,
+            self.reward_funcs,
+            self.tokenizer,
+            self.args,
+            self.world,
+            self.failures,
+        )
+
+
+def build_workbench(
+    args: CORYConfig,
+    brought: Brought,
+    device: torch.device | str = "cpu",
+    world: World = ALONE,
+) -> Workbench:
+    """Load what the settings name, check that it fits together, and put it on the device.
+
+    Raises:
+        ValueError: something is missing or does not fit; the message has the fix.
+    """
+    tokenizer = _tokenizer(args, brought)
+    train_dataset, eval_dataset, reward_funcs = _task(args, brought, tokenizer, device)
+    model = brought.model
+    if model is None:
+        model = load_model(_model_name(args), args, brought.quantization_config)
+    if not args.shard_weights:
+        model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    world.copy_from_first([*model.parameters(), *model.buffers()])
+    policies, reference = build_policies(model, args, brought.peft_config, world)
+    reference.to(device)
+    for policy in policies:
+        policy.to(device)
+    if reference.is_small_on_cpu:
+        keep_freed_memory()
+    end_ids = end_token_ids(tokenizer, reference.model.generation_config)
+    templates = Templates(args.query_template, args.observer_template, args.reference_template)
+    encoder = PromptEncoder(tokenizer, templates, end_ids)
+    sampler = _sampler(args, policies, tokenizer, end_ids, world)
+    context_length = _context_length(reference, sampler)
+    for dataset in filter(None, (train_dataset, eval_dataset)):
+        check_context(dataset[args.prompt_column][:], encoder, context_length, args)
+    first_query = train_dataset[0][args.prompt_column]
+    probe = torch.tensor([encoder.encode(first_query, [])], device=device)
+    with gathered(reference):
+        check_head(reference, probe)
+    if isinstance(sampler, VllmSampler):
+        check_same_distribution(sampler, reference, probe[0].tolist(), args)
+    return Workbench(
+        args=args,
+        tokenizer=tokenizer,
+        policies=policies,
+        reference=reference,
+        encoder=encoder,
+        sampler=sampler,
+        reward_funcs=reward_funcs,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        world=world,
+        failures=RewardFailures(args.max_reward_failures, args.reward_timeout),
+    )
+
+
+def _model_name(args: CORYConfig) -> str:
+    if args.model_name_or_path is None:
+        raise ValueError(
+            "no model: pass `model`, or set model_name_or_path to a Hub name or a local directory"
+        )
+    return args.model_name_or_path
+
+
+def _tokenizer(args: CORYConfig, brought: Brought) -> PreTrainedTokenizerBase:
+    if brought.processing_class is not None:
+        return ensure_pad_token(brought.processing_class)
+    name = args.model_name_or_path
+    if brought.model is not None:
+        name = brought.model.config._name_or_path or name
+        if name is None:
+            raise ValueError(
+                "no tokenizer: the model does not say where it was loaded from, so pass its "
+                "tokenizer as processing_class"
+            )
+    return load_tokenizer(name or _model_name(args), args.trust_remote_code)
+
+
+def _task(
+    args: CORYConfig,
+    brought: Brought,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device | str,
+) -> tuple[Dataset, Dataset | None, list[RewardFunc]]:
+    reward_funcs = _reward_funcs(args, brought, device)
+    train_dataset, eval_dataset = brought.train_dataset, brought.eval_dataset
+    if train_dataset is None and reward_funcs is not None and args.task is None:
+        train_dataset, held_out = load_queries(args)
+        eval_dataset = eval_dataset or held_out
+    elif train_dataset is None or reward_funcs is None:
+        task = load_task(args, tokenizer)
+        if train_dataset is None:
+            train_dataset, eval_dataset = task.train_dataset, eval_dataset or task.eval_dataset
+        reward_funcs = reward_funcs or task.reward_funcs
+    _check_dataset(train_dataset, args, "train_dataset")
+    if eval_dataset is not None:
+        _check_dataset(eval_dataset, args, "eval_dataset")
+    elif args.eval_steps is not None:
+        raise ValueError(
+            f"eval_steps={args.eval_steps} asks for evaluations, but nothing is held out: pass "
+            "eval_dataset, or leave eval_steps away"
+        )
+    return train_dataset, eval_dataset, reward_funcs
+
+
+def _reward_funcs(
+    args: CORYConfig, brought: Brought, device: torch.device | str
+) -> list[RewardFunc] | None:
+    """The user's own; None: the task has some."""
+    given = brought.reward_funcs
+    if given is None and brought.train_dataset is not None and args.task is None:
+        given = args.reward_funcs or []
+    if given is None:
+        return None
+    reward_funcs = load_reward_funcs(
+        given, brought.reward_processing_classes, device, args.trust_remote_code
+    )
+    if not reward_funcs:
+        raise ValueError(
+            "no reward functions: pass `reward_funcs`, or set it to import paths such as "
+            "my_rewards.py:accuracy or to the name of a reward model"
+        )
+    return reward_funcs
+
+
+def _check_dataset(dataset: Dataset, args: CORYConfig, name: str) -> None:
+    if len(dataset) == 0:
+        raise ValueError(f"{name} is empty: it needs at least one row")
+    check_queries(dataset, args.prompt_column, name)
+
+
+def _sampler(
+    args: CORYConfig,
+    policies: list[Policy],
+    tokenizer: PreTrainedTokenizerBase,
+    end_ids: frozenset[int],
+    world: World,
+) -> Sampler:
+    if args.vllm_server_base_url is not None:
+        return VllmSampler(policies, end_ids, args, world)
+    return LocalSampler(pad_id(tokenizer), end_ids, args.per_device_eval_batch_size, world)
+
+
+def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:
+    config = reference.model.config.get_text_config()
+    served = sampler.context_length if isinstance(sampler, VllmSampler) else None
+    own = getattr(config, "max_position_embeddings", None)
+    return min(filter(None, (own, served)), default=None)
+
+
+def check_context(
+    queries: Sequence[Any], encoder: PromptEncoder, context_length: int | None, args: CORYConfig
+) -> None:
+    """Refuse queries whose longest possible prompt and answer do not fit the model's context.
+
+    Checked before training starts, because cutting a prompt would change what is asked.
+
+    Raises:
+        ValueError: names the longest query and the ways out.
+    """
+    if context_length is None:
+        return
+    longest = args.max_completion_length
+    num_answers = args.num_agents - 1 if args.knowledge_transfer else 0
+    word = next(token for token in count() if token not in encoder.end_ids)
+    prompts = ([], [[word] * longest] * num_answers)
+
+    def fits(query: Any) -> bool:
+        # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
+        bounds = (encoder.upper_bound(query, answers) for answers in prompts)
+        return max(bounds) + longest <= context_length
+
+    lengths = {
+        row: max(len(encoder.encode(query, answers)) for answers in prompts) + longest
+        for row, query in enumerate(queries)
+        if not fits(query)
+    }
+    too_long = [row for row, length in lengths.items() if length > context_length]
+    if too_long:
+        row = max(too_long, key=lengths.__getitem__)
+        raise ValueError(
+            f"{len(too_long)} of {len(queries)} queries do not fit the model's context of "
+            f"{context_length} tokens; row {row} needs {lengths[row]}: a prompt of up to "
+            f"{lengths[row] - longest}, which may show {num_answers} earlier answers, and "
+            f"max_completion_length={longest}. Leave such rows out of the data set, shorten the "
+            "templates, or lower max_completion_length"
+        )

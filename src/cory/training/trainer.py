@@ -1,0 +1,299 @@
+"""The loop: queries → rollout → update of each agent → records; the rest has rooms of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import PeftConfig, PeftModel
+from transformers import (
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
+
+from cory.algorithm.seeding import seed_global_generators
+from cory.config import CORYConfig
+from cory.generation.vllm.server import ServerLostError
+from cory.io.signals import Interruption
+from cory.io.terminal import say
+from cory.team.agent import Agent
+from cory.team.averaging import pull_together
+from cory.team.evaluation import metrics_of_all
+from cory.team.roles import exchange_is_due
+from cory.training.agreements import first_alone_in, reason_to_stop
+from cory.training.alarms import collapse, watch
+from cory.training.callbacks import Events
+from cory.training.checkpoint import Checkpoints, load_checkpoint
+from cory.training.console import Console
+from cory.training.data import QueryOrder, held_out_queries
+from cory.training.launch import make_accelerator, make_world
+from cory.training.optimizers import make_optimizer, make_scheduler
+from cory.training.records import COMMAND, Records, flat_settings
+from cory.training.samples import SampleLog
+from cory.training.setup import Brought, build_workbench
+
+
+class CORYTrainer:
+    """Trains a team of agents that start as one language model.
+
+    The arguments are those of TRL's GRPOTrainer, and so is the convention of reward functions:
+    `f(prompts, completions, **columns) -> list[float | None]`.
+
+    Args:
+        model: Hub name, local directory, model, or model with an adapter; None: `args` names it.
+        reward_funcs: a function, the name of a sequence-classification model, or a list of these;
+            None: the task's own.
+        args: settings.
+        train_dataset: rows with the column `args.prompt_column`; None: the task's own.
+        eval_dataset: held-out rows with the same columns.
+        processing_class: tokenizer; None: the model's.
+        reward_processing_classes: tokenizers of reward models; None: their own.
+        callbacks: of transformers, such as `EarlyStoppingCallback`.
+        peft_config: an adapter per agent on one shared base; None: as `args.use_peft` says.
+        quantization_config: of the shared base; None: as `args.load_in_4bit` says.
+
+    Raises:
+        ValueError: the parts do not fit together; the message names the value and the fix.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | PeftModel | None = None,
+        reward_funcs: Any = None,
+        args: CORYConfig | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        reward_processing_classes: Any = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        peft_config: PeftConfig | None = None,
+        quantization_config: BitsAndBytesConfig | None = None,
+    ) -> None:
+        args = args or CORYConfig()
+        if isinstance(model, str):
+            args, model = args.replace(model_name_or_path=model), None
+        self.args = args
+        self.accelerator = make_accelerator(args)
+        self.world = make_world(self.accelerator, args)
+        self.records = Records(args, writes=self.world.is_first)
+        seed_global_generators(args.seed)
+        self.workbench = build_workbench(
+            args,
+            Brought(
+                model=model,
+                reward_funcs=reward_funcs,
+                reward_processing_classes=reward_processing_classes,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                peft_config=peft_config,
+                quantization_config=quantization_config,
+            ),
+            self.accelerator.device,
+            self.world,
+        )
+        self.records.keep(self.workbench.failures)
+        self.policies = self.workbench.policies
+        self.tokenizer = self.workbench.tokenizer
+        self.optimizer = make_optimizer(self.workbench.policies, args)
+        self.scheduler = make_scheduler(self.optimizer, args)
+        self.agents = [
+            Agent(index, policy, self.workbench.reference, self.optimizer, args, self.world)
+            for index, policy in enumerate(self.policies)
+        ]
+        self.rollout = self.workbench.rollout
+        self.queries = QueryOrder(self.workbench.train_dataset, args)
+        self.samples = SampleLog(self.workbench)
+        self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
+        self.console = Console(is_quiet=not self.world.is_first)
+        self.events = Events(args, [self.console, *callbacks], self)
+
+    def train(self) -> dict[str, float]:
+        """Run the iterations that are left and save the last checkpoint.
+
+        Returns:
+            the last evaluation, or the last iteration's metrics if there is nothing held out.
+
+        Raises:
+            Stopped: a signal asked for an end; the iteration was finished and saved.
+            FaultError: it could not go on, as docs/faults.md explains.
+            ValueError: a reward function failed, or another process trains in `output_dir`.
+        """
+        promise = "will save after this iteration and stop"
+        with (
+            first_alone_in(self.records.directory, COMMAND, self.world),
+            Interruption(promise) as interruption,
+            closing(self.console),
+            self._kept_if_the_server_is_lost(),
+        ):
+            metrics: dict[str, float] = {}
+            for step in range(self._start(), self.args.max_steps):
+                self.events.step_begins()
+                metrics = self.iterate(step)
+                self._tell(watch(self.agents, step + 1, metrics, self.args))
+                self.events.step_ends(step + 1)
+                if self.events.control.should_log:
+                    self._log(step + 1, metrics)
+                if self.events.control.should_evaluate:
+                    metrics = self.evaluate(step + 1) or metrics
+                if self.events.control.should_save:
+                    self.save(step + 1)
+                self._stop_if_asked(step + 1, interruption)
+                if self.events.control.should_training_stop:
+                    break
+            return self._finish(metrics)
+
+    def iterate(self, step: int) -> dict[str, float]:
+        """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
+        if exchange_is_due(step, self.args.role_exchange_period):
+            self._exchange()
+        started = time.perf_counter()
+        rows = self.queries.at(step)
+        iteration = self.rollout.run(rows, step)
+        answered = time.perf_counter()
+        updates = {
+            experience.turn.agent: self.agents[experience.turn.agent].update(
+                experience, step, iteration.experiences
+            )
+            for experience in iteration.experiences
+        }
+        self.scheduler.step()
+        seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
+        if self.samples.is_due(step):
+            self.samples.write(iteration, rows)
+        return self.records.iteration_metrics(
+            iteration, updates, self.workbench.encoder.end_ids, seconds
+        )
+
+    def _stop_if_asked(self, step: int, interruption: Interruption) -> None:
+        """End here, saved, where a signal asks for it or an agent has collapsed."""
+        reason = reason_to_stop(interruption, self.world) or collapse(self.agents, step, self.args)
+        if reason is not None:
+            path = self.save(step)
+            if self.args.report_to:
+                self.accelerator.end_training()
+            self._tell([f"cory: saved {path}; --resume goes on there"])
+            raise reason
+
+    def _tell(self, lines: Iterable[str]) -> None:
+        for line in lines if self.world.is_first else ():
+            say(line)
+
+    def _exchange(self) -> None:
+        """What may happen at an exchange of roles, which itself needs nothing to be done."""
+        self.rollout.transfer.review()
+        if self.args.reset_on_exchange:
+            for agent in self.agents:
+                agent.forget()
+        if self.args.merge_on_exchange:
+            pull_together(self.policies, self.args.merge_on_exchange)
+
+    def evaluate(self, step: int | None = None) -> dict[str, float]:
+        """Each agent alone on held-out queries; {} if there are none.
+
+        Returns:
+            metrics by `agent_0/task_reward` and the like, and their means over agents by
+            `task_reward`.
+        """
+        dataset = self.workbench.eval_dataset
+        if dataset is None:
+            return {}
+        queries = held_out_queries(dataset, self.args.num_eval_queries)
+        policies = {agent.name: agent.policy for agent in self.agents}
+        with ExitStack() as stack:
+            for agent in self.agents:
+                stack.enter_context(agent.as_result())
+            alone = self.workbench.evaluator.evaluate_each(policies, queries)
+        metrics = metrics_of_all(alone, list(policies))
+        if step is not None:
+            self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
+            self.events.evaluated(metrics)
+        return metrics
+
+    def save(self, step: int) -> Path:
+        """Write a checkpoint of this step; one that is there already is left alone."""
+        path = self.checkpoints.path(step)
+        if not self.world.of_first(path.exists()):
+            progress = {
+                "records": self.records.totals(),
+                "events": self.events.state_dict(),
+                "transfer": self.rollout.transfer.state_dict(),
+            }
+            self.records.flush()
+            self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
+            self.events.saved()
+        return path
+
+    @contextmanager
+    def _kept_if_the_server_is_lost(self) -> Iterator[None]:
+        """Save what was finished before the server that draws the answers went away."""
+        try:
+            yield
+        except ServerLostError:
+            step = self.events.state.global_step
+            # Agents that were pulled together before they spoke would be so once more on resume,
+            # and those that have learnt from an iteration would learn from it twice.
+            period = self.args.role_exchange_period if self.args.merge_on_exchange else None
+            is_between = self.scheduler.last_epoch == step and not exchange_is_due(step, period)
+            # The other processes have stopped by now, and a checkpoint is made by all.
+            if step and is_between and self.world.size == 1:
+                self.save(step)
+            raise
+
+    def _start(self) -> int:
+        newest = None
+        with self.world.together():
+            if self.args.resume and self.world.is_first:
+                newest = self.checkpoints.newest_sound()
+        newest = self.world.of_first(str(newest) if newest else None)
+        first_step = 0
+        if newest is not None:
+            progress = load_checkpoint(Path(newest), self.agents, self.optimizer, self.scheduler)
+            self.events.load_state_dict(progress["events"])
+            if "transfer" in progress:
+                self.rollout.transfer.load_state_dict(progress["transfer"])
+            first_step = self.events.state.global_step
+            with self.world.together():
+                if self.world.is_first:
+                    self.checkpoints.set_aside_after(first_step)
+                self.records.resume(first_step, progress["records"])
+        else:
+            with self.world.together():
+                self.records.begin()
+        if self.args.report_to:
+            self.accelerator.init_trackers(self.args.run_name or "cory", flat_settings(self.args))
+        self.events.training_begins()
+        if first_step == 0 and self.args.eval_steps is not None:
+            self.evaluate(0)
+        return first_step
+
+    def _finish(self, metrics: dict[str, float]) -> dict[str, float]:
+        step = self.events.state.global_step
+        if self.events.last_evaluated != step:
+            metrics = self.evaluate(step) or metrics
+        self.save(step)
+        self.events.training_ends()
+        if self.args.report_to:
+            self.accelerator.end_training()
+        # Nothing was left to do for a finished run that is resumed.
+        return metrics or self.evaluate()
+
+    def _log(self, step: int, metrics: dict[str, float]) -> None:
+        with self.world.together():
+            self.records.write(step, metrics)
+        if self.args.report_to:
+            self.accelerator.log(metrics, step=step)
+        self.events.logged(step, metrics)
+
+
+class PPOTrainer(CORYTrainer):
+    """Single-agent PPO: the same trainer with a team of one."""
+
+    def __init__(self, *arguments: Any, args: CORYConfig | None = None, **options: Any) -> None:
+        super().__init__(*arguments, args=(args or CORYConfig()).replace(num_agents=1), **options)

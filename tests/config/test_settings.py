@@ -1,0 +1,135 @@
+"""Settings: their defaults, their rules, and that each of them does something."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cory
+from cory.config import FIELD_NAMES, CORYConfig
+from cory.config.validation import (
+    FRACTION_FIELDS,
+    GROUP_ESTIMATORS,
+    NON_NEGATIVE_FIELDS,
+    POSITIVE_FIELDS,
+)
+from cory.tasks import for_task
+
+SOURCES = Path(inspect.getfile(cory)).parent
+NAMING_ONLY = {"config", "settings", "presets", "validation", "records"}
+"""Rooms that name settings without acting on them."""
+
+
+def test_a_setting_can_be_changed_in_a_copy_only() -> None:
+    """Prevents a setting from being one thing at the start of a run and another later."""
+    args = CORYConfig()
+    with pytest.raises(FrozenInstanceError):
+        args.max_steps = 3  # pyright: ignore[reportAttributeAccessIssue]
+    assert (args.replace(max_steps=3).max_steps, args.max_steps) == (3, 100)
+    assert CORYConfig(**args.to_dict()) == args
+    assert pickle.loads(pickle.dumps(args)) == copy.deepcopy(args) == args
+
+
+def test_the_constructor_shows_its_settings() -> None:
+    """Prevents an editor, or the command line, from seeing `**settings` only."""
+    assert inspect.signature(CORYConfig).parameters.keys() == FIELD_NAMES
+
+
+@pytest.mark.parametrize("name", sorted(FIELD_NAMES))
+def test_every_setting_does_something(name: str) -> None:
+    """Prevents a setting that is accepted and ignored."""
+    users = [
+        path
+        for path in SOURCES.rglob("*.py")
+        if path.relative_to(SOURCES).parts[0].removesuffix(".py") not in NAMING_ONLY
+        and re.search(rf"\bargs\.{name}\b|[\"']{name}[\"']", path.read_text())
+    ]
+    used_by_transformers = {"greater_is_better", "metric_for_best_model"}
+    assert users or name in used_by_transformers or name in (SOURCES / "callbacks.py").read_text()
+
+
+def test_every_setting_is_explained() -> None:
+    """Prevents an option without help."""
+    source = "".join(path.read_text() for path in (SOURCES / "settings").glob("*.py"))
+    for field in fields(CORYConfig):
+        assert re.search(rf'^    {field.name}: .*?\n    """\w', source, re.M | re.S), field.name
+
+
+def test_a_task_brings_its_defaults() -> None:
+    """Prevents a task's templates or lengths from being lost, or from winning over one's own."""
+    args = for_task("gsm8k", max_steps=7)
+    assert args.task == "gsm8k"
+    assert args.max_steps == 7
+    assert "Question: {query}" in args.query_template
+    assert for_task("gsm8k", query_template="{query}!").query_template == "{query}!"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(({name: 0}, rf"{name}=0(\.0)? must be greater than 0") for name in POSITIVE_FIELDS),
+        *(({name: 1.5}, rf"{name}=1.5 must lie between 0 and 1") for name in FRACTION_FIELDS),
+        *(({name: -1}, rf"{name}=-1 must not be negative") for name in NON_NEGATIVE_FIELDS),
+        *(
+            ({"advantage_estimator": name}, r"num_generations of at least 2, not 1: set num_gen")
+            for name in GROUP_ESTIMATORS
+        ),
+        ({"kl_coef": float("nan")}, r"kl_coef=nan must be finite"),
+        ({"learning_rate": [1e-3, float("inf")]}, r"learning_rate=.* must be finite"),
+        ({"credit": "shared"}, r"credit='shared' is not one of collective, causal, own"),
+        ({"max_steps": "10"}, r"max_steps='10' must be int, not str"),
+        ({"max_steps": 10.0}, r"max_steps=10.0 must be int, not float"),
+        ({"bf16": 1}, r"bf16=1 must be bool, not int"),
+        ({"seed": True}, r"seed=True must be int, not bool"),
+        ({"learning_rate": "1e-5"}, r"learning_rate='1e-5' must be .*YAML .* write 1.0e-5"),
+        ({"reward_funcs": "a.b"}, r"reward_funcs='a.b' must be list\[str\] \| None, not str"),
+        ({"output_dir": Path("x")}, r"output_dir=.* must be str, not PosixPath"),
+        ({"query_template": "Why?"}, r"query_template='Why\?' has no \{query\}: write \{query\}"),
+        ({"observer_template": "{query}"}, r"observer_template=.* has no \{references\}"),
+        ({"observer_template": "{references}"}, r"observer_template=.* has no \{query\}"),
+        ({"reference_template": "{query}"}, r"reference_template=.* has no \{answer\}"),
+        ({"batch_size": 10, "num_generations": 4}, r"batch_size=10 .* set batch_size to (8|12)"),
+        ({"batch_size": 2, "num_mini_batches": 3}, r"num_mini_batches=3 is more than batch_si"),
+        (
+            {"min_completion_length": 9, "max_completion_length": 8},
+            r"min_completion_length=9 is more than max_completion_length=8",
+        ),
+        ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be one rate, or one per agent"),
+        ({"learning_rate": [1e-3] * 3}, r"learning_rate=.* \(2 of them\)"),
+        ({"load_in_4bit": True}, r"load_in_4bit=True .* set use_peft=True"),
+        ({"use_score_norm": True}, r"use_score_norm=True needs use_score_scaling=True"),
+        ({"kl_placement": "both"}, r"kl_estimator='k1': set kl_estimator='full'"),
+        (
+            {"transfer_min_lift": 0.0, "role_exchange_period": None},
+            r"transfer_min_lift=0.0 ends knowledge transfer .* needs a role_exchange_period",
+        ),
+        ({"transfer_min_lift": 0.0, "knowledge_transfer": False}, r"and knowledge_transfer=True"),
+        (
+            {"merge_on_exchange": 0.5, "role_exchange_period": None},
+            r"merge_on_exchange=0.5 acts at exchanges .* set a period",
+        ),
+        ({"kl_controller": "adaptive", "kl_coef": 0.0}, r"kl_coef=0 would stay 0"),
+        (
+            {"reward_funcs": ["a.b"], "reward_weights": [1.0, 2.0]},
+            r"reward_weights has 2 entries for 1 reward_funcs",
+        ),
+        *(
+            ({"vllm_server_base_url": url}, r"is not the address of a server: write it like http:/")
+            for url in ("localhost:8000", "ftp://here", "http://", "http://here:port", "")
+        ),
+        ({"vllm_server_base_url": "http://localhost:8000/v1/"}, r"leave /v1 away"),
+        ({"metric_for_best_model": "kl"}, r"metric_for_best_model='kl' .* set eval_steps"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_broken_rule_is_named(settings: dict[str, Any], message: str) -> None:
+    """Prevents a run that fails, or does something else than asked, after hours."""
+    with pytest.raises(ValueError, match=message):
+        CORYConfig(**settings)

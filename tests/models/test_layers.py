@@ -1,0 +1,197 @@
+"""What costs less must be the same function, with the same gradient."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    MixtralConfig,
+    OPTConfig,
+    PreTrainedConfig,
+    Qwen3MoeConfig,
+)
+
+from cory.models.batch import make_batch, pad_left
+from cory.models.layers import (
+    CACHEFUL,
+    FLOAT32_ATTENTION,
+    TanhGELU,
+    last_mlp,
+    only_at,
+    use_fast_gelu,
+    use_float32_attention,
+)
+from cory.models.loading import checkpoint_gradients
+from cory.models.policy import LanguageModel
+from tests.tiny_models import TINY, tiny_model
+
+BATCH = make_batch([[50, 51, 52, 53], [60], [70, 71]], [[80, 81], [90, 91, 92], [100]], 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gelu_is_the_one_of_torch(dtype: torch.dtype) -> None:
+    """Prevents another activation than GPT-2's, also far from 0."""
+    inputs = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e6, -90, 90, 1e6])])
+    plain = inputs.to(dtype).requires_grad_()
+    ours = inputs.to(dtype).requires_grad_()
+    expected = nn.functional.gelu(plain, approximate="tanh")
+    actual = TanhGELU()(ours)
+    expected.sum().backward()
+    actual.sum().backward()
+    # One rounding of bfloat16 is 2⁻⁸.
+    rtol = 2**-7 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=1e-6)
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=rtol, atol=rtol)
+
+
+def test_coarse_gelu_reads_every_piece_in_its_place() -> None:
+    """Prevents pieces that are mixed up where they are many, or inputs that are not contiguous."""
+    inputs = torch.randn(700, 300, dtype=torch.bfloat16).t().requires_grad_()
+    assert inputs.numel() > 3 * CACHEFUL
+    outputs = TanhGELU()(inputs)
+    outputs.sum().backward()
+    wide = inputs.detach().float().requires_grad_()
+    expected = nn.functional.gelu(wide, approximate="tanh")
+    expected.sum().backward()
+    torch.testing.assert_close(outputs.float(), expected, rtol=2**-8, atol=1e-6)
+    torch.testing.assert_close(inputs.grad.float(), wide.grad, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("fixture", ["tiny_gpt2_dir", "tiny_llama_dir"])
+def test_attention_in_float32_is_attention(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Prevents another mask or scale, a name in the saved config, and attention in bfloat16."""
+    model = AutoModelForCausalLM.from_pretrained(request.getfixturevalue(fixture)).eval()
+    tokens, mask = pad_left([[50, 51, 52, 53], [60]], 0)
+    plain = model(input_ids=tokens, attention_mask=mask).logits[mask.bool()]
+    use_float32_attention(model)
+    assert model.config._attn_implementation == FLOAT32_ATTENTION
+    torch.testing.assert_close(
+        model(input_ids=tokens, attention_mask=mask).logits[mask.bool()], plain
+    )
+    seen: list[torch.dtype] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is nn.functional.scaled_dot_product_attention:
+                seen.append(args[0].dtype)
+            return function(*args, **kwargs or {})
+
+    with Watch(), torch.autocast("cpu", torch.bfloat16):
+        coarse = model(input_ids=tokens, attention_mask=mask).logits[mask.bool()]
+    assert seen == [torch.float32] * model.config.num_hidden_layers
+    assert coarse.dtype == torch.bfloat16
+    assert 0 < (coarse - plain).abs().max() < 0.1
+    model.save_pretrained(tmp_path)
+    assert FLOAT32_ATTENTION not in (tmp_path / "config.json").read_text()
+
+
+def test_other_attention_is_left_alone(tiny_llama_dir: Path) -> None:
+    """Prevents a user's choice of attention from being overruled."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir, attn_implementation="eager")
+    use_float32_attention(model)
+    assert model.config._attn_implementation == "eager"
+
+
+def test_fast_gelu_changes_nothing_that_matters(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents another activation than GPT-2's in the logits or in the saved config."""
+    plain = GPT2LMHeadModel.from_pretrained(tiny_gpt2_dir)
+    fast = GPT2LMHeadModel.from_pretrained(tiny_gpt2_dir)
+    use_fast_gelu(fast)
+    assert sum(isinstance(module, TanhGELU) for module in fast.modules()) == 2
+    difference = plain(BATCH.input_ids).logits - fast(BATCH.input_ids).logits
+    assert difference.abs().max() < 1e-5
+    fast.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["activation_function"] == "gelu_new"
+    saved = GPT2LMHeadModel.from_pretrained(tmp_path).state_dict()
+    assert saved.keys() == plain.state_dict().keys()
+
+
+def gradients_of(model: LanguageModel, hidden: Tensor) -> dict[str, Tensor | None]:
+    model.model.zero_grad()
+    hidden.square().sum().backward()
+    return {name: weight.grad for name, weight in model.model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(vocab_size=128, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+        LlamaConfig(**TINY),
+        Gemma2Config(**TINY, head_dim=8),
+        FalconConfig(**TINY),
+        MixtralConfig(**TINY, num_local_experts=4),
+        Qwen3MoeConfig(**TINY, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2),
+        OPTConfig(**TINY, ffn_dim=64, word_embed_proj_dim=32),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_the_last_mlp_is_needed_at_responses_only(config: PreTrainedConfig) -> None:
+    """Prevents an architecture in which leaving positions out changes the others."""
+    model = LanguageModel(tiny_model(config))
+    everywhere = model.hidden_states(BATCH.input_ids[:, :-1])[BATCH.predicts_response]
+    expected = gradients_of(model, everywhere)
+    narrowed = model.response_hidden(BATCH)
+    torch.testing.assert_close(narrowed, everywhere, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients_of(model, narrowed), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_last_mlp_sees_the_response_alone() -> None:
+    """Prevents a saving that does not happen, and hooks that stay behind."""
+    model = LanguageModel(tiny_model(LlamaConfig(**TINY)))
+    mlp = last_mlp(model.model)
+    assert mlp is not None
+    seen: list[int] = []
+    mlp.down_proj.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].numel() // 64))
+    model.response_hidden(BATCH)
+    model.hidden_states(BATCH.input_ids)
+    assert seen == [BATCH.num_tokens, BATCH.input_ids.numel()]
+
+
+def test_other_threads_keep_their_positions() -> None:
+    """Prevents a pass from being narrowed to what another thread has chosen meanwhile."""
+    layer, inputs = nn.Linear(2, 2), torch.ones(1, 2, 2)
+    with ThreadPoolExecutor(1) as other, only_at(layer, torch.tensor([[True, False]])):
+        elsewhere = other.submit(layer, inputs).result()
+        here = layer(inputs)
+    assert torch.equal(elsewhere, layer(inputs))
+    assert torch.equal(here[0, 0], elsewhere[0, 0])
+    assert not here[0, 1].any()
+
+
+def test_recomputed_layers_are_left_alone() -> None:
+    """Prevents a backward pass that recomputes other shapes than the forward pass had."""
+    model = LanguageModel(tiny_model(LlamaConfig(**TINY)))
+    expected = gradients_of(model, model.response_hidden(BATCH))
+    checkpoint_gradients(model.model)
+    assert last_mlp(model.model) is None
+    torch.testing.assert_close(gradients_of(model, model.response_hidden(BATCH)), expected)
+
+
+def test_no_module_is_no_change() -> None:
+    """Prevents a model without a known MLP from being refused."""
+    assert last_mlp(nn.Linear(2, 2)) is None
+    with only_at(None, torch.ones(1, 1, dtype=torch.bool)):
+        pass
+
+
+def test_hooks_go_when_the_pass_fails() -> None:
+    """Prevents a failed pass from narrowing the next one."""
+    layer = nn.Linear(2, 2)
+    with pytest.raises(KeyError), only_at(layer, torch.tensor([[True, False]])):
+        raise KeyError
+    assert layer(torch.ones(1, 2, 2))[0, 1].abs().sum() > 0

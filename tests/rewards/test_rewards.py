@@ -1,0 +1,302 @@
+"""Reward functions: TRL's convention, sync or async, by name or by model, with clear errors."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from cory.rewards.calling import RewardError
+from cory.rewards.classifier import ClassifierReward, max_input_length, reward_label
+from cory.rewards.loading import load_reward_funcs
+from cory.rewards.scoring import Scores, score_completions
+
+CHAT = [{"role": "user", "content": "Hello"}]
+
+
+def length(completions: list[str], **kwargs: Any) -> list[float]:
+    return [float(len(completion)) for completion in completions]
+
+
+async def slow_length(completions: list[str], **kwargs: Any) -> list[float]:
+    await asyncio.sleep(0)
+    return length(completions)
+
+
+class Constant:
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self, completions: list[Any], **kwargs: Any) -> list[Any]:
+        return [self.value for _ in completions]
+
+
+def score(*reward_funcs: Any, weights: list[float] | None = None, **columns: list[Any]) -> Scores:
+    return score_completions(
+        list(reward_funcs), weights, ["p", "q"], ["a", "bcd"], [[1], [2, 3]], columns
+    )
+
+
+def test_rewards_are_weighted_and_added() -> None:
+    """Prevents weights that meet the wrong function, and metrics that are weighted twice."""
+    scores = score(length, Constant(10), weights=[2.0, -1.0])
+    assert scores.total.tolist() == [2 - 10, 6 - 10]
+    assert scores.total.dtype == torch.float32
+    assert scores.means == {"length": 2.0, "Constant": 10.0}
+
+
+def test_functions_get_what_trl_gives_them() -> None:
+    """Prevents TRL's reward functions from needing a change."""
+    seen: dict[str, Any] = {}
+
+    def spy(**kwargs: Any) -> list[float]:
+        seen.update(kwargs)
+        return [0.0, 0.0]
+
+    score_completions(
+        [spy],
+        None,
+        ["p", CHAT],
+        ["a", "b"],
+        [[1], [2]],
+        {"answer": [3, 4], "completions": ["gold", "gold"]},
+    )
+    assert seen == {
+        "prompts": ["p", CHAT],
+        "completions": ["a", [{"role": "assistant", "content": "b"}]],
+        "completion_ids": [[1], [2]],
+        "answer": [3, 4],
+    }
+
+
+def test_none_means_not_applicable() -> None:
+    """Prevents None from counting as 0 in a mean, or NaN from reaching the loss."""
+
+    def only_short(completions: list[str], **kwargs: Any) -> list[float | None]:
+        return [4.0 if len(completion) == 1 else None for completion in completions]
+
+    scores = score(only_short, length)
+    assert scores.total.tolist() == [5.0, 3.0]
+    assert scores.means == {"only_short": 4.0, "length": 2.0}
+    with pytest.warns(UserWarning, match="applies to row 1 of the batch"):
+        scores = score(only_short)
+    assert scores.total.tolist() == [4.0, 0.0]
+    with pytest.warns(UserWarning, match="row 0 of the batch \\(2 such rows\\)"):
+        assert score(Constant(None)).means == {}
+
+
+def test_async_functions_run_together() -> None:
+    """Prevents calls to a remote judge from waiting for each other."""
+    started: list[str] = []
+
+    def meeting(name: str) -> Any:
+        async def judge(**kwargs: Any) -> list[float]:
+            started.append(name)
+            while len(started) < 2:
+                await asyncio.sleep(0)
+            return [1.0, 1.0]
+
+        return judge
+
+    scores = score(meeting("a"), length, meeting("b"))
+    assert scores.total.tolist() == [3.0, 5.0]
+    assert scores.means == {"judge": 1.0, "length": 2.0, "judge_2": 1.0}
+
+
+def test_async_functions_run_inside_a_running_loop() -> None:
+    """Prevents "asyncio.run() cannot be called from a running event loop" in Jupyter."""
+
+    async def notebook() -> Scores:
+        return score(slow_length)
+
+    assert asyncio.run(notebook()).total.tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "value", [1, True, 1.0, np.float32(1), np.array(1.0), torch.tensor(1.0), np.int64(1)]
+)
+def test_any_kind_of_number_is_a_reward(value: Any) -> None:
+    """Prevents a refusal of what numpy and torch return, one by one or as a whole array."""
+    assert score(Constant(value)).total.tolist() == [1.0, 1.0]
+    assert score(lambda **_: np.array([value, value])).total.tolist() == [1.0, 1.0]
+    assert score(lambda **_: torch.tensor([float(value)] * 2)).total.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([1.0], "returned 1 values for 2 completions"),
+        ([1.0, 2.0, 3.0], "returned 3 values for 2 completions"),
+        ([1.0, math.nan], "returned nan for row 1; a reward must be finite"),
+        ([math.inf, 1.0], "returned inf for row 0"),
+        ([1.0, "2"], r"returned '2' \(str\) for row 1; it must return a number"),
+        ([1.0, [2]], r"returned \[2\] \(list\) for row 1"),
+        ([1.0, 2j], "complex.* for row 1"),
+        ("ab", "returned 'ab'; it must return a list"),
+        ({0: 1.0, 1: 1.0}, "must return a list"),
+        (1.0, "returned 1.0; it must return a list"),
+        (torch.tensor(1.0), "must return a list"),
+        (None, "returned None; it must return a list"),
+    ],
+)
+def test_what_is_no_reward_is_refused(returned: Any, message: str) -> None:
+    """Prevents NaN weights, and rewards that belong to another row."""
+
+    def judge(**kwargs: Any) -> Any:
+        return returned
+
+    with pytest.raises(RewardError, match=f"'judge'.*{message}|{message}"):
+        score(judge)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_exception_names_its_function_and_the_input(is_async: bool) -> None:
+    """Prevents a traceback that ends in the library and hides which function failed on what."""
+
+    def fail(completions: list[str], **kwargs: Any) -> list[float]:
+        raise KeyError("gold")
+
+    async def fail_later(completions: list[str], **kwargs: Any) -> list[float]:
+        return fail(completions)
+
+    name = "fail_later" if is_async else "fail"
+    with pytest.raises(RewardError, match=f"(?s)'{name}' raised KeyError.*'answer'.*'p'.*'a'") as e:
+        score(fail_later if is_async else fail, answer=[1, 2])
+    assert isinstance(e.value.__cause__, KeyError)
+
+
+def test_every_function_has_a_weight() -> None:
+    """Prevents a function that is silently left out."""
+    with pytest.raises(ValueError, match="1 reward_weights for 2 reward functions"):
+        score(length, length, weights=[1.0])
+    with pytest.raises(ValueError, match="at least one function"):
+        score()
+
+
+def test_functions_are_found_by_name(tmp_path: Path) -> None:
+    """Prevents the same function from being two, depending on how it is given."""
+    path = tmp_path / "my rewards.py"
+    path.write_text(
+        "from dataclasses import dataclass\n\n@dataclass\nclass Box:\n    value: float\n\n"
+        "def one(completions, **kwargs):\n    return [Box(1.0).value for _ in completions]\n"
+    )
+    from_file, from_package, itself, bound = load_reward_funcs(
+        [f"{path}:one", "cory.tasks.gsm8k.gsm8k_reward", length, partial(length)]
+    )
+    assert from_file(completions=["a"]) == [1.0]
+    assert load_reward_funcs(f"{path}:one") == [from_file]
+    assert from_package(completions=["72"], answer=["#### 72"]) == [1.0]
+    assert itself is length
+    assert score(itself, bound).means == {"length": 2.0, "length_2": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_package.judge", "there is no module 'no_such_package'"),
+        ("cory.tasks.absent.judge", "there is no module 'cory.tasks.absent'"),
+        ("cory.tasks.gsm8k.absent", "'absent' is not a function there; .*gsm8k_reward"),
+        ("absent.py:judge", "no such file"),
+        ("./no-such-model", "no sequence-classification model could be loaded"),
+    ],
+)
+def test_a_name_that_leads_nowhere(name: str, message: str) -> None:
+    """Prevents a long traceback for a typing error."""
+    with pytest.raises(ValueError, match=message):
+        load_reward_funcs(name)
+
+
+def test_what_is_neither_name_nor_function() -> None:
+    """Prevents a number or None from failing at the first step."""
+    with pytest.raises(ValueError, match="3 in reward_funcs is neither"):
+        load_reward_funcs([3])
+    with pytest.raises(ValueError, match="1 reward_processing_classes for 2"):
+        load_reward_funcs([length, length], [None])
+
+
+def test_an_error_inside_the_users_module_is_theirs(tmp_path: Path) -> None:
+    """Prevents "no module" from hiding which import of the user's file failed."""
+    path = tmp_path / "needs.py"
+    path.write_text("import no_such_dependency\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+        load_reward_funcs(f"{path}:judge")
+
+
+def test_classifier_pays_the_positive_logit(tiny_classifier_dir: Path) -> None:
+    """Prevents the negative label's logit, dropout, or padding from paying."""
+    prompts = ["This film", "A dull plot, wooden acting, and", "I"] * 30
+    completions = [" is a wonder.", " a terrible ending.", " left."] * 30
+    (judge,) = load_reward_funcs(str(tiny_classifier_dir))
+    assert judge.__name__ == tiny_classifier_dir.name
+    rewards = judge(prompts=prompts, completions=completions, answer=[0] * 90)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_classifier_dir)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_classifier_dir).eval()
+    with torch.no_grad():
+        expected = [
+            model(**tokenizer(prompt + completion, return_tensors="pt")).logits[0, 1].item()
+            for prompt, completion in zip(prompts[:3], completions[:3], strict=True)
+        ]
+    assert rewards == pytest.approx(expected * 30, abs=1e-5)
+    model.train()
+    assert load_reward_funcs(model, tokenizer)[0](prompts=prompts, completions=completions) == (
+        pytest.approx(rewards, abs=1e-6)
+    )
+
+
+def test_classifier_reads_long_texts_and_chats(tiny_classifier_dir: Path) -> None:
+    """Prevents an index error beyond the last position, and messages without a template."""
+    judge = ClassifierReward(str(tiny_classifier_dir))
+    assert judge.max_length == 512
+    (reward,) = judge(prompts=["film " * 2000], completions=["good"])
+    assert math.isfinite(reward)
+    answer = [{"role": "assistant", "content": "good"}]
+    chat = judge(prompts=[CHAT], completions=[answer])
+    assert chat == pytest.approx(judge(prompts=["Hello\n"], completions=["good"]))
+
+
+def test_decoder_with_one_label_and_no_pad_token(tiny_gpt2_dir: Path) -> None:
+    """Prevents a reward read off a padding token."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_gpt2_dir)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_gpt2_dir, num_labels=1).eval()
+    with torch.no_grad():
+        expected = model(**tokenizer("This film is good", return_tensors="pt")).logits.item()
+    judge = ClassifierReward(model, tokenizer)
+    rewards = judge(prompts=["This film", "I did not like"], completions=[" is good", " it " * 9])
+    assert rewards[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_model_without_a_trained_head_is_refused(tiny_gpt2_dir: Path) -> None:
+    """Prevents training on the rewards of a random layer."""
+    with pytest.raises(ValueError, match=r"lacks \['score.weight'\]"):
+        load_reward_funcs(str(tiny_gpt2_dir))
+
+
+def test_labels(tiny_classifier_dir: Path) -> None:
+    """Prevents a guess among three labels, or the last of two when the first is positive."""
+    config = AutoModelForSequenceClassification.from_pretrained(tiny_classifier_dir).config
+    assert reward_label(config, "judge") == 1
+    config.label2id = {"Pos": 0, "Neg": 1}
+    assert reward_label(config, "judge") == 0
+    config.num_labels = 3
+    with pytest.raises(ValueError, match="'judge' has 3 labels"):
+        reward_label(config, "judge")
+    config.num_labels = 1
+    assert reward_label(config, "judge") == 0
+
+
+def test_limit_of_input_length(tiny_gpt2_dir: Path) -> None:
+    """Prevents an overflow of models whose positions start after the padding index."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_gpt2_dir)
+    tokenizer.model_max_length = 10**30
+    config = AutoModelForSequenceClassification.from_pretrained(tiny_gpt2_dir).config
+    assert max_input_length(tokenizer, config) == 1024
+    config.model_type, config.pad_token_id = "roberta", 1
+    assert max_input_length(tokenizer, config) == 1022

@@ -1,0 +1,452 @@
+"""One agent's update: what moves, what stays, and which ways of learning work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from cory.algorithm.advantages import ESTIMATORS
+from cory.config import AlgorithmConfig
+from cory.models.loading import policy as policy_room
+from cory.team import update as learning
+from cory.team.agent import Agent
+from cory.team.kl_penalty import KL_PENALTIES
+from cory.team.nonfinite import NotFiniteError
+from cory.team.types import Experience, Turn
+from cory.training.trainer import CORYTrainer
+from tests.teams import disturb
+from tests.tiny_runs import same_bits, snapshot, trainer
+
+ADAM_EPSILON = 1e-3
+"""Adam divides a gradient by its own size, and so makes a step of what should vanish and is a
+rounding error (that of a key's bias); not so with this."""
+
+
+def experiences(team: CORYTrainer, step: int = 0) -> list[Experience]:
+    """What the team answers in an iteration, by agent number."""
+    found = team.rollout.run(team.queries.at(step), step).experiences
+    return sorted(found, key=lambda experience: experience.turn.agent)
+
+
+def updated(team: CORYTrainer, agent: int = 0, step: int = 0) -> dict[str, float]:
+    """Metrics of one update of one agent."""
+    return team.agents[agent].update(experiences(team, step)[agent], step)
+
+
+def weights(agent: Agent) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in agent.policy.trainable_parameters()])
+
+
+@pytest.mark.parametrize("options", [{}, {"use_peft": True}], ids=["full", "adapters"])
+def test_an_update_moves_its_own_agent_only(
+    tiny_llama_dir: Path, tmp_path: Path, options: dict
+) -> None:
+    """Prevents gradients, momentum or weight decay from reaching the other agent."""
+    team = trainer(tiny_llama_dir, tmp_path, weight_decay=0.1, **options)
+    first, second = team.agents
+    updated(team, agent=1)
+    before = snapshot(first), snapshot(second)
+    updated(team, agent=0, step=1)
+    assert same_bits(snapshot(second), before[1])
+    assert not same_bits(snapshot(first), before[0])
+    reference = set(team.workbench.reference.model.parameters())
+    if not options:
+        assert all(parameter.grad is None for parameter in reference)
+
+
+@pytest.mark.parametrize("options", [{}, {"kl_placement": "loss", "kl_estimator": "full"}])
+def test_micro_batches_change_nothing(tiny_gpt2_dir: Path, tmp_path: Path, options: dict) -> None:
+    """Prevents a result that depends on how much fits into memory."""
+    results = []
+    for size in (None, 1, 3):
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / str(size),
+            per_device_train_batch_size=size,
+            adam_epsilon=ADAM_EPSILON,
+            **options,
+        )
+        metrics = updated(team)
+        results.append((weights(team.agents[0]), metrics))
+    for weight, metrics in results[1:]:
+        torch.testing.assert_close(weight, results[0][0], atol=1e-6, rtol=0)
+        assert metrics == pytest.approx(results[0][1], abs=1e-5)
+
+
+@pytest.mark.parametrize("fixture", ["tiny_gpt2_dir", "tiny_llama_dir"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kl_placement": "loss", "kl_estimator": "full"},
+        {"gradient_checkpointing": True},
+        {"partner_samples_weight": 1.0, "bf16": True},
+    ],
+)
+def test_several_cores_change_nothing(
+    fixture: str, options: dict, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Prevents passes side by side from mixing, losing or adding up anything otherwise."""
+    threads = torch.get_num_threads()
+    results = []
+    for cores in (1, 2, 2):
+        team = trainer(
+            request.getfixturevalue(fixture),
+            tmp_path / str(len(results)),
+            per_device_train_batch_size=1,
+            **options,
+        )
+        rollout = experiences(team)
+        torch.set_num_threads(cores)
+        try:
+            metrics = team.agents[1].update(rollout[1], 0, rollout)
+        finally:
+            torch.set_num_threads(threads)
+        results.append((snapshot(team.agents[1]), metrics))
+    for state, metrics in results[1:]:
+        assert same_bits(state, results[0][0])
+        assert metrics == results[0][1]
+
+
+def test_what_cannot_go_side_by_side_does_not(
+    tiny_gpt2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents adapters, which switch the base they share, and large models from being mixed up."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    team = trainer(tiny_gpt2_dir, tmp_path / "copies")
+    assert learning._bears_threads(team.policies[0])
+    monkeypatch.setattr(policy_room, "SMALL_MODEL", 1000)
+    assert not learning._bears_threads(team.policies[0])
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    team = trainer(tiny_gpt2_dir, tmp_path / "adapters", use_peft=True)
+    assert not learning._bears_threads(team.policies[0])
+
+
+def test_the_order_of_rows_changes_nothing(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents answers from being paid or weighted by their place in the batch."""
+    results = []
+    for name, order in (("as they are", range(8)), ("reversed", range(7, -1, -1))):
+        team = trainer(tiny_gpt2_dir, tmp_path / name, adam_epsilon=ADAM_EPSILON)
+        experience = experiences(team)[0]
+        team.agents[0].update(reordered(experience, list(order)), 0)
+        results.append(weights(team.agents[0]))
+    torch.testing.assert_close(*results, atol=1e-6, rtol=0)
+
+
+def reordered(experience: Experience, order: list[int]) -> Experience:
+    """The same answers in another order."""
+    turn, scores = experience.turn, experience.scores
+    rows = torch.tensor(order)
+    return Experience(
+        turn=Turn(
+            agent=turn.agent,
+            place=turn.place,
+            prompt_ids=[turn.prompt_ids[row] for row in order],
+            response_ids=[turn.response_ids[row] for row in order],
+            completions=[turn.completions[row] for row in order],
+        ),
+        batch=experience.batch.select(rows),
+        scores=type(scores)(*(None if part is None else part[rows] for part in scores)),
+        task_reward=experience.task_reward[rows],
+        team_reward=experience.team_reward[rows],
+    )
+
+
+@pytest.fixture(scope="module")
+def team(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> CORYTrainer:
+    """A team whose agents are put together anew for each way of learning."""
+    return trainer(
+        tiny_gpt2_dir,
+        tmp_path_factory.mktemp("team"),
+        num_generations=4,
+        kl_placement="loss",
+        kl_estimator="full",
+        learning_rate=1e-4,
+        num_ppo_epochs=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def experience(team: CORYTrainer) -> Experience:
+    return experiences(team)[0]
+
+
+@pytest.mark.parametrize("placement", ["reward", "loss"])
+@pytest.mark.parametrize("estimator", KL_PENALTIES)
+@pytest.mark.parametrize("advantages", ESTIMATORS)
+def test_every_way_of_learning_learns(
+    team: CORYTrainer, experience: Experience, advantages: str, estimator: str, placement: str
+) -> None:
+    """Prevents a combination of settings that nobody has tried from failing, or giving NaN."""
+    args = team.args.replace(
+        advantage_estimator=advantages, kl_estimator=estimator, kl_placement=placement
+    )
+    policy, optimizer = team.policies[0], team.optimizer
+    agent = Agent(0, policy, team.workbench.reference, optimizer, args)
+    before = weights(agent)
+    metrics = agent.update(experience, 0)
+    assert all(torch.tensor(list(metrics.values())).isfinite())
+    assert weights(agent).isfinite().all()
+    assert not torch.equal(weights(agent), before)
+    assert ("kl_loss" in metrics) == (placement == "loss")
+    assert ("value_loss" in metrics) == (advantages == "gae")
+
+
+@pytest.mark.parametrize("advantages", ESTIMATORS)
+def test_the_kl_may_be_in_reward_and_loss(
+    team: CORYTrainer, experience: Experience, advantages: str
+) -> None:
+    """Prevents an exact gradient of the KL that fails, or gives NaN, with some estimator."""
+    args = team.args.replace(advantage_estimator=advantages, kl_placement="both")
+    agent = Agent(0, team.policies[0], team.workbench.reference, team.optimizer, args)
+    before = weights(agent)
+    metrics = agent.update(experience, 0)
+    assert all(torch.tensor(list(metrics.values())).isfinite())
+    assert not torch.equal(weights(agent), before)
+    assert "kl_loss" in metrics
+
+
+def test_a_group_of_an_observer_shares_its_reference(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an advantage that a good reference earned: equal answers to one prompt get none."""
+
+    def by_reference(completions: list[str], **columns: object) -> list[float]:
+        return [float(row // 4) for row in range(len(completions))]
+
+    team = trainer(
+        tiny_gpt2_dir,
+        tmp_path,
+        by_reference,
+        observer_generations=4,
+        num_generations=8,
+        advantage_estimator="leave_one_out",
+        partner_reward_weight=0.0,
+        kl_coef=0.0,
+    )
+    assert updated(team, agent=1)["advantage_std"] == 0
+    assert updated(team, agent=0, step=1)["advantage_std"] > 0
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_the_two_parts_of_the_exact_kl_keep_their_proportion(
+    tiny_gpt2_dir: Path, tmp_path: Path, whiten: bool
+) -> None:
+    """Prevents a KL in the loss that outweighs the whitened KL in the reward, or vanishes by it.
+
+    Rewards and η times ten make advantages ten times as large: whitened, they are the same, and so
+    must be the whole update.
+    """
+    results = []
+    for scale in (1.0, 10.0):
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / str(scale),
+            reward_weights=[scale],
+            kl_coef=0.5 * scale,
+            kl_placement="both",
+            kl_estimator="full",
+            advantage_estimator="reinforce",
+            whiten_advantages=whiten,
+            max_grad_norm=0.0,
+            adam_epsilon=ADAM_EPSILON,
+        )
+        disturb(team.policies[0], seed=0)
+        updated(team)
+        results.append(weights(team.agents[0]))
+    assert torch.allclose(*results, atol=1e-5) == whiten
+
+
+def test_one_token_has_no_kl_to_come(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents the KL of a token from being charged to its own choice: it is fixed by then."""
+    results = []
+    for placement in ("both", "loss"):
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / placement,
+            max_completion_length=1,
+            kl_placement=placement,
+            kl_estimator="full",
+            whiten_advantages=False,
+        )
+        disturb(team.policies[0], seed=0)
+        updated(team)
+        results.append(weights(team.agents[0]))
+    assert torch.equal(*results)
+
+
+def test_every_name_of_the_settings_is_tried() -> None:
+    """Prevents a setting that names a way of learning which does not exist."""
+    hints = get_type_hints(AlgorithmConfig)
+    assert set(get_args(hints["advantage_estimator"])) == set(ESTIMATORS)
+    assert set(get_args(hints["kl_estimator"])) == set(KL_PENALTIES)
+
+
+@pytest.mark.parametrize("placement", ["reward", "loss"])
+def test_a_coefficient_of_zero_is_no_penalty(
+    tiny_gpt2_dir: Path, tmp_path: Path, placement: str
+) -> None:
+    """Prevents a penalty that is paid in spite of η = 0, and one that does nothing at η > 0."""
+    results = {}
+    for coefficient, estimator in ((0.0, "k1"), (0.0, "full"), (5.0, "k1")):
+        name = f"{coefficient}-{estimator}"
+        team = trainer(
+            tiny_gpt2_dir,
+            tmp_path / name,
+            kl_coef=coefficient,
+            kl_estimator=estimator,
+            kl_placement=placement,
+        )
+        updated(team, step=0)
+        updated(team, step=1)
+        results[name] = weights(team.agents[0])
+    torch.testing.assert_close(results["0.0-k1"], results["0.0-full"], atol=1e-6, rtol=0)
+    assert not torch.allclose(results["0.0-k1"], results["5.0-k1"], atol=1e-4)
+
+
+def test_a_far_step_stops_the_epochs(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents `target_kl` from being ignored, or from ending an epoch in its middle."""
+    options = {"num_ppo_epochs": 4, "num_mini_batches": 2, "learning_rate": 1e-2}
+    free = updated(trainer(tiny_gpt2_dir, tmp_path / "free", **options))
+    held = updated(trainer(tiny_gpt2_dir, tmp_path / "held", target_kl=1e-4, **options))
+    assert (free["optimizer_steps"], held["optimizer_steps"]) == (8, 2)
+
+
+def test_the_adaptive_coefficient_follows_the_kl(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a controller that is never called, or that is shared by the agents."""
+    team = trainer(
+        tiny_gpt2_dir, tmp_path, kl_controller="adaptive", kl_coef=0.1, kl_target=1, kl_horizon=80
+    )
+    metrics = updated(team)
+    # At step 0 the KL is 0, so the error is clipped at −0.2 and acts over 8 of 80 samples.
+    assert metrics["kl_coef"] == 0.1
+    assert team.agents[0].state.kl_coef == pytest.approx(0.1 * (1 - 0.2 * 8 / 80))
+    assert team.agents[1].state.kl_coef == 0.1
+
+
+def test_score_scaling_is_kept_per_agent_and_role(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an observer's rewards from being measured by a pioneer's."""
+    team = trainer(tiny_gpt2_dir, tmp_path, use_score_scaling=True, role_exchange_period=1)
+    for step in range(3):
+        for experience in experiences(team, step):
+            team.agents[experience.turn.agent].update(experience, step)
+    counts = [
+        {role: scaler.count for role, scaler in agent.state.reward_scalers.items()}
+        for agent in team.agents
+    ]
+    assert counts == [{"pioneer": 16, "observer": 8}, {"pioneer": 8, "observer": 16}]
+
+
+def test_a_clipped_score_pays_no_more_than_its_limit(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents `score_clip` from being applied before scaling, or not at all."""
+    limit = 0.01
+    options = {"advantage_estimator": "reinforce", "kl_coef": 0.0, "use_score_scaling": True}
+    free = updated(trainer(tiny_gpt2_dir, tmp_path / "free", **options))
+    clipped = updated(trainer(tiny_gpt2_dir, tmp_path / "clipped", score_clip=limit, **options))
+    assert free["advantage_std"] > 10 * limit
+    assert clipped["advantage_std"] <= limit
+
+
+def test_elastic_reset_at_its_period(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a reset at the wrong step, or to anything but the moving average."""
+    team = trainer(tiny_gpt2_dir, tmp_path, elastic_reset_period=2, elastic_reset_decay=0.5)
+    agent = team.agents[0]
+    assert agent.elastic_reset is not None
+    initial = [weight.detach().clone() for weight in agent.policy.language_parameters()]
+    updated(team, step=0)
+    for weight, average, start in zip(
+        agent.policy.language_parameters(), agent.elastic_reset.average, initial, strict=True
+    ):
+        assert not torch.equal(weight, average), "too early"
+        assert not torch.equal(average, start), "the average does not follow"
+    followed = RecordAverage(agent)
+    updated(team, step=1)
+    for weight, average, start, target in zip(
+        agent.policy.language_parameters(),
+        agent.elastic_reset.average,
+        initial,
+        followed.last,
+        strict=True,
+    ):
+        torch.testing.assert_close(weight.detach(), target, atol=1e-6, rtol=0)
+        assert torch.equal(average, start)
+
+
+class RecordAverage:
+    """Follows an agent's weights after each optimizer step, as Elastic Reset should."""
+
+    def __init__(self, agent: Agent) -> None:
+        assert agent.elastic_reset is not None
+        self.weights = agent.policy.language_parameters()
+        self.last = [average.clone() for average in agent.elastic_reset.average]
+        agent.optimizer.register_step_post_hook(self.follow)
+
+    def follow(self, *_: object) -> None:
+        self.last = [
+            (average + weight.detach()) / 2
+            for average, weight in zip(self.last, self.weights, strict=True)
+        ]
+
+
+def test_a_learning_rate_for_each_agent(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents one agent's learning rate from being used for the other."""
+    team = trainer(tiny_gpt2_dir, tmp_path, learning_rate=[1e-3, 0.0])
+    before = [weights(agent) for agent in team.agents]
+    team.iterate(0)
+    assert not torch.equal(weights(team.agents[0]), before[0])
+    assert torch.equal(weights(team.agents[1]), before[1])
+
+
+def test_bfloat16_learns(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """Prevents sampling, scoring and learning from computing in different number formats."""
+    team = trainer(tiny_llama_dir, tmp_path, bf16=True)
+    metrics = team.iterate(0)
+    for agent in team.agents:
+        assert metrics[f"{agent.name}/first_ratio_error"] < 0.2
+        assert weights(agent).dtype == torch.float32
+        assert weights(agent).isfinite().all()
+
+
+def spoil(team: CORYTrainer, agent: int, sample: int) -> Experience:
+    """An agent's experience with one return that is not a number."""
+    experience = experiences(team)[agent]
+    rewards = experience.team_reward.clone()
+    rewards[sample] = float("nan")
+    return replace(experience, team_reward=rewards)
+
+
+def test_a_step_that_is_not_finite_is_not_taken(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents one overflow from making every weight nan, and moments from remembering it."""
+    team = trainer(tiny_gpt2_dir, tmp_path, num_ppo_epochs=1, num_mini_batches=2)
+    agent = team.agents[0]
+    updated(team)
+    before = snapshot(agent)
+    metrics = agent.update(spoil(team, 0, 2), 1)
+    assert (metrics["skipped_steps"], metrics["optimizer_steps"]) == (2, 0)
+    assert same_bits(snapshot(agent), before)
+    metrics = updated(team, step=2)
+    assert (metrics["skipped_steps"], agent.state.skips_in_a_row) == (0, 0)
+    assert weights(agent).isfinite().all()
+
+
+def test_the_third_skip_in_a_row_names_the_sample(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a run that spends its hours on steps that it does not take."""
+    team = trainer(tiny_gpt2_dir, tmp_path, num_ppo_epochs=3, num_mini_batches=1)
+    before = snapshot(team.agents[1])
+    expected = r"agent_1: .* 3 optimizer steps in a row.*iteration 5; sample 2 .*such returns.*\[\d"
+    with pytest.raises(NotFiniteError, match=expected):
+        team.agents[1].update(spoil(team, 1, 2), 4)
+    assert same_bits(snapshot(team.agents[1]), before)
+
+
+def test_weights_that_overflow_are_named(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an error that blames a reward for what the weights did."""
+    team = trainer(tiny_gpt2_dir, tmp_path, num_ppo_epochs=3, num_mini_batches=1)
+    found = experiences(team)[0]
+    with torch.no_grad():
+        team.policies[0].value_head.weight.fill_(float("inf"))
+    with pytest.raises(NotFiniteError, match=r"sample 0 .*such new values"):
+        team.agents[0].update(found, 0)
