@@ -20,7 +20,7 @@ from cory.models.scoring import score
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from tests.teams import disturb, make_team
 
-BATCH = make_batch([[50, 51], [60]], [[80, 81, 82], [90, 91]], 0)
+BATCH = make_batch([[50, 51], [60]], [[80, 81, 82], [90, 91]])
 
 
 def test_every_configurable_penalty_exists() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cory import __version__
-from cory.io.errors import EXIT_STATUS, FaultError
+from cory.io.errors import EXIT_STATUS, CoryRuntimeError
 from cory.io.terminal import print_printable_traceback, say, write
 
 COMMANDS = {
@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         say(f"cory: {error}")
         sys.exit(2)
-    except (FaultError, OSError) as error:
-        is_known = isinstance(error, FaultError) or error.errno in REFUSED_BY_DISK
+    except (CoryRuntimeError, OSError) as error:
+        is_known = isinstance(error, CoryRuntimeError) or error.errno in REFUSED_BY_DISK
         if wants_traceback or not is_known:
             raise
         say(f"cory: {error}")

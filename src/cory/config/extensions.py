@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +20,6 @@ class ExtensionConfig:
     transfer_back_weight: float = 0.0
     """Later speakers' answers that earn more than the pioneer's are learnt by all agents as answers
     to the plain query, with this weight in the loss."""
-    transfer_back: Literal["likelihood", "clipped"] = "likelihood"
-    """How: by their likelihood, or by PPO's clipped ratio to the probability that they had where
-    they were given."""
     transfer_min_lift: float | None = None
     """Knowledge transfer ends at the first exchange of roles since the last of which later
     speakers have not earned more than this above the pioneer, on average; from then on everybody
@@ -31,6 +27,3 @@ class ExtensionConfig:
     partner_samples_weight: float = 0.0
     """Agents also learn from a partner's answers to the plain query, importance-weighted, with this
     weight beside their own answers."""
-    observer_generations: int = 1
-    """Answers of a later speaker to each query and answer of the pioneer, who is paid its share of
-    their mean; so an observer has this many times `batch_size` answers per iteration."""

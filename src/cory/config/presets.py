@@ -20,7 +20,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_agents": 2,
         "knowledge_transfer": True,
         "role_exchange_period": 5,
-        "credit": "collective",
         "partner_reward_weight": 1.0,
         "reset_on_exchange": False,
         "advantage_estimator": "gae",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +17,6 @@ class TeamConfig:
     """Observers see the earlier answers. False: everybody gets the plain query."""
     partner_reward_weight: float = 1.0
     """Weight of the partners' task rewards: 1 shared (the paper), 0 own, negative competitive."""
-    credit: Literal["collective", "causal", "own"] = "collective"
-    """Whose rewards count: all partners' (the paper), those who speak later, or nobody's."""
     reset_on_exchange: bool = False
     """Whenever an exchange is due, forget optimizer, reward statistics and KL coefficients, as the
     paper's reference code does (a control). A single agent forgets at the same iterations."""

@@ -13,7 +13,6 @@ GROUP_ESTIMATORS = ("group", "leave_one_out")
 POSITIVE_FIELDS = (
     "num_agents",
     "num_generations",
-    "observer_generations",
     "num_ppo_epochs",
     "num_mini_batches",
     "max_steps",

@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cory.distributed.fsdp import like, whole_state
+from cory.distributed.fsdp import full_state_dict, shard_like
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 
 MERGED = "merged"
@@ -97,7 +97,7 @@ class FullCopy:
         return True
 
     def save(self, directory: Path, writes: bool = True) -> None:
-        weights = whole_state(self.model)
+        weights = full_state_dict(self.model)
         if writes:
             self.model.save_pretrained(directory, state_dict=weights)
 
@@ -112,7 +112,7 @@ class FullCopy:
             raise RuntimeError(f"weights of another architecture: {', '.join(keys[:3])} …")
         own = self.model.state_dict()
         self.model.load_state_dict(
-            {name: like(weight, own[name]) for name, weight in saved.state_dict().items()}
+            {name: shard_like(weight, own[name]) for name, weight in saved.state_dict().items()}
         )
 
     @contextmanager

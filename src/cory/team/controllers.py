@@ -40,10 +40,8 @@ class RewardScaler:
     def std(self) -> float:
         return (self.squared_deviations / self.count) ** 0.5 if self.count else 0.0
 
-    def update_and_scale(
-        self, reward: Float[Tensor, " B"], subtract_mean: bool
-    ) -> Float[Tensor, " B"]:
-        """Include a batch, then divide it by the standard deviation, unless that is 0."""
+    def update(self, reward: Float[Tensor, " B"]) -> None:
+        """Include a batch."""
         rewards = reward.double()
         count, mean = float(len(rewards)), float(rewards.mean())
         deviation, total = mean - self.mean, self.count + count
@@ -51,6 +49,9 @@ class RewardScaler:
         self.squared_deviations += deviation**2 * self.count * count / total
         self.mean += deviation * count / total
         self.count = total
+
+    def scale(self, reward: Float[Tensor, " B"], subtract_mean: bool) -> Float[Tensor, " B"]:
+        """Divide by the standard deviation of all rewards so far, unless that is 0."""
         centre = self.mean if subtract_mean else 0.0
         return (reward - centre) / (self.std or 1.0)
 

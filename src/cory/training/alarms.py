@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cory.config import CORYConfig
-from cory.io.errors import FaultError
+from cory.io.errors import CoryRuntimeError
 from cory.team.agent import Agent
 
 
-class CollapseError(FaultError):
+class CollapseError(CoryRuntimeError):
     """An agent had alarms in as many iterations in a row as `alarm_patience` allows."""
 
 

@@ -61,7 +61,7 @@ class ServedAdapters:
                 shutil.rmtree(path)
         return name
 
-    def forget(self) -> None:
+    def reset_state(self) -> None:
         """The server may be another one now: look again what it serves."""
         self.newest.clear()
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from cory.algorithm import losses
 from cory.config import CORYConfig, ExtensionConfig
-from cory.team.auxiliary import (
+from cory.team.train_samples import (
     LARGEST_IMPORTANCE,
     POLICY_LOSSES,
-    Lesson,
-    better_answers,
+    TrainSamples,
     importance_of,
+    transfer_back_samples,
 )
-from cory.team.types import Experience
+from cory.team.types import RolloutRecord
 from cory.training.trainer import CORYTrainer
 from tests.teams import disturb, plain_logits
 from tests.tiny_runs import same_bits, snapshot, trainer
@@ -35,11 +35,11 @@ def team_of(model: Path, output_dir: Path, **options: Any) -> CORYTrainer:
     return team
 
 
-def play(team: CORYTrainer, step: int = 0) -> list[Experience]:
-    return team.rollout.run(team.queries.at(step), step).experiences
+def play(team: CORYTrainer, step: int = 0) -> list[RolloutRecord]:
+    return team.rollout.run(team.queries.at(step), step).records
 
 
-def gradient(team: CORYTrainer, agent: int, lesson: Lesson) -> list[Tensor]:
+def gradient(team: CORYTrainer, agent: int, lesson: TrainSamples) -> list[Tensor]:
     """Of the whole lesson, by one optimizer step that moves nothing."""
     policy = team.policies[agent]
     for group in team.optimizer.param_groups:
@@ -81,16 +81,16 @@ def test_better_answers_move_to_the_plain_query(
     options = {"transfer_back_weight": 0.5, "observer_generations": times}
     team = team_of(tiny_gpt2_dir, tmp_path, num_agents=num_agents, **options)
     pioneer, *later = play(team)
-    [lesson], metrics = better_answers([pioneer, *later], team.args)
+    [lesson], metrics = transfer_back_samples([pioneer, *later], team.args)
     expected = [
         (
-            pioneer.turn.prompt_ids[row // times],
+            pioneer.generation.prompt_ids[row // times],
             answer,
-            experience.scores.logprobs[row, : len(answer)],
+            record.scores.logprobs[row, : len(answer)],
         )
-        for experience in later
-        for row, answer in enumerate(experience.turn.response_ids)
-        if experience.task_reward[row] > pioneer.task_reward[row // times]
+        for record in later
+        for row, answer in enumerate(record.generation.response_ids)
+        if record.task_reward[row] > pioneer.task_reward[row // times]
     ]
     num_answers = 8 * times * len(later)
     assert 0 < len(expected) < num_answers
@@ -113,11 +113,11 @@ def test_transfer_back_raises_the_likelihood_of_better_answers(
     """
     team = team_of(tiny_gpt2_dir, tmp_path, transfer_back_weight=0.5, max_grad_norm=0.0)
     pioneer, observer = play(team)
-    [lesson], _ = better_answers([pioneer, observer], team.args)
+    [lesson], _ = transfer_back_samples([pioneer, observer], team.args)
     ours = gradient(team, agent, lesson)
     policy, total = team.policies[agent], torch.zeros(())
     for row in (observer.task_reward > pioneer.task_reward).nonzero().flatten().tolist():
-        prompt, answer = pioneer.turn.prompt_ids[row], observer.turn.response_ids[row]
+        prompt, answer = pioneer.generation.prompt_ids[row], observer.generation.response_ids[row]
         ids = torch.tensor([[*prompt, *answer]])
         logits = policy.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
         total = total - logits.log_softmax(-1).gather(1, ids[0, len(prompt) :, None]).sum()
@@ -135,14 +135,14 @@ def test_a_clipped_transfer_is_weighted_by_who_sampled(tiny_gpt2_dir: Path, tmp_
         max_grad_norm=0.0,
     )
     pioneer, observer = play(team)
-    [lesson], _ = better_answers([pioneer, observer], team.args)
+    [lesson], _ = transfer_back_samples([pioneer, observer], team.args)
     ours = gradient(team, 0, lesson)
     policy, total = team.policies[0], torch.zeros(())
     ratios = []
     for row in (observer.task_reward > pioneer.task_reward).nonzero().flatten().tolist():
-        prompt, answer = pioneer.turn.prompt_ids[row], observer.turn.response_ids[row]
+        prompt, answer = pioneer.generation.prompt_ids[row], observer.generation.response_ids[row]
         chosen = torch.tensor(answer)[:, None]
-        seen = plain_logits(team.policies[1], observer.turn.prompt_ids[row], answer)
+        seen = plain_logits(team.policies[1], observer.generation.prompt_ids[row], answer)
         behaviour = seen.log_softmax(-1).gather(1, chosen)
         ids = torch.tensor([[*prompt, *answer]])
         logits = policy.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
@@ -206,25 +206,25 @@ def test_a_partner_with_the_same_weights_teaches_what_oneself_would_learn(
     team = trainer(tiny_gpt2_dir, tmp_path, partner_samples_weight=1.0, use_score_scaling=True)
     for policy in team.policies:
         disturb(policy, seed=0, size=0.05)
-    experiences = play(team)
-    [lesson], metrics = team.agents[1].study(experiences)
-    own, _ = team.agents[0]._prepare(experiences[0])
+    records = play(team)
+    [lesson], metrics = team.agents[1].study(records)
+    own, _ = team.agents[0]._prepare(records[0])
     assert metrics == {"from_agent_0/importance": pytest.approx(1.0, abs=1e-5)}
     for name in ("old_logprobs", "old_values", "advantages", "returns", "ref_logprobs"):
         torch.testing.assert_close(getattr(lesson, name), getattr(own, name), atol=1e-4, rtol=1e-4)
     assert_close(gradient(team, 1, lesson), gradient(team, 0, own))
-    assert team.agents[0].study(experiences) == ([], {}), "an observer's answers are not plain"
+    assert team.agents[0].study(records) == ([], {}), "an observer's answers are not plain"
 
 
 def test_a_partner_with_other_weights_is_scored_anew(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents the partner's values, KL or probabilities from being taken for one's own."""
     team = team_of(tiny_gpt2_dir, tmp_path, partner_samples_weight=0.25, num_generations=2)
-    experiences = play(team)
-    [lesson], metrics = team.agents[1].study(experiences)
-    pioneer = experiences[0]
+    records = play(team)
+    [lesson], metrics = team.agents[1].study(records)
+    pioneer = records[0]
     mask = pioneer.batch.response_mask
     for row, (prompt, answer) in enumerate(
-        zip(pioneer.turn.prompt_ids, pioneer.turn.response_ids, strict=True)
+        zip(pioneer.generation.prompt_ids, pioneer.generation.response_ids, strict=True)
     ):
         logits = plain_logits(team.policies[1], prompt, answer)
         expected = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])[:, 0]
@@ -246,8 +246,8 @@ def test_without_knowledge_transfer_everybody_gives_plain_answers(
     team = team_of(
         tiny_gpt2_dir, tmp_path, num_agents=3, partner_samples_weight=1.0, knowledge_transfer=False
     )
-    experiences = play(team)
-    names = [[lesson.name for lesson in agent.study(experiences)[0]] for agent in team.agents]
+    records = play(team)
+    names = [[lesson.name for lesson in agent.study(records)[0]] for agent in team.agents]
     assert names == [
         ["from_agent_1/", "from_agent_2/"],
         ["from_agent_0/", "from_agent_2/"],
@@ -285,9 +285,9 @@ def test_lessons_of_partners_are_off_by_default(tiny_gpt2_dir: Path, tmp_path: P
     results = []
     for name, hands_over in (("trainer", True), ("alone", False)):
         team = trainer(tiny_gpt2_dir, tmp_path / name)
-        experiences = play(team)
-        for experience in experiences:
-            shown = experiences if hands_over else ()
-            team.agents[experience.turn.agent].update(experience, 0, shown)
+        records = play(team)
+        for record in records:
+            shown = records if hands_over else ()
+            team.agents[record.generation.agent].update(record, 0, shown)
         results.append([snapshot(agent) for agent in team.agents])
     assert all(map(same_bits, *results))

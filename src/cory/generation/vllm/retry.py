@@ -12,7 +12,7 @@ LONGEST_PAUSE = 15.0
 """Seconds between two questions; the pause doubles from the one to the other."""
 
 
-class Patience:
+class RetryPolicy:
     """Pauses between questions to a server, and an end to them.
 
     Args:

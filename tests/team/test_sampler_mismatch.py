@@ -15,10 +15,10 @@ from cory.algorithm.losses import policy_loss
 from cory.config import CORYConfig
 from cory.models.batch import make_batch
 from cory.models.scoring import TokenScores
-from cory.team.auxiliary import Lesson
-from cory.team.engines import behaviour_logprobs, settle_engine
 from cory.team.rollout import recomputes_logprobs
-from cory.team.types import Experience, Turn
+from cory.team.sampler_mismatch import behaviour_logprobs, correct_sampler_mismatch
+from cory.team.train_samples import TrainSamples
+from cory.team.types import Generation, RolloutRecord
 from cory.training.trainer import CORYTrainer
 from tests.tiny_runs import same_bits, snapshot, trainer
 
@@ -32,22 +32,22 @@ def server_settings(**settings: Any) -> CORYConfig:
     return CORYConfig(vllm_server_base_url="http://localhost:8000", **settings)
 
 
-def experience_of(engine: Tensor | None) -> Experience:
+def experience_of(engine: Tensor | None) -> RolloutRecord:
     prompts, responses = [[5], [6, 7]], [[8, 9], [3]]
     zeros = torch.zeros(2, 2)
-    return Experience(
-        turn=Turn(0, 0, prompts, responses, ["a", "b"], logprobs=engine),
-        batch=make_batch(prompts, responses, pad_id=0),
+    return RolloutRecord(
+        generation=Generation(0, 0, prompts, responses, ["a", "b"], logprobs=engine),
+        batch=make_batch(prompts, responses),
         scores=TokenScores(OWN, zeros, zeros, zeros, zeros),
         task_reward=torch.zeros(2),
         team_reward=torch.zeros(2),
     )
 
 
-def settled(engine: Tensor | None, args: CORYConfig) -> tuple[Lesson, dict[str, float]]:
-    experience = experience_of(engine)
-    lesson = Lesson(experience.batch, old_logprobs=OWN, advantages=ADVANTAGES)
-    return settle_engine(lesson, {"advantage_std": 1.0}, experience, args)
+def settled(engine: Tensor | None, args: CORYConfig) -> tuple[TrainSamples, dict[str, float]]:
+    record = experience_of(engine)
+    lesson = TrainSamples(record.batch, old_logprobs=OWN, advantages=ADVANTAGES)
+    return correct_sampler_mismatch(lesson, {"advantage_std": 1.0}, record, args)
 
 
 def test_truncated_weights_by_hand() -> None:
@@ -119,16 +119,20 @@ def test_an_unbiased_estimate_under_the_engine() -> None:
     engine = torch.tensor([0.5, 0.3, 0.2])
     own = torch.tensor([0.45, 0.2, 0.35])
     advantages = torch.tensor([1.0, -1.0, 2.0])
-    experience = experience_of(None)
-    mask_of_three = make_batch([[5]] * 3, [[0], [1], [2]], pad_id=0)
+    record = experience_of(None)
+    mask_of_three = make_batch([[5]] * 3, [[0], [1], [2]])
     drawn = replace(
-        experience,
-        turn=Turn(0, 0, [[5]] * 3, [[0], [1], [2]], [""] * 3, logprobs=engine.log()[:, None]),
+        record,
+        generation=Generation(
+            0, 0, [[5]] * 3, [[0], [1], [2]], [""] * 3, logprobs=engine.log()[:, None]
+        ),
         batch=mask_of_three,
         scores=TokenScores(own.log()[:, None], *[torch.zeros(3, 1)] * 4),
     )
-    lesson = Lesson(mask_of_three, own.log()[:, None], advantages[:, None])
-    weighted = settle_engine(lesson, {}, drawn, server_settings())[0].advantages.squeeze(1)
+    lesson = TrainSamples(mask_of_three, own.log()[:, None], advantages[:, None])
+    weighted = correct_sampler_mismatch(lesson, {}, drawn, server_settings())[0].advantages.squeeze(
+        1
+    )
     assert float(engine @ weighted) == pytest.approx(float(own @ advantages))
     assert float(engine @ advantages) != pytest.approx(float(own @ advantages))
 
@@ -156,11 +160,11 @@ def test_equal_engines_change_no_update(tiny_gpt2_dir: Path, tmp_path: Path) -> 
 
     def updated(name: str, *, is_drawn_elsewhere: bool) -> CORYTrainer:
         team = trainer(tiny_gpt2_dir, tmp_path / name)
-        experience = team.rollout.run(team.queries.at(0), 0).experiences[0]
+        record = team.rollout.run(team.queries.at(0), 0).records[0]
         if is_drawn_elsewhere:
-            turn = replace(experience.turn, logprobs=experience.scores.logprobs)
-            experience = replace(experience, turn=turn)
-        metrics = team.agents[0].update(experience, step=0)
+            generation = replace(record.generation, logprobs=record.scores.logprobs)
+            record = replace(record, generation=generation)
+        metrics = team.agents[0].update(record, step=0)
         assert ("engine_kl" in metrics) == is_drawn_elsewhere
         return team
 
