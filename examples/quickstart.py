@@ -161,7 +161,7 @@ def show(arms: Sequence[Arm], console: Console) -> None:
         "Matched steps are not matched compute: in as many steps a team of two samples and learns\n"
         "from twice the answers of PPO, and an observer's prompt is longer. `cory train\n"
         "--num_agents 1` with twice the --batch_size gives PPO as many answers. One seed proves\n"
-        "nothing: what has been measured so far is in docs/log.md.\n",
+        "nothing: what has been measured so far is in docs/log.\n",
         soft_wrap=True,
     )
 
