@@ -58,7 +58,7 @@ class Experiment:
             f"**Training:** {self.effort}.",
             f"**{'Seed' if len(evaluations.seeds) == 1 else 'Seeds'}:** {seeds}.",
             f"**Code:** {self.commits}.",
-            f"**Data:** [CSV]({to_root}{self.folder}).",
+            f"**Data:** `{self.folder}` ([CSV]({to_root}{self.folder})).",
         ]
         return "\n".join([*map(_item, facts), "", "```bash", *commands, "```"])
 

@@ -9,6 +9,9 @@ from scripts.results.columns import DECIMALS, NOTHING, Row, difference_text
 from scripts.results.evaluations import Evaluations
 from scripts.results.tables import markdown
 
+TOGETHER = "\N{NO-BREAK SPACE}"
+"""Keeps a figure and its interval on one line of a narrow cell."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -65,4 +68,5 @@ def _compared(row: Row, cost: str, experiments: Mapping[str, Evaluations]) -> st
         difference_text(value, DECIMALS[name])
         for name, value in zip(("reward", "KL"), values, strict=True)
     )
-    return f"{row.label}{few}, {arm} − {row.baseline}: {reward}, KL {kl}"
+    figures = f"{reward}, KL {kl}".replace(" ± ", f"{TOGETHER}±{TOGETHER}")
+    return f"{row.label}{few}, {arm} − {row.baseline}: {figures}"

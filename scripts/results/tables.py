@@ -41,7 +41,7 @@ class Table:
             found = experiments[row.experiment]
             label, seeds = row.label or f"`{row.arm}`", self._seeds(row, experiments)
             if seeds < most and not names_seeds:
-                label += f" ({seeds} seeds)"
+                label += f" ({seeds} seed{'s' if seeds > 1 else ''})"
             lines.append([label, *(column.cell(row, found) for column in self.columns)])
         return markdown([self.first, *(column.heading for column in self.columns)], lines)
 
