@@ -96,7 +96,7 @@ class Agent:
             team: everybody's, in the order of speaking, for what is learnt from partners.
 
         Returns:
-            metrics, averaged over optimizer steps unless docs/metrics.md says otherwise.
+            metrics, averaged over optimizer steps unless docs/reference/metrics.md says otherwise.
         """
         own, metrics = settle_engine(*self._prepare(experience), experience, self.args)
         lessons = [own]
