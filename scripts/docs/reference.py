@@ -118,11 +118,11 @@ def _help_of(command: str) -> str:
 
 
 def _usage(usage: str) -> str:
-    """The usage on lines of at most 90 columns, broken between options."""
+    """The usage on lines of at most 80 columns, broken between options."""
     words = re.findall(r"\[.*?\]|\S+", usage.removeprefix("usage:"))
     lines = [words[0]]
     for word in words[1:]:
-        if len(lines[-1]) + len(word) > 90:
+        if len(lines[-1]) + len(word) > 80:
             lines.append("    " + word)
         else:
             lines[-1] += f" {word}"
