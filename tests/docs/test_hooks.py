@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mkdocs.structure.files import Files
 
-from scripts.docs import site
+from scripts.docs import hooks
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG: Any = SimpleNamespace(
@@ -28,7 +28,7 @@ FORMULAS = [
 
 
 def settled(markdown: str, files: Files) -> str:
-    return site.on_page_markdown(markdown, PAGE, CONFIG, files)
+    return hooks.on_page_markdown(markdown, PAGE, CONFIG, files)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_formulas_are_drawn(page: str, latex: str) -> None:
     `\_` inside `\text` is one that the library does not know.
     """
     assert r"\_" not in latex, page
-    assert "<path" in site.display_formula(latex)
+    assert "<path" in hooks.display_formula(latex)
 
 
 def test_a_formula_in_a_line_stands_on_its_baseline() -> None:
     """Prevents inline formulas that hang above the text, or that hide their source."""
     content = r'so <span class="arithmatex">\(x_1 &lt; y_{t}\)</span> holds'
-    drawn = site.on_page_content(content, PAGE, CONFIG, Files([]))
+    drawn = hooks.on_page_content(content, PAGE, CONFIG, Files([]))
     assert re.fullmatch(r"so <span role.*</span> holds", drawn, re.DOTALL)
     assert 'aria-label="x_1 &lt; y_{t}"' in drawn
     assert float(re.findall(r"vertical-align: (\S+)px", drawn)[0]) < 0
