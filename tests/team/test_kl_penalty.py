@@ -148,7 +148,7 @@ def test_full_kl_in_both_places_has_the_exact_gradient(tiny_policy: TinyPolicy) 
 
 
 def test_k1_in_the_reward_has_the_same_mean_and_more_variance(tiny_policy: TinyPolicy) -> None:
-    """Holds docs/algorithm.md to its word: the gradient in both places is the less noisy one."""
+    """Prevents a noisier gradient in both places than docs/explanation/algorithm.md says."""
     k1 = tiny_policy.gradients("k1", "reward")
     torch.testing.assert_close(tiny_policy.mean(k1), tiny_policy.exact_gradient())
     both = tiny_policy.gradients("full", "both")

@@ -107,7 +107,7 @@ def test_better_answers_move_to_the_plain_query(
 def test_transfer_back_raises_the_likelihood_of_better_answers(
     tiny_gpt2_dir: Path, tmp_path: Path, agent: int
 ) -> None:
-    """Prevents another weight, divisor or prompt than docs/algorithm.md says.
+    """Prevents another weight, divisor or prompt than docs/explanation/algorithm.md says.
 
     The loss is written out with transformers alone, one answer at a time, without padding.
     """

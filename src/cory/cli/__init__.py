@@ -44,7 +44,7 @@ REFUSED_BY_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBI
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; what ends it early is one message and an exit status (docs/faults.md).
+    """Run a command; what ends it early is one message and an exit status (docs/how-to/faults.md).
 
     2: a mistake in settings, data or a reward function; 3: a fault, such as a full disk; 128 + its
     number: a signal.

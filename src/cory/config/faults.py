@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class FaultConfig:
-    """What happens when something goes wrong (docs/faults.md)."""
+    """What happens when something goes wrong (docs/how-to/faults.md)."""
 
     reward_timeout: float | None = None
     """Seconds that a call of a reward function may take; it then runs in a thread of its own. None:

@@ -52,9 +52,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 two experiments share. Their schedules come with the tasks `imdb` and `gsm8k`. Score scaling, which
 the paper does not have, is a matter of the task too: arms of a comparison must not differ in it.
 
-`team` came out ahead of `paper`'s team in docs/results.md: everybody is paid for their own answer
-and learns from all answers to the plain query, and from the better ones of those who saw more; the
-two become one at every exchange, and what counts is the average over time.
+`team` is the best team measured so far (docs/explanation/results). Each agent is paid for its own
+answer, learns from all answers to the plain query and from the better ones of those who saw more;
+the two become one at every exchange, and what counts is the average over time.
 """
 
 

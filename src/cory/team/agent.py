@@ -108,7 +108,7 @@ class Agent:
             team: everybody's, in the order of speaking, for what is learnt from partners.
 
         Returns:
-            metrics, averaged over optimizer steps unless docs/metrics.md says otherwise.
+            metrics, averaged over optimizer steps unless docs/reference/metrics.md says otherwise.
         """
         made = self.make_train_samples(record)
         own, metrics = correct_sampler_mismatch(*made, record, self.args)

@@ -1,4 +1,4 @@
-"""What is measured, and the file it is written to. docs/metrics.md explains each key."""
+"""What is measured, and the file it is written to. docs/reference/metrics.md explains each key."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class CORYTrainer:
 
         Raises:
             Stopped: a signal asked for an end; the iteration was finished and saved.
-            CoryRuntimeError: it could not go on, as docs/faults.md explains.
+            CoryRuntimeError: it could not go on, as docs/how-to/faults.md explains.
             ValueError: a reward function failed, or another process trains in `output_dir`.
         """
         promise = "will save after this iteration and stop"

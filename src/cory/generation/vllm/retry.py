@@ -48,7 +48,7 @@ class RetryPolicy:
             raise ServerLostError(
                 f"the vLLM server at {self.base_url} has not answered for {self.seconds:g} seconds "
                 f"(vllm_server_timeout); its last word: {error}. Start it again, see its own log "
-                "and docs/vllm.md, and continue this run with --resume"
+                "and docs/how-to/vllm.md, and continue this run with --resume"
             ) from error
         time.sleep(min(self.pause, left))
         self.pause = min(2 * self.pause, LONGEST_PAUSE)

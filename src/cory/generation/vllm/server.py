@@ -99,7 +99,7 @@ class Server:
             f"{_what(response)}. Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora"
             " and a --max-lora-rank of at least lora_r (with evaluate_merged: times num_agents), "
             "and set vllm_adapter_dir to a directory that it sees under the same path; "
-            "docs/vllm.md says more"
+            "docs/how-to/vllm.md says more"
         )
 
     def unload_adapter(self, name: str) -> None:
