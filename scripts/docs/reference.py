@@ -21,12 +21,12 @@ from typing import Any, Literal, get_args, get_origin
 from unittest.mock import patch
 
 import docstring_parser
+from cory.presets import PRESETS
 
 from cory.cli import COMMANDS, main
 from cory.cli.help import HINTS
 from cory.cli.options import PARTS
 from cory.config import CORYConfig
-from cory.presets import PRESETS
 from cory.tasks import TASKS, task_defaults
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "docs" / "reference"

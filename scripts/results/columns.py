@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from cory.statistics import Estimate, estimate
+from cory.algorithm.intervals import Estimate, estimate
 from scripts.results.evaluations import MEAN, BySeed, Evaluations
 
 DECIMALS = {"reward": 3, "KL": 2, "hypervolume": 2, "distinct-2": 2}

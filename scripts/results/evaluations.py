@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cory.statistics import hypervolume, pareto_front, value_at
+from cory.algorithm.intervals import hypervolume, pareto_front, value_at
 
 MEAN = "mean"
 MERGED = "merged"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cory.statistics import Estimate, estimate
+from cory.algorithm.intervals import Estimate, estimate
 from scripts.results.columns import DECIMALS, Row, interval_text
 from scripts.results.evaluations import MEAN, Evaluations
 from scripts.results.svg import Drawing

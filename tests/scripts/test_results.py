@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import cory
-from cory.statistics import estimate
+from cory.algorithm.intervals import estimate
 from scripts.results.catalogue import TABLES
 from scripts.results.catalogue.questions import QUESTIONS
 from scripts.results.columns import Row, difference_text
