@@ -60,15 +60,15 @@ class MixedAdapters(LanguageModel):
         self.names = [getattr(policy.weights, "name", "") for policy in policies]
         self.rows: list[str] = []
 
-    def sit(self, agents: Sequence[int]) -> None:
+    def set_row_adapters(self, agents: Sequence[int]) -> None:
         """Say whose row is whose, by places in the list of policies."""
         self.rows = [self.names[agent] for agent in agents]
 
-    def follow(self, rows: Int[Tensor, " B"]) -> None:
+    def select_rows(self, rows: Int[Tensor, " B"]) -> None:
         self.rows = [self.rows[row] for row in rows.tolist()]
 
     @contextmanager
-    def seated(self) -> Iterator[None]:
+    def routed(self) -> Iterator[None]:
         """Context in which LoRA layers give each row its own adapter; for inference only."""
 
         def name_rows(_: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:

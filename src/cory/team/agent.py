@@ -85,8 +85,8 @@ class Agent:
     def scale_rewards(self, record: RolloutRecord) -> RolloutRecord:
         """Include the agent's own pay in its running statistics, and scale it by them.
 
-        Every answer is scaled once, by the statistics of the agent who gave it in its role. Partners
-        learn from the scaled reward.
+        Every answer is scaled once, by the statistics of the agent who gave it in its role.
+        Partners learn from the scaled reward.
         """
         args, reward = self.args, record.team_reward
         if args.use_score_scaling:
