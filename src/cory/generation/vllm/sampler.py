@@ -113,7 +113,7 @@ class VllmSampler:
                     completions[row] = completion
                     self.patience.reset()
             except NoAnswerError as error:
-                self.adapters.reset_state()
+                self.adapters.forget()
                 self.patience.wait(error)
         return [completions[row] for row in range(len(prompt_ids))]
 
