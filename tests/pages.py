@@ -24,7 +24,13 @@ PERIOD = re.compile(r"(?<=save_steps[= ])\d+|(?<=eval_steps[= ])\d+")
 SIZES = {
     "train": {"batch_size": 4, "num_eval_queries": 4},
     "eval": {"num_queries": 4},
-    "compare": {"batch_size": 4, "num_eval_queries": 4, "max_steps": 1, "seeds": 0},
+    "compare": {
+        "batch_size": 4,
+        "num_eval_queries": 4,
+        "num_eval_samples": 1,
+        "max_steps": 1,
+        "seeds": 0,
+    },
 }
 """What each command is told, whatever the page says."""
 

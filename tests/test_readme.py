@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -65,3 +66,27 @@ def test_the_quickstart_s_output_is_of_today(page: str) -> None:
     assert all(name in rows for name in ["initial model", *ARMS.values()])
     assert "samples each," in table
     assert "earns most" in table
+
+
+@pytest.mark.parametrize(
+    ("results", "arm", "digits"),
+    [
+        ("arithmetic", "ppo-2x-ema", 3),
+        ("arithmetic", "team", 3),
+        ("arithmetic", "cory", 3),
+        ("reviews", "ppo-2x-ema", 2),
+        ("reviews", "team", 2),
+        ("sparse-lift", "ppo-2x-ema", 3),
+        ("sparse-lift", "team", 3),
+        ("convinced-eta", "ppo-2x-ema", 3),
+        ("convinced-eta", "team-back-1", 3),
+    ],
+)
+def test_the_numbers_are_the_stored_ones(results: str, arm: str, digits: int) -> None:
+    """Prevents a table of numbers that nobody measured."""
+    with (ROOT / "experiments/pocket/results" / results / "summary.csv").open(newline="") as file:
+        [row] = [row for row in csv.DictReader(file) if (row["arm"], row["agent"]) == (arm, "mean")]
+    numbers = (float(row["task_reward"]), float(row["task_reward_interval"]))
+    mean, half = (f"{number:.{digits}f}".removeprefix("0") for number in numbers)
+    assert int(row["seeds"]) == 5
+    assert f"{mean} ± {half}" in README

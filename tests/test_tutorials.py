@@ -136,3 +136,13 @@ def test_the_team_s_settings_exist() -> None:
     names = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
     assert len(names) == 9
     assert [name for name in names if not hasattr(CORYConfig, name)] == []
+
+
+def test_what_to_look_at_is_logged() -> None:
+    """Prevents advice about numbers that no run has."""
+    page = (DOCS / "how-to" / "reward-does-not-rise.md").read_text()
+    cells = re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)
+    names = {name for cell in cells for name in re.findall(r"`([\w/]+)`", cell)}
+    known = set(re.findall(r"`([\w/@]+)`", (DOCS / "reference" / "metrics.md").read_text()))
+    assert len(names) >= 15
+    assert {name.removeprefix("pioneer/") for name in names} - {"reward/NAME"} <= known
