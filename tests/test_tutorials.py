@@ -30,7 +30,7 @@ HOW_TO = [
 ]
 PAGES = [ROOT / "README.md", *TUTORIALS, *HOW_TO]
 COMPARISON = ("config", "preset", "arms", "baseline", "seeds", "kl_coefs", "learning_rates")
-IS_SLOW = {"comparing-two-rewards"}
+IS_SLOW = {"comparing-two-rewards", "deploying", "trackers"}
 
 
 def page_name(page: Path) -> str:
