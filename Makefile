@@ -15,7 +15,7 @@ test test-slow: export OMP_NUM_THREADS = 1
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: $(INSTALLED) ## Train CORY and PPO on a pocket task, print the table (STEPS=3: shorter)
+quickstart: $(INSTALLED) ## Train PPO and two teams on equal samples, say who is ahead (STEPS=3: shorter)
 	$(BIN)/python -m examples.quickstart $(if $(STEPS),--max_steps $(STEPS))
 
 test: $(INSTALLED) ## The default test suite: CPU, offline
