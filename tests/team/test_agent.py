@@ -11,7 +11,7 @@ import torch
 
 from cory.algorithm.advantages import ESTIMATORS
 from cory.config import AlgorithmConfig
-from cory.models.loading import policy as policy_room
+from cory.models import policy as policy_room
 from cory.team import update as learning
 from cory.team.agent import Agent
 from cory.team.kl_penalty import KL_PENALTIES
