@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     run_side_by_side(arms, known.max_steps, console)
     show(arms, console)
-    draw(arms, known.output_dir, console)
+    report(arms, console)
     console.print(f"All of it took {time.monotonic() - started:.0f} seconds.")
 
 
@@ -166,15 +166,12 @@ def show(arms: Sequence[Arm], console: Console) -> None:
     )
 
 
-def draw(arms: Sequence[Arm], output_dir: Path, console: Console) -> None:
-    """Plots of each run, and of both against each other."""
-    from cory.report.style import plot_run, plot_runs
+def report(arms: Sequence[Arm], console: Console) -> None:
+    """A page of each run."""
+    from cory.report import write_report
 
-    for arm in arms:
-        plot_run(arm.directory)
-    path = plot_runs({arm.title: arm.directory for arm in arms}, output_dir / "comparison.png")
-    runs = " and ".join(str(arm.directory) for arm in arms)
-    console.print(f"Runs: {runs} (curves in their plots/). Comparison: {path}", soft_wrap=True)
+    pages = " and ".join(str(write_report(arm.directory)) for arm in arms)
+    console.print(f"Curves and answers: {pages}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cory.compare.collapse import CollapseRule
+from cory.compare.collapse import MAX_KL_PER_TOKEN
 from cory.config import CORYConfig
 from cory.training.alarms import CollapseError, alarms_of
 from cory.training.checkpoint import Checkpoints
@@ -37,7 +37,7 @@ def test_each_threshold_has_its_alarm(name: str, edge: float, over: float, messa
 
 def test_training_and_comparisons_agree_on_the_kl() -> None:
     """Prevents a run without an alarm whose agents count as collapsed for their KL."""
-    assert CORYConfig().max_kl_per_token == CollapseRule().kl_per_token
+    assert CORYConfig().max_kl_per_token == MAX_KL_PER_TOKEN
 
 
 def test_an_alarm_is_said_once_and_counted_always(

@@ -8,11 +8,14 @@ from typing import Any
 
 from cory.cli.options import HINTS, nearest, read_mapping, typed_settings
 from cory.compare.arms import STANDARD_ARMS, Arm, Times
-from cory.compare.collapse import CollapseRule
 from cory.compare.plan import COMPARISON_KEYS, Comparison
 from cory.compare.presets import PRESETS
 
 KEYS = COMPARISON_KEYS | {"task", "preset"}
+REMOVED = {
+    "collapse": "is no longer a key: the thresholds of collapse are the same for all comparisons. "
+    "Leave it out"
+}
 LISTS: dict[str, type] = {"seeds": int, "kl_coefs": float, "learning_rates": float}
 
 
@@ -50,7 +53,6 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
         allow=_names("allow", fields.get("allow", ()), where),
         baseline=fields.get("baseline"),
         title=fields.get("title"),
-        collapse=_collapse(fields.get("collapse"), where),
     )
 
 
@@ -65,11 +67,13 @@ def _preset(name: Any) -> dict[str, Any]:
 
 
 def _refuse_unknown_keys(
-    file: Mapping[Any, Any], where: str, known: Collection[str] = KEYS, of: str = ""
+    file: Mapping[Any, Any], where: str, known: Collection[str] = KEYS
 ) -> None:
     for key in file:
+        if key in REMOVED:
+            raise ValueError(f"{where}: {key} {REMOVED[key]}")
         if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r}{of}{nearest(str(key), known)}")
+            raise ValueError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
 
 
 def _mapping(fields: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -123,9 +127,3 @@ def _names(key: str, values: Any, where: str) -> list[str]:
     if not isinstance(values, Sequence) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{where}: {key} must be a list of settings")
     return list(values)
-
-
-def _collapse(value: Any, where: str) -> CollapseRule:
-    thresholds = _mapping({"collapse": value}, "collapse", where)
-    _refuse_unknown_keys(thresholds, where, vars(CollapseRule()), of=" of collapse")
-    return CollapseRule(**thresholds)
