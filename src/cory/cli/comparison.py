@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cory.cli.options import HINTS, nearest, read_mapping, typed_settings
+from cory.cli.options import read_mapping, refuse_unknown_settings, typed_settings
 from cory.compare.arms import STANDARD_ARMS, Arm, Times
 from cory.compare.plan import COMPARISON_KEYS, Comparison
 from cory.compare.presets import PRESETS
+from cory.config.validation import refuse_problems
+from cory.io.names import did_you_mean
 
 KEYS = COMPARISON_KEYS | {"task", "preset"}
 REMOVED = {
@@ -61,19 +63,19 @@ def _preset(name: Any) -> dict[str, Any]:
         return {}
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(
-            f"no preset {name!r}{nearest(str(name), PRESETS)}; there is {', '.join(PRESETS)}"
+            f"no preset {name!r}{did_you_mean(str(name), PRESETS)}; there is {', '.join(PRESETS)}"
         )
     return PRESETS[name]
 
 
-def _refuse_unknown_keys(
-    file: Mapping[Any, Any], where: str, known: Collection[str] = KEYS
-) -> None:
-    for key in file:
-        if key in REMOVED:
-            raise ValueError(f"{where}: {key} {REMOVED[key]}")
-        if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
+def _refuse_unknown_keys(file: Mapping[Any, Any], where: str) -> None:
+    removed = [f"{where}: {key} {why}" for key, why in REMOVED.items() if key in file]
+    unknown = [
+        f"{where}: unknown key {key!r}{did_you_mean(str(key), KEYS)}"
+        for key in file
+        if key not in KEYS | REMOVED.keys()
+    ]
+    refuse_problems([*removed, *unknown])
 
 
 def _mapping(fields: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -100,14 +102,14 @@ def _arms(value: Any, where: str, known: Mapping[str, Arm] = STANDARD_ARMS) -> d
 
 def _known_arm(name: str, known: Mapping[str, Arm]) -> Arm:
     if name not in known:
-        raise ValueError(f"no arm {name!r}{nearest(name, known)}; there is {', '.join(known)}")
+        raise ValueError(f"no arm {name!r}{did_you_mean(name, known)}; there is {', '.join(known)}")
     return known[name]
 
 
 def _arm(name: Any, changes: Any, where: str) -> Arm:
     if not isinstance(changes, Mapping):
         raise ValueError(f"{where}: arm {name!r} must hold `setting: value`, or {{}} for the base")
-    _refuse_unknown_keys(changes, f"{where}: arm {name!r}", HINTS)
+    refuse_unknown_settings(changes, f"{where}: arm {name!r}")
     multiples = {key: Times.parse(value) for key, value in changes.items()}
     plain = {key: value for key, value in changes.items() if multiples[key] is None}
     typed = typed_settings(plain, f"{where}: arm {name!r}")

@@ -1,17 +1,18 @@
 """When an agent counts as collapsed: its held-out measures against those of the initial model.
 
-Thresholds are relative to the initial model where a task sets the level: on a vocabulary of 16
-tokens, few token pairs are distinct even in healthy answers.
+The ceiling of the KL is that of the alarms in training. The other thresholds are relative to the
+initial model, since a task sets the level: on a vocabulary of 16 tokens, few token pairs are
+distinct even in healthy answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cory.training.alarms import MAX_KL_PER_TOKEN
+
 MIN_DISTINCT_2_SHARE = 0.25
 """Below this share of the initial model's distinct-2, answers repeat each other."""
-MAX_KL_PER_TOKEN = 2.0
-"""In nats. Above it, tokens are on average e² times likelier than under the initial model."""
 
 
 def has_collapsed(measures: Mapping[str, float], initial: Mapping[str, float]) -> bool:

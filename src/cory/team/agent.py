@@ -199,9 +199,8 @@ class Agent:
 
     def _scaled(self, experience: Experience) -> Float[Tensor, " B"]:
         args, reward = self.args, experience.team_reward
-        if args.use_score_scaling:
-            scaler = self.state.reward_scaler(experience.turn.role)
-            reward = scaler.update_and_scale(reward, subtract_mean=args.use_score_norm)
+        if args.normalize_rewards:
+            reward = self.state.reward_scaler(experience.turn.role).update_and_scale(reward)
         return (
             reward if args.score_clip is None else reward.clamp(-args.score_clip, args.score_clip)
         )

@@ -40,10 +40,12 @@ class RewardScaler:
     def std(self) -> float:
         return (self.squared_deviations / self.count) ** 0.5 if self.count else 0.0
 
-    def update_and_scale(
-        self, reward: Float[Tensor, " B"], subtract_mean: bool
-    ) -> Float[Tensor, " B"]:
-        """Include a batch, then divide it by the standard deviation, unless that is 0."""
+    def update_and_scale(self, reward: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """Include a batch in the statistics, then normalize it with them.
+
+        Returns:
+            (reward − mean) / standard deviation; a standard deviation of 0 divides by 1.
+        """
         rewards = reward.double()
         count, mean = float(len(rewards)), float(rewards.mean())
         deviation, total = mean - self.mean, self.count + count
@@ -51,8 +53,7 @@ class RewardScaler:
         self.squared_deviations += deviation**2 * self.count * count / total
         self.mean += deviation * count / total
         self.count = total
-        centre = self.mean if subtract_mean else 0.0
-        return (reward - centre) / (self.std or 1.0)
+        return (reward - self.mean) / (self.std or 1.0)
 
 
 class ElasticReset:

@@ -6,6 +6,7 @@ trainer's computation of the same weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,7 +21,8 @@ from cory.team.types import Experience
 
 def behaviour_logprobs(experience: Experience, args: CORYConfig) -> Float[Tensor, "B T"]:
     """Log-probabilities of whoever drew the answers: log μ where it is to count, else log π_old."""
-    counts = args.vllm_importance_sampling_correction or not recomputes_logprobs(args)
+    corrects = args.vllm_importance_sampling_clip_max is not None
+    counts = corrects or not recomputes_logprobs(args)
     logprobs = experience.turn.logprobs if counts else None
     return experience.scores.logprobs if logprobs is None else logprobs
 
@@ -49,9 +51,9 @@ def settle_engine(
     logprobs, mask = experience.turn.logprobs, experience.batch.response_mask
     if logprobs is None:
         return lesson, dict(metrics)
-    own = experience.scores.logprobs
+    own, cap = experience.scores.logprobs, args.vllm_importance_sampling_clip_max
     difference = (own - logprobs)[mask]
-    importance = importance_of(own, logprobs, args.vllm_importance_sampling_clip_max)
+    importance = importance_of(own, logprobs, math.inf if cap is None else cap)
     measured = {
         **metrics,
         "engine_logprob_difference": float(difference.abs().mean()),
@@ -61,6 +63,6 @@ def settle_engine(
     }
     if not recomputes_logprobs(args):
         return replace(lesson, old_logprobs=logprobs), measured
-    if not args.vllm_importance_sampling_correction:
+    if cap is None:
         return lesson, measured
     return replace(lesson, advantages=lesson.advantages * importance), measured
