@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from cory.compare.publish import write_tables
 
 from cory.cli import main
 from cory.cli.comparison import read_comparison
 from cory.cli.comparison_tables import print_tables
 from cory.compare.arms import STANDARD_ARMS, Times
-from cory.compare.collapse import CollapseRule
 from cory.compare.plan import Comparison
 from cory.compare.presets import PRESETS
+from cory.compare.summary import write_tables
+from cory.report.results import read_results
 from cory.tasks import task_defaults
 from tests.compare.made_up import comparison, measures, planned, rising, write_runs
 
@@ -31,7 +31,6 @@ allow: [reward_weights]
 baseline: double
 seeds: [4, 5]
 kl_coefs: [1e-2, 0.1]
-collapse: {kl_per_token: 3}
 """
 
 
@@ -47,6 +46,12 @@ def read(given: dict[str, Any] | None = None, **options: Any) -> Comparison:
     return read_comparison(given or {}, {**dict.fromkeys(names), **options})
 
 
+def show(directory: Path) -> None:
+    """Print what is in the files of a comparison of made-up runs."""
+    (directory / "comparison.yaml").write_text("baseline: ppo\n")
+    print_tables(read_results(directory))
+
+
 def test_a_file_says_all(file: Path) -> None:
     """Prevents numbers that YAML reads as texts, multiples and named arms from being lost."""
     plan = read(config=str(file))
@@ -57,7 +62,6 @@ def test_a_file_says_all(file: Path) -> None:
     assert plan.arm_config("weighted").reward_weights == [2.0]
     assert (plan.baseline_arm, plan.title) == ("double", "Two ways to pay")
     assert plan.axis("kl_coef") == (0.01, 0.1)
-    assert plan.collapse == CollapseRule(kl_per_token=3)
 
 
 def test_options_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_mistakes_get_one_message(
         ("max_steps: 40", "max_step: 40", "unknown key 'max_step': did you mean max_steps?"),
         ("×2}", "many}", "arm 'double': batch_size: 'many' is not a whole number"),
         ("{num_agents: 1, batch_size: ×2}", "3", "arm 'double' must hold `setting: value`"),
-        ("kl_per_token: 3", "kl: 3", "unknown key 'kl' of collapse"),
+        ("title:", "collapse: {}\ntitle:", "collapse is no longer a key: the thresholds"),
         ("seeds: [4, 5]", "seeds: [many]", "seeds=['many'] must be a list of numbers"),
         ("base: {max_steps: 40, learning_rate: 3e-4}", "base: 3", "base must hold"),
         ("allow: [reward_weights]", "allow: [3]", "allow must be a list of settings"),
@@ -145,7 +149,7 @@ def test_tables_say_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture
     runs = planned(tmp_path, seeds=[0, 1, 2])
     write_runs(runs)
     write_tables(comparison(seeds=[0, 1, 2]), runs, tmp_path)
-    print_tables(tmp_path, "ppo")
+    show(tmp_path)
     results, differences, frontier = capsys.readouterr().out.split("\n\n")[:3]
     cells = {line.split()[0]: line for line in results.splitlines() if line.strip()}
     # .40, .41 and .42: 4.303 · .01 / √3.
@@ -166,7 +170,7 @@ def test_a_merged_team_has_a_line_of_its_own(tmp_path: Path, capsys: pytest.Capt
         of_team = table[(table["arm"] == "cory") & (table["agent"] == "mean")]
         merged = of_team.assign(agent="merged", **changes)
         pd.concat([table, merged]).to_csv(tmp_path / f"{name}.csv", index=False)
-    print_tables(tmp_path, "ppo")
+    show(tmp_path)
     _, frontier = capsys.readouterr().out.split("reward against KL")
     lines = [line.split() for line in frontier.splitlines() if line.startswith("cory")]
     assert [line[:2] == ["cory,", "merged"] for line in lines] == [False, True]
@@ -178,7 +182,7 @@ def test_one_seed_is_shown_without_interval(tmp_path: Path, capsys: pytest.Captu
     runs = planned(tmp_path, seeds=[0])
     write_runs(runs)
     write_tables(comparison(seeds=[0]), runs, tmp_path)
-    print_tables(tmp_path, "ppo")
+    show(tmp_path)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cory")]
     assert rows
     assert not any("±" in row or "nan" in row for row in rows)
@@ -195,7 +199,7 @@ def test_who_collapsed_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture) -
     runs = planned(tmp_path, **changes)
     write_runs(runs, measure)
     write_tables(comparison(**changes), runs, tmp_path)
-    print_tables(tmp_path, "ppo")
+    show(tmp_path)
     _, table = capsys.readouterr().out.split("runs that came through")
     lines = [" ".join(line.split()) for line in table.splitlines()]
     assert "ppo 0.01 2 of 2 0 0" in lines

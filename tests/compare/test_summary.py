@@ -8,24 +8,25 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
-from cory.compare.collapse import CollapseRule
-from cory.compare.results import COLUMNS, gather, load_results, write_results
-from cory.compare.summary import frontier, reference_point, robustness, summarise
-from cory.compare.tables import write_tables
-from cory.report.pages import write_report
+from cory.compare.results import COLUMNS, gather, load_results
+from cory.compare.summary import (
+    average_curves,
+    frontier,
+    reference_point,
+    robustness,
+    summarise,
+    write_summary,
+    write_tables,
+)
 from tests.compare.made_up import comparison, measures, planned, rising, write_runs
-
-RULE = CollapseRule()
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> pd.DataFrame:
     runs = planned(tmp_path)
     write_runs(runs)
-    return gather(runs, tmp_path, RULE)
+    return gather(runs, tmp_path)
 
 
 def row(summary: pd.DataFrame, **place: Any) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def test_the_table_is_read_as_it_was_written(table: pd.DataFrame, tmp_path: Path
     """Prevents a parquet file and a CSV file that disagree."""
     with pytest.raises(ValueError, match=r"has no results\.parquet"):
         load_results(tmp_path)
-    write_results(table, tmp_path)
+    write_summary(table, planned(tmp_path), "ppo", tmp_path)
     pd.testing.assert_frame_equal(load_results(tmp_path), table)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), table)
 
@@ -98,7 +99,7 @@ def test_runs_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
     write_runs(runs)
     (cut_off,) = [run for run in runs if (run.arm, run.seed) == ("cory", 2)]
     write_runs([cut_off], last_step=2)
-    table = gather(runs, tmp_path, RULE)
+    table = gather(runs, tmp_path)
     mean = row(summarise(table, "ppo"), arm="cory", agent="mean")
     assert (mean["seeds"], mean["step"]) == (2, 4)
     assert mean["task_reward"] == pytest.approx(0.395)
@@ -125,7 +126,7 @@ def test_hypervolume_does_not_grow_with_the_number_of_agents(tmp_path: Path) -> 
 
     runs = planned(tmp_path, kl_coefs=[0.1, 0.2])
     write_runs(runs, same)
-    table = gather(runs, tmp_path, RULE)
+    table = gather(runs, tmp_path)
     reward, kl = reference_point(table)
     assert (reward, kl) == (pytest.approx(0.2), pytest.approx(1.1 * 2))
     volumes = frontier(table, "ppo")
@@ -144,7 +145,7 @@ def test_the_hypervolume_of_a_merged_team_is_its_own(tmp_path: Path) -> None:
 
     runs = planned(tmp_path)
     write_runs(runs, same)
-    table = gather(runs, tmp_path, RULE)
+    table = gather(runs, tmp_path)
     merged = table[(table["arm"] == "cory") & (table["agent"] == "agent_0")]
     merged = merged.assign(agent="merged", kl=merged["kl"] / 2)
     volumes = frontier(pd.concat([table, merged], ignore_index=True), "ppo")
@@ -181,34 +182,71 @@ def test_each_sign_of_collapse_is_seen(
 
     runs = planned(tmp_path)
     write_runs(runs, measure)
-    table = gather(runs, tmp_path, RULE)
+    table = gather(runs, tmp_path)
     last = table[(table["step"] == 4) & (table["agent"] == "agent_1")]
     assert last["collapsed"].tolist() == [has_collapsed] * 2
     shares = robustness(table, runs).set_index("arm")["survived_share"]
     assert shares.to_dict() == {"ppo": 1.0, "cory": 0.0 if has_collapsed else 1.0}
 
 
-def test_thresholds_of_collapse_are_checked() -> None:
-    """Prevents a threshold that no measure can cross."""
-    with pytest.raises(ValueError, match="kl_per_token=nan must be a number"):
-        CollapseRule(kl_per_token=math.nan)
+def test_curves_are_averaged_at_every_evaluation(table: pd.DataFrame) -> None:
+    """Prevents a curve whose end is not what the summary says, or that averages over agents."""
+    curves = average_curves(table)
+    summary = summarise(table, "ppo")
+    for agent in ("agent_0", "agent_1", "mean", "worst"):
+        end = row(curves, arm="cory", agent=agent, step=4)
+        assert {name: row(summary, arm="cory", agent=agent)[name] for name in end} == end
+    middle = row(curves, arm="cory", agent="agent_1", step=2)
+    # .28 and .29 after 2 steps of .05 from .20, .02 behind.
+    assert middle["task_reward"] == pytest.approx(0.285)
+    assert middle["task_reward_interval"] == pytest.approx(0.0635, abs=1e-4)
+    assert (middle["seeds"], middle["total_samples"], middle["total_tokens"]) == (2, 40, 400)
+
+
+def test_the_final_reward_is_over_all_coefficients(tmp_path: Path) -> None:
+    """Prevents a reward by learning rate that is one coefficient's, or a cut-off run's."""
+
+    def measure(run: Any, agent: int, step: int) -> dict[str, float]:
+        return measures(10 * run.kl_coef + run.seed + step - agent, 0.5 * step)
+
+    runs = planned(tmp_path, kl_coefs=[0.1, 0.2])
+    write_runs(runs, measure)
+    (cut_off,) = [run for run in runs if (run.arm, run.kl_coef, run.seed) == ("ppo", 0.2, 1)]
+    write_runs([cut_off], measure, last_step=2)
+    volumes = frontier(gather(runs, tmp_path), "ppo")
+    # ppo: 5, 6 and, without seed 1, 6; cory's agents are 1 apart: 4.5, 5.5, 5.5 and 6.5.
+    assert row(volumes, arm="ppo")["final_reward"] == pytest.approx(17 / 3)
+    assert row(volumes, arm="cory")["final_reward"] == pytest.approx(5.5)
+    # std √(2/3), t 3.182 with 3 degrees of freedom, √4.
+    half_width = row(volumes, arm="cory")["final_reward_interval"]
+    assert half_width == pytest.approx(3.182 * math.sqrt(2 / 3) / 2, abs=1e-3)
+
+
+def test_a_seed_without_a_number_leaves_no_mean(table: pd.DataFrame) -> None:
+    """Prevents the mean of the seeds that came through from standing for all of them."""
+    is_lost = (table["arm"] == "ppo") & (table["seed"] == 1) & (table["step"] == 4)
+    summary = summarise(table.assign(kl=table["kl"].mask(is_lost)), "ppo")
+    assert math.isnan(row(summary, arm="ppo", agent="mean")["kl"])
+    cory = row(summary, arm="cory", agent="mean")
+    assert cory["kl"] == pytest.approx(2.0)
+    assert math.isnan(cory["kl_difference"])
+    assert cory["task_reward_difference"] == pytest.approx(-0.21)
 
 
 def test_everything_is_written(tmp_path: Path) -> None:
-    """Prevents a matrix of hours that ends without a file, or with a plot per cell missing."""
+    """Prevents a matrix of hours that ends without a file."""
     changes: dict[str, Any] = {"learning_rates": [1e-4, 1e-3]}
     runs = planned(tmp_path, **changes)
     with pytest.raises(ValueError, match="nothing to compare"):
         write_tables(comparison(**changes), runs, tmp_path)
     write_runs(runs)
-    (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(comparison(**changes).to_dict()))
     write_tables(comparison(**changes), runs, tmp_path)
-    write_report(tmp_path)
-    tables = {path.name: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
-    assert set(tables) == {"results.csv", "summary.csv", "frontier.csv", "robustness.csv"}
-    assert len(tables["summary.csv"]) == 2 * (3 + 4)  # cells × agents, mean and worst
-    assert len(tables["robustness.csv"]) == 4
-    assert (tmp_path / "report.html").is_file()
-    plots = {path.name: path.read_bytes() for path in tmp_path.glob("plots/*.png")}
-    assert {"curves.png", "frontier.png", "robustness.png"} <= set(plots)
-    assert all(content.startswith(PNG) for content in plots.values())
+    tables = {path.stem: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
+    # 2 rates; agents with their mean and worst: 3 of ppo and 4 of cory; 3 evaluations.
+    assert {name: len(table) for name, table in tables.items()} == {
+        "results": 2 * 2 * 3 * 3,
+        "curves": 2 * (3 + 4) * 3,
+        "summary": 2 * (3 + 4),
+        "frontier": 2 * 2,
+        "robustness": 2 * 2,
+    }

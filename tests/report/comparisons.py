@@ -1,22 +1,20 @@
-"""A comparison directory as `cory compare` leaves it, gathered from runs that are there."""
+"""Comparison directories as `cory compare` leaves them, from runs or numbers that are there."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import pandas as pd
 import yaml
 
-from cory.team.metrics import read_metrics
+from cory.compare import results
+from cory.compare.plan import PlannedRun
+from cory.compare.summary import write_summary
+from cory.config import CORYConfig
 from cory.training.records import load_config
-
-TOTALS = ("total_samples", "total_tokens", "total_seconds")
-COLLAPSED_BELOW = 0.05
-"""Distinct-2 at which these tests call a policy collapsed."""
 
 
 def run_directory(out: Path, arm: str, settings: Mapping[str, Any], seed: int) -> Path:
@@ -26,56 +24,56 @@ def run_directory(out: Path, arm: str, settings: Mapping[str, Any], seed: int) -
     return out / "runs" / arm / f"{sizes}-seed{seed}-{digest}"
 
 
-def gather(out: Path, arms: Mapping[str, Mapping[str, Any]], runs: list[tuple[str, Path]]) -> None:
-    """Write comparison.yaml and results.parquet for runs that are below `out`.
+def gather(
+    out: Path, arms: Mapping[str, Mapping[str, Any]], runs: Sequence[tuple[str, Path]]
+) -> None:
+    """Sum up runs that are below `out`.
 
     Args:
         out: the comparison directory.
         arms: what each arm changes.
         runs: (arm, run directory).
     """
-    rows = [row for arm, run in runs for row in result_rows(out, arm, run)]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = pyarrow.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows])
-    pyarrow.parquet.write_table(table, out / "results.parquet")
-    args = load_config(runs[0][1])
-    comparison = {
-        "title": "Tiny arms",
-        "task": args.task,
-        "base": {"max_steps": args.max_steps, "batch_size": args.batch_size},
-        "arms": {name: dict(changes) for name, changes in arms.items()},
-        "seeds": sorted({row["seed"] for row in rows}),
-        "kl_coefs": sorted({row["kl_coef"] for row in rows}),
-        "learning_rates": sorted({row["learning_rate"] for row in rows}),
-    }
-    (out / "comparison.yaml").write_text(yaml.safe_dump(comparison, sort_keys=False))
+    planned = [_planned(arm, load_config(run).replace(output_dir=str(run))) for arm, run in runs]
+    args = planned[0].args
+    describe(
+        out,
+        title="Tiny arms",
+        task=args.task,
+        base={"max_steps": args.max_steps, "batch_size": args.batch_size},
+        arms={name: dict(changes) for name, changes in arms.items()},
+    )
+    write_summary(results.gather(planned, out), planned, "ppo", out)
 
 
-def result_rows(out: Path, arm: str, run: Path) -> list[dict[str, Any]]:
-    """A row per agent and evaluation."""
-    args, records = load_config(run), read_metrics(run / "metrics.jsonl")
-    totals: dict[int, dict[str, float]] = {0: dict.fromkeys(TOTALS, 0.0)}
-    for record in records:
-        if "total_samples" in record:
-            totals[record["step"]] = {name: record[name] for name in TOTALS}
-    return [
-        {
-            "arm": arm,
-            "kl_coef": args.kl_coef,
-            "learning_rate": args.learning_rate,
-            "seed": args.seed,
-            "agent": f"agent_{agent}",
-            "step": record["step"],
-            "run": str(run.relative_to(out)),
-            **totals[record["step"]],
-            "collapsed": record[f"eval/agent_{agent}/distinct_2"] < COLLAPSED_BELOW,
-            **{
-                key.removeprefix(f"eval/agent_{agent}/"): value
-                for key, value in record.items()
-                if key.startswith(f"eval/agent_{agent}/")
-            },
-        }
-        for record in records
-        if "eval/task_reward" in record
-        for agent in range(args.num_agents)
+def made(out: Path, rows: Sequence[Mapping[str, Any]], **plan: Any) -> Path:
+    """Sum up numbers that were made up; every run was to end at the table's last step."""
+    described = describe(out, **plan)
+    table = pd.DataFrame(rows)
+    last = int(table["step"].max())
+    runs = [
+        _planned(
+            row["arm"],
+            CORYConfig(
+                kl_coef=row["kl_coef"],
+                learning_rate=row["learning_rate"],
+                seed=row["seed"],
+                max_steps=last,
+            ),
+        )
+        for row in table.drop_duplicates("run").to_dict("records")
     ]
+    write_summary(table, runs, described["baseline"], out)
+    return out
+
+
+def describe(out: Path, **plan: Any) -> dict[str, Any]:
+    """Write comparison.yaml, whose baseline is `ppo` unless another one is named."""
+    described = {"task": "pocket-reviews", "baseline": "ppo", **plan}
+    (out / "comparison.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+    return described
+
+
+def _planned(arm: str, args: CORYConfig) -> PlannedRun:
+    assert isinstance(args.learning_rate, float)
+    return PlannedRun(arm, args.kl_coef, args.learning_rate, args.seed, args)

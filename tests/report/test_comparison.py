@@ -6,17 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import pandas as pd
 import pytest
-import yaml
 
 from cory.report.comparison import describe_comparison
-from cory.report.contents import Contents
-from cory.report.figures import ALL, Curve, Figure, default_choice, is_chosen
-from cory.report.results import MEAN_AGENT, read_results
-from cory.report.style import COLOURS, LINES
-from cory.report.tables import Table
+from cory.report.contents import Contents, Table
+from cory.report.figures import ALL, COLOURS, LINES, Curve, Figure, default_choice, is_chosen
+from cory.report.results import FILES, read_results
+from tests.report.comparisons import describe, made
+
+MEAN_AGENT = "agents' mean"
 
 
 def row(arm: str, seed: int, agent: str, step: int, reward: float, **more: Any) -> dict[str, Any]:
@@ -38,16 +37,10 @@ def row(arm: str, seed: int, agent: str, step: int, reward: float, **more: Any) 
     }
 
 
-def made(out: Path, rows: list[dict[str, Any]], **described: Any) -> Path:
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out / "results.parquet")
-    (out / "comparison.yaml").write_text(yaml.safe_dump({"task": "pocket-reviews", **described}))
-    return out
-
-
 TWO_ARMS = [
-    row("ppo", 0, "agent_0", 0, 0.0, total_samples=None),
+    row("ppo", 0, "agent_0", 0, 0.0),
     row("ppo", 0, "agent_0", 2, 1.0),
-    row("ppo", 1, "agent_0", 0, 0.2, total_samples=None),
+    row("ppo", 1, "agent_0", 0, 0.2),
     row("ppo", 1, "agent_0", 2, 3.0),
     row("cory", 0, "agent_0", 2, 2.0),
     row("cory", 0, "agent_1", 2, 3.0, collapsed=True),
@@ -130,7 +123,7 @@ def test_more_arms_than_colours_can_be_told_apart(tmp_path: Path) -> None:
     """Prevents two arms that look the same in every figure."""
     arms = [f"arm-{number}" for number in range(2 * len(COLOURS))]
     rows = [row(arm, 0, "agent_0", 1, 1.0, kl_coef=eta) for arm in arms for eta in (0.1, 0.2)]
-    found = describe_comparison(made(tmp_path, rows))
+    found = describe_comparison(made(tmp_path, rows, baseline="arm-0"))
     for key, lines_each in [("curves", 2), ("frontier", 2), ("frontier_over_coefficients", 1)]:
         shown = figure(found, key).panels[0].curves
         looks = {(curve.colour % len(COLOURS), curve.line % len(LINES)) for curve in shown}
@@ -170,15 +163,15 @@ def test_several_coefficients_and_rates(tmp_path: Path) -> None:
 def test_the_frontier_has_its_hypervolumes(tmp_path: Path) -> None:
     """Prevents a frontier whose area can only be read on the console that made it."""
     directory = made(tmp_path, TWO_ARMS)
-    assert "hypervolume" not in str(describe_comparison(directory).sections[2].tables)
     (directory / "frontier.csv").write_text(
-        "arm,learning_rate,seeds,hypervolume,hypervolume_interval,reference_reward,reference_kl,"
-        "hypervolume_difference,hypervolume_difference_interval\n"
-        "ppo,0.1,2,4.5525,0.7677,-0.334,4.832,,\n"
-        "cory,0.1,1,5.015,nan,-0.334,4.832,0.4625,nan\n"
+        "arm,learning_rate,agent,seeds,hypervolume,hypervolume_interval,reference_reward,"
+        "reference_kl,hypervolume_difference,hypervolume_difference_interval,final_reward\n"
+        "ppo,0.1,mean,2,4.5525,0.7677,-0.334,4.832,,,1.0\n"
+        "cory,0.1,mean,1,5.015,,-0.334,4.832,0.4625,,1.0\n"
+        "cory,0.1,merged,1,3.015,,-0.334,4.832,-1.5375,,\n"
     )
     (table,) = describe_comparison(directory).sections[2].tables
-    assert "above reward -0.334 and below KL 4.832" in table.caption
+    assert "above reward −0.334 and below KL 4.832" in table.caption
     assert [column.title for column in table.columns][1:] == [
         "seeds",
         "hypervolume",
@@ -187,14 +180,8 @@ def test_the_frontier_has_its_hypervolumes(tmp_path: Path) -> None:
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["ppo", "2", "4.553 ± 0.768", "–"],
         ["cory", "1", "5.015", "+0.463"],
+        ["cory, merged", "1", "3.015", "−1.538"],
     ]
-
-
-def test_a_rate_per_agent_is_a_setting_like_any_other(tmp_path: Path) -> None:
-    """Prevents lists in the table from failing where settings are told apart."""
-    rows = [{**each, "learning_rate": [1e-3, 1e-4]} for each in TWO_ARMS]
-    contents = describe_comparison(made(tmp_path, rows))
-    assert contents.facts["learning rates"] == "0.001, 0.0001"
 
 
 def test_real_runs_are_gathered(comparison: Path) -> None:
@@ -215,34 +202,71 @@ def test_real_runs_are_gathered(comparison: Path) -> None:
     assert drawn["cory"].x["total_samples"] == [0, 16, 32]
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "has no rows"),
-        ([{"arm": "ppo", "task_reward": 1.0}], "has no column 'kl_coef'"),
-    ],
-)
-def test_tables_that_cannot_be_used(
-    tmp_path: Path, rows: list[dict[str, Any]], message: str
-) -> None:
-    """Prevents a KeyError for a table that another program wrote."""
-    path = made(tmp_path, rows or TWO_ARMS) / "results.parquet"
-    if not rows:
-        table = pyarrow.parquet.read_table(path).slice(0, 0)
-        pyarrow.parquet.write_table(table, path)
-    with pytest.raises(ValueError, match=message):
-        read_results(path)
+def test_the_final_reward_is_that_of_all_coefficients(tmp_path: Path) -> None:
+    """Prevents a figure over learning rates that shows one coefficient, or an early evaluation."""
+    rows = [
+        {
+            **row("ppo", 0, "agent_0", step, reward + step),
+            "kl_coef": coefficient,
+            "run": str(reward),
+        }
+        | {"learning_rate": rate}
+        for rate, coefficient, reward in ((1e-3, 0.1, 1.0), (1e-3, 0.3, 3.0), (1e-1, 0.1, 9.0))
+        for step in (0, 4)
+    ]
+    drawn = curves(figure(describe_comparison(made(tmp_path, rows)), "robustness"))["ppo"]
+    assert (drawn.x["learning_rate"], drawn.y) == ([1e-3, 1e-1], [6.0, 13.0])
+    assert drawn.lower is None, "one value has no interval"
+
+
+def test_a_run_that_was_cut_off_is_in_no_mean(tmp_path: Path) -> None:
+    """Prevents a page that counts a run which the table on the console leaves out."""
+    rows = [*TWO_ARMS, row("ppo", 2, "agent_0", 0, 0.0)]
+    contents = describe_comparison(made(tmp_path, rows))
+    cells = texts(contents.sections[0].tables[0])["ppo", "agent_0"]
+    assert (cells["seeds"], cells["not collapsed"]) == ("2", "2 of 2")
+    assert cells["reward"] == "2.000 ± 12.706"
+    assert contents.facts["runs"] == "5"
+
+
+def test_an_arm_may_have_any_name(tmp_path: Path) -> None:
+    """Prevents names that a CSV reader takes for numbers, or for nothing."""
+    names = ["null", "NA", "1", "1.0", "ppo"]
+    results = read_results(made(tmp_path, [row(name, 0, "agent_0", 1, 1.0) for name in names]))
+    assert results.arms == names
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_comparison_of_another_layout_is_refused(tmp_path: Path, name: str) -> None:
+    """Prevents a KeyError for a comparison that an older version, or nobody, has summed up."""
+    path = made(tmp_path, TWO_ARMS) / f"{name}.csv"
+    table = pd.read_csv(path)
+    for broken, message in (
+        (table.iloc[:0], "has no rows"),
+        (table.drop(columns="arm"), "has no column 'arm'"),
+        (None, "is missing"),
+    ):
+        path.unlink()
+        if broken is not None:
+            broken.to_csv(path, index=False)
+        with pytest.raises(ValueError, match=rf"{name}\.csv {message}"):
+            describe_comparison(tmp_path)
+        if message != "has no rows":
+            with pytest.raises(ValueError, match=r"run its `cory compare` again"):
+                describe_comparison(tmp_path)
+        table.to_csv(path, index=False)
+    describe_comparison(tmp_path)
 
 
 def test_an_unfinished_comparison_is_refused(tmp_path: Path) -> None:
     """Prevents a FileNotFoundError that does not say what to do."""
-    with pytest.raises(ValueError, match="the comparison is not finished"):
-        describe_comparison(_without_table(tmp_path))
-    (tmp_path / "results.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="cannot be read as parquet"):
+    describe(tmp_path)
+    with pytest.raises(ValueError, match="comparison is not finished"):
         describe_comparison(tmp_path)
-
-
-def _without_table(out: Path) -> Path:
-    (out / "comparison.yaml").write_text("task: pocket-reviews\n")
-    return out
+    made(tmp_path, TWO_ARMS)
+    (tmp_path / "summary.csv").write_bytes(b"arm,kl_coef\n\xff,\xff\n")
+    with pytest.raises(ValueError, match="cannot be read as CSV"):
+        describe_comparison(tmp_path)
+    (tmp_path / "comparison.yaml").write_text("task: pocket-reviews\n")
+    with pytest.raises(ValueError, match="names no baseline"):
+        describe_comparison(tmp_path)

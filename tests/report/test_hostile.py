@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -14,10 +15,7 @@ import yaml
 from playwright.sync_api import Browser, expect
 
 from cory.io.terminal import printable
-from cory.report.figures import Axis, Curve, Figure, panels_of
-from cory.report.measures import REWARD
 from cory.report.pages import describe, render
-from cory.report.pictures import draw
 from tests.report.browsing import Visit, without_plots
 
 HACK = "window.hacked=1"
@@ -49,13 +47,10 @@ def shown(text: str) -> str:
     return re.sub(r"<(U\+[0-9A-F]{4,6})>", r"\1", printable(text))
 
 
-def _rewrite(path: Path, names: dict[str, dict[str, str]]) -> None:
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    changed = [
-        row | {column: new.get(row[column], row[column]) for column, new in names.items()}
-        for row in rows
-    ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(changed), path)
+def _rename_arms(directory: Path, names: dict[str, str]) -> None:
+    for path in directory.glob("*.csv"):
+        table = pd.read_csv(path)
+        table.replace({"arm": names}).to_csv(path, index=False)
 
 
 def _change(path: Path, **changes: Any) -> None:
@@ -69,7 +64,7 @@ def hostile_comparison(comparison: Path, tmp_path_factory: pytest.TempPathFactor
     arms = {EVERYTHING: {"run_name": EVERYTHING, EVERYTHING: HALF}, RIGHT_TO_LEFT: {}}
     _change(out / "comparison.yaml", title=EVERYTHING + HALF, arms=arms, task=EVERYTHING)
     _change(out / "comparison.yaml", base={"prompt_column": EVERYTHING, EVERYTHING: HALF})
-    _rewrite(out / "results.parquet", {"arm": {"ppo": EVERYTHING, "cory": RIGHT_TO_LEFT}})
+    _rename_arms(out, {"ppo": EVERYTHING, "cory": RIGHT_TO_LEFT})
     payloads = list(PAYLOADS.values())
     for path in out.glob("runs/*/*/samples/*.parquet"):
         rows = [
@@ -218,22 +213,12 @@ def test_the_policy_stops_what_escaping_would_miss(
     assert ran == {"open.html": set(INJECTED), "page.html": set()}
 
 
-def test_pictures_take_names_for_names(tmp_path: Path) -> None:
-    """Prevents a name with dollar signs from ending a report, or being set as a formula."""
-    name = "$\\frac{1}{$ \u202e\0"
-    curve = Curve(name=name, colour=0, line=0, choice={}, x={"step": [0.0, 1.0]}, y=[0.0, 1.0])
-    figure = Figure("x", "x", "", [Axis("step", "iterations")], panels_of([(REWARD, [curve])]))
-    draw(figure, tmp_path / "x.png")
-    assert (tmp_path / "x.png").stat().st_size > 1000
-
-
 @pytest.mark.parametrize("run", ["../elsewhere", "/", "runs/../../elsewhere", "a\0b"])
 def test_a_comparison_links_to_no_other_place(comparison: Path, tmp_path: Path, run: str) -> None:
     """Prevents answers of any file on the disk from ending up in a page that is mailed."""
     out = shutil.copytree(comparison, tmp_path / "out")
-    rows = pyarrow.parquet.read_table(out / "results.parquet").to_pylist()
-    rows = [row | {"run": run} for row in rows]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), out / "results.parquet")
+    table = pd.read_csv(out / "results.csv")
+    table.assign(run=run).to_csv(out / "results.csv", index=False)
     with pytest.raises(ValueError, match=r"leads out of .*must be a path inside"):
         describe(out)
     assert render(describe(comparison))

@@ -1,4 +1,4 @@
-"""The statistics of a comparison: pure functions of numbers."""
+"""Statistics of a comparison: means over seeds with 95% intervals, and the reward–KL frontier."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 Point = tuple[float, float]
 """Reward, of which more is better, and KL, of which less is better."""
@@ -26,8 +27,8 @@ def estimate(values: Iterable[float]) -> Estimate:
 
         mean ± t_{0.975, N − 1} · std / √N        std with N − 1
 
-    One value has a mean, but says nothing about its spread: its half-width is nan. None at all has
-    neither.
+    The half-width of one value is nan, since it says nothing about the spread. Without any value,
+    the mean is nan as well. A value that is nan makes both nan.
 
     >>> estimate([1.0])
     Estimate(mean=1.0, half_width=nan, count=1)
@@ -36,8 +37,10 @@ def estimate(values: Iterable[float]) -> Estimate:
     count = len(numbers)
     if count < 2:
         return Estimate(float(numbers[0]) if count else math.nan, math.nan, count)
-    spread = float(numbers.std(ddof=1)) / math.sqrt(count)
-    return Estimate(float(numbers.mean()), t_quantile(count - 1) * spread, count)
+    error = float(numbers.std(ddof=1)) / math.sqrt(count)
+    # The smallest t with P(T ≤ t) = 0.975, as 2.5% are left out at either end.
+    quantile = float(stdtrit(count - 1, 0.975))
+    return Estimate(float(numbers.mean()), quantile * error, count)
 
 
 def paired_difference(
@@ -49,36 +52,6 @@ def paired_difference(
     cancels in the difference.
     """
     return estimate(arm[seed] - baseline[seed] for seed in arm if seed in baseline)
-
-
-def t_quantile(degrees: int, coverage: float = 0.95) -> float:
-    """The t with P(|T| ≤ t) = `coverage` for Student's T with `degrees` degrees of freedom.
-
-    >>> [round(t_quantile(degrees), 3) for degrees in (1, 2, 4, 30)]
-    [12.706, 4.303, 2.776, 2.042]
-    """
-    low, high = 0.0, 1.0
-    while _t_coverage(high, degrees) < coverage:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_coverage(middle, degrees) < coverage else (low, middle)
-    return high
-
-
-def _t_coverage(t: float, degrees: int) -> float:
-    """P(|T| ≤ t), exact for a whole number of degrees (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(degrees))
-    cosine, is_odd = math.cos(angle), degrees % 2
-    term = total = 0.0
-    if degrees > 1:
-        term = total = cosine if is_odd else 1.0
-    for power in range(3 if is_odd else 2, degrees - 1, 2):
-        term *= cosine**2 * (power - 1) / power
-        total += term
-    if is_odd:
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    return math.sin(angle) * total
 
 
 def value_at(costs: Sequence[float], values: Sequence[float], cost: float) -> float:

@@ -58,8 +58,10 @@ def run(words: Sequence[str]) -> None:
 
 
 def _compare(comparison: Comparison, directory: Path, workers: int | None) -> None:
+    from cory.cli.comparison_tables import print_tables
     from cory.compare.running import run_comparison
     from cory.report.pages import write_report
+    from cory.report.results import read_results
 
     # Who is asked to end should end its runs, too.
     stop_at_once()
@@ -72,9 +74,7 @@ def _compare(comparison: Comparison, directory: Path, workers: int | None) -> No
         raise
     write_report(directory)
 
-    from cory.cli.comparison_tables import print_tables
-
-    print_tables(directory, comparison.baseline_arm)
+    print_tables(read_results(directory))
     write("\n".join(map(str, _written(directory))))
     if failed:
         say(f"cory: {len(failed)} runs failed; the same command tries them again")
@@ -82,6 +82,6 @@ def _compare(comparison: Comparison, directory: Path, workers: int | None) -> No
 
 
 def _written(directory: Path) -> list[Path]:
-    tables = ("results.csv", "results.parquet", "summary.csv", "frontier.csv", "robustness.csv")
-    plots = sorted((directory / "plots").glob("*.png"))
-    return [*(directory / name for name in tables), *plots, directory / "report.html"]
+    """The files that a comparison leaves beside its runs."""
+    tables = sorted([*directory.glob("*.csv"), directory / "results.parquet"])
+    return [*tables, *sorted((directory / "plots").glob("*.png")), directory / "report.html"]

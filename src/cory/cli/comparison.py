@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cory.cli.options import read_mapping, refuse_unknown_settings, typed_settings
 from cory.compare.arms import STANDARD_ARMS, Arm, Times
-from cory.compare.collapse import CollapseRule
 from cory.compare.plan import COMPARISON_KEYS, Comparison
 from cory.compare.presets import PRESETS
 from cory.config.validation import refuse_problems
 from cory.io.files import did_you_mean
 
 KEYS = COMPARISON_KEYS | {"task", "preset"}
+REMOVED = {
+    "collapse": "is no longer a key: the thresholds of collapse are the same for all comparisons. "
+    "Leave it out"
+}
 LISTS: dict[str, type] = {"seeds": int, "kl_coefs": float, "learning_rates": float}
 
 
@@ -52,7 +55,6 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
         allow=_names("allow", fields.get("allow", ()), where),
         baseline=fields.get("baseline"),
         title=fields.get("title"),
-        collapse=_collapse(fields.get("collapse"), where),
     )
 
 
@@ -66,16 +68,14 @@ def _preset(name: Any) -> dict[str, Any]:
     return PRESETS[name]
 
 
-def _refuse_unknown_keys(
-    file: Mapping[Any, Any], where: str, known: Collection[str] = KEYS, of: str = ""
-) -> None:
-    refuse_problems(
-        [
-            f"{where}: unknown key {key!r}{of}{did_you_mean(str(key), known)}"
-            for key in file
-            if key not in known
-        ]
-    )
+def _refuse_unknown_keys(file: Mapping[Any, Any], where: str) -> None:
+    removed = [f"{where}: {key} {why}" for key, why in REMOVED.items() if key in file]
+    unknown = [
+        f"{where}: unknown key {key!r}{did_you_mean(str(key), KEYS)}"
+        for key in file
+        if key not in KEYS | REMOVED.keys()
+    ]
+    refuse_problems([*removed, *unknown])
 
 
 def _mapping(fields: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -129,9 +129,3 @@ def _names(key: str, values: Any, where: str) -> list[str]:
     if not isinstance(values, Sequence) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{where}: {key} must be a list of settings")
     return list(values)
-
-
-def _collapse(value: Any, where: str) -> CollapseRule:
-    thresholds = _mapping({"collapse": value}, "collapse", where)
-    _refuse_unknown_keys(thresholds, where, vars(CollapseRule()), of=" of collapse")
-    return CollapseRule(**thresholds)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Sequence
 from operator import itemgetter
-from pathlib import Path
-from typing import Any
 
-import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
 from cory.cli.tables import plain_table, print_table
 from cory.io.terminal import model_text, write
+from cory.report.results import MEAN, Results, Row, Setting
 
-Row = Mapping[Hashable, Any]
-AXES = (("kl_coef", "η"), ("learning_rate", "lr"))
-DERIVED = ("mean", "worst")
 REWARD_PART = "reward/"
-MEAN = "mean of a team's agents"
+MEAN_OF_AGENTS = "mean of a team's agents"
 DIFFERENCES = {
     "iterations": "",
     "samples": "_at_samples",
@@ -29,45 +23,40 @@ DIFFERENCES = {
 """What is equal, and the end of the column's name in summary.csv."""
 
 
-def print_tables(directory: Path, baseline: str) -> None:
-    """Print the tables that are in the CSV files of a comparison."""
-    summary = pd.read_csv(directory / "summary.csv")
-    survivors = pd.read_csv(directory / "robustness.csv")
-    tables = [result_table(summary)]
-    if len(_reward_parts(summary)) > 1:
-        tables.append(reward_table(summary))
-    if summary["arm"].nunique() > 1:
-        tables.append(difference_table(summary, baseline))
-        frontier = pd.read_csv(directory / "frontier.csv")
-        tables.append(frontier_table(summary, frontier, baseline))
-    if survivors["learning_rate"].nunique() > 1 or (survivors["survived_share"] < 1).any():
-        tables.append(robustness_table(survivors))
+def print_tables(results: Results) -> None:
+    """Print what a comparison found."""
+    tables = [result_table(results)]
+    if len(_reward_parts(results)) > 1:
+        tables.append(reward_table(results))
+    if len(results.arms) > 1:
+        tables += [difference_table(results), frontier_table(results)]
+    if len(results.learning_rates) > 1 or any(
+        row["collapsed"] or row["failed"] for row in results.robustness
+    ):
+        tables.append(robustness_table(results))
     for table in tables:
         print_table(table)
         write("")
 
 
-def result_table(summary: pd.DataFrame) -> Table:
+def result_table(results: Results) -> Table:
     """Every arm at its last iteration: each agent's reward, their mean KL, and what it cost."""
-    agents = [name for name in summary["agent"].unique() if name not in DERIVED]
-    axes = _axes(summary)
+    agents = [agent for agent in results.agents if agent != MEAN]
+    steps, seeds = (max(row[key] for row in results.summary) for key in ("step", "seeds"))
     table = _table(
-        f"each agent alone, held out, after {summary['step'].max()} iterations",
-        f"± half a 95% interval over {summary['seeds'].max()} seeds; KL: mean of the agents",
-        "arm",
-        *(label for _, label in axes),
+        results,
+        f"each agent alone, held out, after {steps} iterations",
+        f"± half a 95% interval over {seeds} seeds; KL: mean of the agents",
         *agents,
         "KL",
         "samples",
         "seconds",
     )
-    for (arm, _, _), rows in summary.groupby(["arm", "kl_coef", "learning_rate"], sort=False):
-        by_agent = {row["agent"]: row for row in rows.to_dict("records")}
-        mean = by_agent["mean"]
+    for mean in _means(results):
+        ends = [results.end(Setting.of(mean), agent) for agent in agents]
         table.add_row(
-            model_text(str(arm)),
-            *(f"{mean[name]:g}" for name, _ in axes),
-            *(_with_interval(by_agent.get(agent, {}), "task_reward") for agent in agents),
+            *_names(results, mean),
+            *(_with_interval(end or {}, "task_reward") for end in ends),
             _with_interval(mean, "kl"),
             f"{mean['total_samples']:,.0f}",
             f"{mean['total_seconds']:,.0f}",
@@ -75,119 +64,104 @@ def result_table(summary: pd.DataFrame) -> Table:
     return table
 
 
-def reward_table(summary: pd.DataFrame) -> Table:
+def reward_table(results: Results) -> Table:
     """What every arm would earn by each single reward function, whatever it is paid by."""
-    axes = _axes(summary)
-    parts = _reward_parts(summary)
+    parts = _reward_parts(results)
     names = [name.removeprefix(REWARD_PART) for name in parts]
-    labels = [label for _, label in axes]
-    table = _table("held out, by each reward function", MEAN, "arm", *labels, *names)
-    for mean in _means(summary):
-        table.add_row(
-            model_text(mean["arm"]),
-            *(f"{mean[name]:g}" for name, _ in axes),
-            *(_with_interval(mean, part) for part in parts),
-        )
+    table = _table(results, "held out, by each reward function", MEAN_OF_AGENTS, *names)
+    for mean in _means(results):
+        table.add_row(*_names(results, mean), *(_with_interval(mean, part) for part in parts))
     return table
 
 
-def difference_table(summary: pd.DataFrame, baseline: str) -> Table:
+def difference_table(results: Results) -> Table:
     """Differences in reward to the baseline, at equal iterations and at equal cost."""
-    axes = _axes(summary)
     table = _table(
-        f"reward less that of {baseline}, at equal …",
-        f"{MEAN}, paired by seed; bold: the 95% interval does not hold 0",
-        "arm",
-        *(label for _, label in axes),
+        results,
+        f"reward less that of {results.baseline}, at equal …",
+        f"{MEAN_OF_AGENTS}, paired by seed; bold: the 95% interval does not hold 0",
         *DIFFERENCES,
     )
-    for mean in _means(summary, baseline):
-        table.add_row(
-            model_text(mean["arm"]),
-            *(f"{mean[name]:g}" for name, _ in axes),
-            *(
-                _difference(mean, f"task_reward_difference{suffix}")
-                for suffix in DIFFERENCES.values()
-            ),
-        )
+    for mean in _means(results):
+        if mean["arm"] != results.baseline:
+            columns = [f"task_reward_difference{suffix}" for suffix in DIFFERENCES.values()]
+            table.add_row(*_names(results, mean), *(_difference(mean, name) for name in columns))
     return table
 
 
-def frontier_table(summary: pd.DataFrame, frontier: pd.DataFrame, baseline: str) -> Table:
+def frontier_table(results: Results) -> Table:
     """Differences in KL, and the hypervolume of the reward–KL frontier."""
-    axes = _axes(summary)
-    reference = frontier.iloc[0]
+    reference = results.frontier[0]
     table = _table(
+        results,
         "reward against KL",
-        f"hypervolume: above reward {reference['reference_reward']:.3f} and below KL "
-        f"{reference['reference_kl']:.3f}, over all iterations and KL coefficients",
-        "arm",
-        *(label for _, label in axes),
-        f"KL less {baseline}'s",
+        f"hypervolume: above reward {_with_interval(reference, 'reference_reward')} and below KL "
+        f"{_with_interval(reference, 'reference_kl')}, over all iterations and KL coefficients",
+        f"KL less {results.baseline}'s",
         "hypervolume",
-        f"less {baseline}'s",
+        f"less {results.baseline}'s",
     )
     place = itemgetter("arm", "learning_rate", "agent")
-    volumes = {place(row): row for row in frontier.to_dict("records")}
-    for row in summary[summary["agent"].isin(["mean", "merged"])].to_dict("records"):
-        volume = volumes.get(place(row), {})
-        name = row["arm"] if row["agent"] == "mean" else f"{row['arm']}, merged"
-        table.add_row(
-            model_text(name),
-            *(f"{row[name]:g}" for name, _ in axes),
-            _difference(row, "kl_difference"),
-            _with_interval(volume, "hypervolume"),
-            _difference(volume, "hypervolume_difference"),
-        )
+    volumes = {place(row): row for row in results.frontier}
+    for row in results.summary:
+        if row["agent"] in (MEAN, "merged"):
+            volume = volumes.get(place(row), {})
+            name = row["arm"] if row["agent"] == MEAN else f"{row['arm']}, merged"
+            table.add_row(
+                *_names(results, {**row, "arm": name}),
+                _difference(row, "kl_difference"),
+                _with_interval(volume, "hypervolume"),
+                _difference(volume, "hypervolume_difference"),
+            )
     return table
 
 
-def robustness_table(survivors: pd.DataFrame) -> Table:
+def robustness_table(results: Results) -> Table:
     """How many runs of each arm came through, by KL coefficient and learning rate."""
-    axes = _axes(survivors)
     table = _table(
+        results,
         "runs that came through",
         "collapsed: repeats itself, has left the initial model's language, or earns less than it",
-        "arm",
-        *(label for _, label in axes),
         "survived",
         "collapsed",
         "failed",
     )
-    for row in survivors.to_dict("records"):
+    for row in results.robustness:
         survived = row["runs"] - row["collapsed"] - row["failed"]
-        table.add_row(
-            model_text(row["arm"]),
-            *(f"{row[name]:g}" for name, _ in axes),
-            f"{survived} of {row['runs']}",
-            str(row["collapsed"]),
-            str(row["failed"]),
-        )
+        counts = (f"{survived} of {row['runs']}", str(row["collapsed"]), str(row["failed"]))
+        table.add_row(*_names(results, row), *counts)
     return table
 
 
-def _means(summary: pd.DataFrame, but: str | None = None) -> list[dict[Hashable, Any]]:
-    """The rows of `mean`, without those of one arm."""
-    return summary[(summary["agent"] == "mean") & (summary["arm"] != but)].to_dict("records")
+def _means(results: Results) -> list[Row]:
+    return [row for row in results.summary if row["agent"] == MEAN]
 
 
-def _reward_parts(summary: pd.DataFrame) -> list[str]:
+def _reward_parts(results: Results) -> list[str]:
     """Columns of single reward functions."""
     return [
-        str(name)
-        for name in summary.columns
-        if str(name).startswith(REWARD_PART) and not str(name).endswith("_interval")
+        name
+        for name in results.summary[0]
+        if name.startswith(REWARD_PART) and not name.endswith("_interval")
     ]
 
 
-def _axes(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """The axes that have more than one value."""
-    return [(name, label) for name, label in AXES if table[name].nunique() > 1]
+def _axes(results: Results) -> list[tuple[str, str]]:
+    """The axes that have more than one value, each with its label."""
+    axes = (("kl_coef", "η", results.kl_coefs), ("learning_rate", "lr", results.learning_rates))
+    return [(name, label) for name, label, values in axes if len(values) > 1]
 
 
-def _table(title: str, caption: str, *columns: str) -> Table:
+def _names(results: Results, row: Row) -> list[str | Text]:
+    """The arm, and its place on the axes that have more than one value."""
+    return [model_text(row["arm"]), *(f"{row[name]:g}" for name, _ in _axes(results))]
+
+
+def _table(results: Results, title: str, caption: str, *columns: str) -> Table:
+    """A table without rows; its first columns are those of `_names`."""
     table = plain_table(title, caption)
-    for index, column in enumerate(columns):
+    names: Sequence[str] = ("arm", *(label for _, label in _axes(results)))
+    for index, column in enumerate((*names, *columns)):
         table.add_column(
             model_text(column), justify="right" if index else "left", no_wrap=not index
         )
@@ -196,23 +170,17 @@ def _table(title: str, caption: str, *columns: str) -> Table:
 
 def _with_interval(row: Row, name: str) -> str:
     """`0.912 ± 0.010`, without the interval of a single seed; a dash where nothing was measured."""
-    if not _is_known(row, name):
+    value, half_width = row.get(name), row.get(f"{name}_interval")
+    if value is None:
         return "–"
-    text = f"{row[name]:.3f}"
-    return f"{text} ± {row[f'{name}_interval']:.3f}" if _is_known(row, f"{name}_interval") else text
+    return f"{value:.3f}" + (f" ± {half_width:.3f}" if half_width is not None else "")
 
 
 def _difference(row: Row, name: str) -> str | Text:
     """The same with its sign; an interval that does not hold 0 makes it bold."""
-    if not _is_known(row, name):
+    value, half_width = row.get(name), row.get(f"{name}_interval")
+    if value is None:
         return "–"
-    text = f"{row[name]:+.3f}"
-    if not _is_known(row, f"{name}_interval"):
-        return text
-    half_width = row[f"{name}_interval"]
-    text = f"{text} ± {half_width:.3f}"
-    return Text(text, style="bold" if abs(row[name]) > half_width else "")
-
-
-def _is_known(row: Row, name: str) -> bool:
-    return name in row and not math.isnan(row[name])
+    if half_width is None:
+        return f"{value:+.3f}"
+    return Text(f"{value:+.3f} ± {half_width:.3f}", "bold" if abs(value) > half_width else "")

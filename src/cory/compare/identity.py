@@ -10,6 +10,7 @@ from typing import Any
 
 from cory import __version__
 from cory.config import SETTINGS, CORYConfig
+from cory.io.files import file_digest
 
 
 def fingerprint(args: CORYConfig) -> str:
@@ -26,14 +27,9 @@ def fingerprint(args: CORYConfig) -> str:
     }
     files = [Path(name.rpartition(":")[0]) for name in args.reward_funcs or ()]
     files += [Path(args.dataset_name)] if args.dataset_name else []
-    digests = [_digest(path) for path in files if path.is_file()]
+    digests = [file_digest(path) for path in files if path.is_file()]
     identity = json.dumps([changed, digests, __version__], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def result_differences(saved: Mapping[str, Any], args: CORYConfig) -> list[str]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cory.compare.arms import Arm, Times, resolve
-from cory.compare.collapse import CollapseRule
 from cory.compare.fairness import OWN, refuse_own_settings, refuse_unfair_arms
 from cory.compare.identity import fingerprint
 from cory.config import CORYConfig, refuse_unknown_names
@@ -56,7 +55,6 @@ class Comparison:
         allow: settings of the ground that arms may change (`cory.compare.fairness`).
         baseline: the arm that differences are taken to; None: `ppo` if it is there, else the first.
         title: for the report.
-        collapse: when an agent counts as collapsed.
 
     Raises:
         ValueError: arms differ where they must not, or a setting is wrong; with the fix.
@@ -70,7 +68,6 @@ class Comparison:
     allow: Sequence[str] = ()
     baseline: str | None = None
     title: str | None = None
-    collapse: CollapseRule = field(default_factory=CollapseRule)
 
     def __post_init__(self) -> None:
         _check_names(self)
@@ -155,7 +152,6 @@ class Comparison:
             "kl_coefs": list(self.axis("kl_coef")),
             "learning_rates": list(self.axis("learning_rate")),
             "allow": list(self.allow),
-            "collapse": asdict(self.collapse),
             "base": {
                 name: value
                 for name, value in config.items()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cory.compare.collapse import CollapseRule
+from cory.compare.collapse import has_collapsed
 from cory.compare.plan import PlannedRun
 from cory.team.metrics import read_metrics
 
-RUN_KEYS = ["arm", "kl_coef", "learning_rate", "seed"]
-TOTALS = ("total_samples", "total_tokens", "total_seconds")
+CELL = ["arm", "kl_coef", "learning_rate"]
+"""What the runs of one place in the matrix have in common."""
+RUN_KEYS = [*CELL, "seed"]
+TOTALS = ["total_samples", "total_tokens", "total_seconds"]
 COLUMNS = [*RUN_KEYS, "agent", "step", "run", *TOTALS, "collapsed"]
 """Columns that every table has, before one for each measure of an evaluation."""
 _MEASURE = re.compile(r"eval/(agent_\d+|merged)/(.+)")
@@ -39,9 +41,9 @@ def load_results(output_dir: Path | str) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def gather(runs: Iterable[PlannedRun], output_dir: Path, collapse: CollapseRule) -> pd.DataFrame:
+def gather(runs: Iterable[PlannedRun], output_dir: Path) -> pd.DataFrame:
     """Read the evaluations of all runs, also of those that did not come to their end."""
-    rows = [row for run in runs for row in _rows(run, output_dir, collapse)]
+    rows = [row for run in runs for row in _rows(run, output_dir)]
     if not rows:
         return pd.DataFrame(columns=COLUMNS)
     table = pd.DataFrame(rows)
@@ -49,13 +51,7 @@ def gather(runs: Iterable[PlannedRun], output_dir: Path, collapse: CollapseRule)
     return table[[*COLUMNS, *measures]]
 
 
-def write_results(table: pd.DataFrame, output_dir: Path) -> None:
-    """Write results.csv and results.parquet."""
-    table.to_csv(output_dir / "results.csv", index=False)
-    table.to_parquet(output_dir / "results.parquet", index=False)
-
-
-def _rows(run: PlannedRun, output_dir: Path, collapse: CollapseRule) -> list[dict[str, Any]]:
+def _rows(run: PlannedRun, output_dir: Path) -> list[dict[str, Any]]:
     records = read_metrics(run.directory / "metrics.jsonl")
     totals = {
         record["step"]: {name: record[name] for name in TOTALS}
@@ -76,7 +72,7 @@ def _rows(run: PlannedRun, output_dir: Path, collapse: CollapseRule) -> list[dic
                     "step": step,
                     "run": str(run.directory.relative_to(output_dir)),
                     **totals[step],
-                    "collapsed": collapse.holds(measures, initial[agent]),
+                    "collapsed": has_collapsed(measures, initial[agent]),
                     **measures,
                 }
             )
@@ -91,8 +87,3 @@ def _by_agent(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             measures = found.setdefault(match[1], {})
             measures[match[2]] = np.nan if value is None else value
     return found
-
-
-def agent_names(table: pd.DataFrame) -> Sequence[str]:
-    """Who was evaluated, in order."""
-    return sorted(table["agent"].unique(), key=lambda name: (not name.startswith("agent"), name))

@@ -18,7 +18,7 @@ import yaml
 from cory.compare.identity import result_differences
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress
-from cory.compare.tables import write_tables
+from cory.compare.summary import write_tables
 from cory.config.saved import saved_settings
 from cory.io.files import alone_in, replace_text
 from cory.io.signals import Stopped

@@ -1,4 +1,7 @@
-"""From the tidy table to what is read: means and intervals over seeds, differences paired by seed.
+"""From a table of evaluations to what is read: means over seeds, paired differences, frontiers.
+
+A comparison is summed up here, once. Console tables and pages read the CSV files, so nobody
+computes a mean, an interval or a difference again.
 
 Beside the agents there are two derived ones: `mean`, the mean over a team's agents, and `worst`,
 the agent with the least reward. Differences are always taken to the `mean` of the baseline arm, at
@@ -7,7 +10,8 @@ the same KL coefficient, learning rate and seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,49 +25,94 @@ from cory.algorithm.intervals import (
     pareto_front,
     value_at,
 )
-from cory.compare.plan import PlannedRun
-from cory.compare.results import RUN_KEYS
+from cory.compare.plan import Comparison, PlannedRun
+from cory.compare.results import CELL, RUN_KEYS, TOTALS, gather
 
-COSTS = {"samples": "total_samples", "tokens": "total_tokens", "seconds": "total_seconds"}
 AIMS = ["task_reward", "kl"]
 COMPARED = [*AIMS, "combined_reward"]
-NOT_MEASURES = frozenset({*RUN_KEYS, "agent", "step", "run", "collapsed", *COSTS.values()})
+EQUAL = {
+    "": "step",
+    "_at_samples": "total_samples",
+    "_at_tokens": "total_tokens",
+    "_at_seconds": "total_seconds",
+}
+"""At what differences are taken: the end of their column's name, and the column that is equal."""
+NOT_MEASURES = frozenset({*RUN_KEYS, "agent", "step", "run", "collapsed", *TOTALS})
 REFERENCE_MARGIN = 1.1
-Curves = Mapping[Any, pd.DataFrame]
+Curves = Mapping[Hashable, pd.DataFrame]
 """The evaluations of one agent, by seed."""
+
+
+def write_tables(comparison: Comparison, runs: Sequence[PlannedRun], output_dir: Path) -> None:
+    """Write results and their summary from what the runs have measured so far.
+
+    Raises:
+        ValueError: no run was evaluated.
+    """
+    table = gather(runs, output_dir)
+    if table.empty:
+        raise ValueError(f"no run in {output_dir} was evaluated, so there is nothing to compare")
+    write_summary(table, runs, comparison.baseline_arm, output_dir)
+
+
+def write_summary(
+    table: pd.DataFrame, runs: Sequence[PlannedRun], baseline: str, output_dir: Path
+) -> None:
+    """Write a table of evaluations and everything that is computed from it.
+
+    Args:
+        table: as `cory.compare.results.gather` makes it.
+        runs: that were planned, also those which are not in the table.
+        baseline: the arm that differences are taken to.
+        output_dir: for results, curves, summary, frontier and robustness, each a CSV file.
+    """
+    table.to_parquet(output_dir / "results.parquet", index=False)
+    tables = {
+        "results": table,
+        "curves": average_curves(table),
+        "summary": summarise(table, baseline),
+        "frontier": frontier(table, baseline),
+        "robustness": robustness(table, runs),
+    }
+    for name, each in tables.items():
+        each.to_csv(output_dir / f"{name}.csv", index=False)
+
+
+def average_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per arm, KL coefficient, learning rate, agent and evaluation.
+
+    For every measure: its mean over the seeds that were evaluated there and `…_interval`, half of
+    the 95% interval. `total_…` are means over seeds.
+    """
+    place = [*CELL, "agent", "step"]
+    return pd.DataFrame(
+        {**dict(zip(place, of_row, strict=True)), **_averages(rows)}
+        for of_row, rows in with_derived_agents(table).groupby(place, sort=False)
+    )
 
 
 def summarise(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """A row per arm, KL coefficient, learning rate and agent at the last iteration.
 
-    For every measure: its mean over seeds and `…_interval`, half of the 95% interval. For reward,
-    KL and `combined_reward` (reward − η·KL) also the paired `…_difference` to the baseline after
-    equal iterations and, as `…_difference_at_samples`, `_at_tokens` and `_at_seconds`, at the
-    largest cost that both have reached, curves taken as linear between evaluations. `total_…` are
-    means over seeds. Runs that were cut off are left out.
+    Means and intervals as in `average_curves`. For reward, KL and `combined_reward` (reward − η·KL)
+    also the paired `…_difference` to the baseline after equal iterations and, as
+    `…_difference_at_samples`, `_at_tokens` and `_at_seconds`, at the largest cost that both have
+    reached, curves taken as linear between evaluations. Runs that were cut off are left out.
     """
-    curves = with_derived_agents(_complete(table))
+    curves = _complete(with_derived_agents(table))
     rows = []
-    for place, group in curves.groupby(["kl_coef", "learning_rate", "arm", "agent"], sort=False):
-        kl_coef, learning_rate, arm, agent = place
+    for (kl_coef, rate, arm, agent), group in curves.groupby(
+        ["kl_coef", "learning_rate", "arm", "agent"], sort=False
+    ):
         last = group[group["step"] == group["step"].max()]
-        row: dict[str, Any] = {
-            "arm": arm,
-            "kl_coef": kl_coef,
-            "learning_rate": learning_rate,
-            "agent": agent,
-            "step": int(last["step"].iloc[0]),
-            "seeds": len(last),
-        }
-        row |= {total: last[total].mean() for total in COSTS.values()}
-        for name in _measures(last):
-            row |= _columns(name, estimate(last[name]))
+        row = {"arm": arm, "kl_coef": kl_coef, "learning_rate": rate, "agent": agent}
+        row |= {"step": int(last["step"].iloc[0]), **_averages(last)}
         if arm != baseline:
             base = curves[
                 (curves["arm"] == baseline)
                 & (curves["agent"] == "mean")
                 & (curves["kl_coef"] == kl_coef)
-                & (curves["learning_rate"] == learning_rate)
+                & (curves["learning_rate"] == rate)
             ]
             for name in COMPARED:
                 row |= _differences(_by_seed(group), _by_seed(base), name)
@@ -71,30 +120,12 @@ def summarise(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _complete(table: pd.DataFrame) -> pd.DataFrame:
-    """The evaluations of runs that came as far as their arm's longest."""
-    last_of_run = table.groupby("run")["step"].transform("max")
-    combined = table["task_reward"] - table["kl_coef"] * table["kl"]
-    whole = table.assign(combined_reward=combined)
-    return whole[last_of_run == table.groupby("arm")["step"].transform("max")]
-
-
-def _measures(table: pd.DataFrame) -> list[str]:
-    """Measures of an evaluation; intervals over queries are not averaged over seeds."""
-    return [
-        name for name in table.columns if name not in NOT_MEASURES and not name.endswith("_ci95")
-    ]
-
-
-def _by_seed(rows: pd.DataFrame) -> Curves:
-    return {seed: curve.sort_values("step") for seed, curve in rows.groupby("seed")}
-
-
 def with_derived_agents(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the rows of `mean` and `worst` for every run and step.
+    """The table with `combined_reward`, and with rows of `mean` and `worst` for every run and step.
 
     `merged`, the average of a team's weights, is a result of its own and no member of the team.
     """
+    table = table.assign(combined_reward=table["task_reward"] - table["kl_coef"] * table["kl"])
     members = table[table["agent"] != "merged"]
     places = [*RUN_KEYS, "step"]
     mean = members.groupby(places, sort=False, as_index=False).mean(numeric_only=True)
@@ -106,34 +137,49 @@ def with_derived_agents(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def frontier(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Hypervolume of the reward–KL points of an arm at a learning rate, over all KL coefficients.
+    """A row per arm and learning rate, over all KL coefficients; `merged` has one of its own.
+
+    `hypervolume` is that of the reward–KL points of all evaluations, `final_reward` the reward
+    after the last iteration.
+    """
+    reference = reference_point(table)
+    volumes = _hypervolumes(table, reference)
+    final = _complete(with_derived_agents(table))
+    final = final[final["step"] == final.groupby("arm")["step"].transform("max")]
+    final_rewards = dict(list(final.groupby(["arm", "learning_rate", "agent"])["task_reward"]))
+    rows = []
+    for (arm, rate, agent), by_seed in volumes.items():
+        row = {"arm": arm, "learning_rate": rate, "agent": agent, "seeds": len(by_seed)}
+        row |= _columns("hypervolume", estimate(by_seed.values()))
+        if (arm, agent) != (baseline, "mean"):
+            difference = paired_difference(by_seed, volumes.get((baseline, rate, "mean"), {}))
+            row |= _columns("hypervolume_difference", difference)
+        row |= {"reference_reward": reference[0], "reference_kl": reference[1]}
+        row |= _columns("final_reward", estimate(final_rewards.get((arm, rate, agent), ())))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _hypervolumes(
+    table: pd.DataFrame, reference: Point
+) -> dict[tuple[Any, Any, str], dict[Any, float]]:
+    """Hypervolumes by arm, learning rate and agent (`mean` or `merged`), then by seed.
 
     Each agent's evaluations have a frontier of their own, and a run's hypervolume, that of `mean`,
     is the mean over its agents: with all their points in one frontier a team would gain by mere
-    numbers, since a frontier keeps the luckiest of its points. `merged` has a row of its own.
+    numbers, since a frontier keeps the luckiest of its points.
     """
-    reference = reference_point(table)
-    points = table.dropna(subset=AIMS)
     volumes: dict[tuple[Any, Any, str], dict[Any, list[float]]] = {}
-    for (arm, rate, agent, seed), curve in points.groupby(
+    for (arm, rate, agent, seed), curve in table.dropna(subset=AIMS).groupby(
         ["arm", "learning_rate", "agent", "seed"], sort=False
     ):
         place = (arm, rate, "merged" if agent == "merged" else "mean")
         volume = hypervolume(_points(curve), reference)
         volumes.setdefault(place, {}).setdefault(seed, []).append(volume)
-    means = {
+    return {
         place: {seed: sum(of_agents) / len(of_agents) for seed, of_agents in by_seed.items()}
         for place, by_seed in volumes.items()
     }
-    rows = []
-    for (arm, rate, agent), by_seed in means.items():
-        row = {"arm": arm, "learning_rate": rate, "agent": agent, "seeds": len(by_seed)}
-        row |= _columns("hypervolume", estimate(by_seed.values()))
-        if (arm, agent) != (baseline, "mean"):
-            difference = paired_difference(by_seed, means.get((baseline, rate, "mean"), {}))
-            row |= _columns("hypervolume_difference", difference)
-        rows.append({**row, "reference_reward": reference[0], "reference_kl": reference[1]})
-    return pd.DataFrame(rows)
 
 
 def reference_point(table: pd.DataFrame) -> Point:
@@ -171,24 +217,48 @@ def robustness(table: pd.DataFrame, runs: Iterable[PlannedRun]) -> pd.DataFrame:
     return summary.assign(survived_share=survived / summary["runs"])
 
 
+def _complete(table: pd.DataFrame) -> pd.DataFrame:
+    """The evaluations of runs that came as far as their arm's longest."""
+    last_of_run = table.groupby(RUN_KEYS)["step"].transform("max")
+    return table[last_of_run == table.groupby("arm")["step"].transform("max")]
+
+
+def _averages(rows: pd.DataFrame) -> dict[str, float]:
+    """Number of seeds, costs and measures of one agent at one step, averaged over seeds.
+
+    Intervals over queries are not averaged.
+    """
+    found: dict[str, float] = {"seeds": len(rows)}
+    found |= {total: float(rows[total].mean()) for total in TOTALS}
+    for name in rows.columns:
+        if name not in NOT_MEASURES and not name.endswith("_ci95"):
+            found |= _columns(name, estimate(rows[name]))
+    return found
+
+
+def _by_seed(rows: pd.DataFrame) -> Curves:
+    return {seed: curve.sort_values("step") for seed, curve in rows.groupby("seed")}
+
+
 def _differences(own: Curves, base: Curves, name: str) -> dict[str, float]:
     """The paired difference after equal iterations, and at equal cost for each kind of cost."""
     columns: dict[str, float] = {}
-    for suffix, total in {"": "step", **{f"_at_{cost}": COSTS[cost] for cost in COSTS}}.items():
-        budgets = {
-            seed: float(min(own[seed][total].iloc[-1], base[seed][total].iloc[-1]))
-            for seed in own
-            if seed in base
+    paired = [seed for seed in own if seed in base]
+    for suffix, equal in EQUAL.items():
+        ends = {
+            seed: min(float(curves[seed][equal].iloc[-1]) for curves in (own, base))
+            for seed in paired
         }
-
-        def values(curves: Curves, total: str = total, budgets: Any = budgets) -> dict[Any, float]:
-            return {
-                seed: value_at(curves[seed][total].tolist(), curves[seed][name].tolist(), budget)
-                for seed, budget in budgets.items()
+        ours, theirs = (
+            {
+                seed: value_at(
+                    curves[seed][equal].tolist(), curves[seed][name].tolist(), ends[seed]
+                )
+                for seed in paired
             }
-
-        difference = paired_difference(values(own), values(base))
-        columns |= _columns(f"{name}_difference{suffix}", difference)
+            for curves in (own, base)
+        )
+        columns |= _columns(f"{name}_difference{suffix}", paired_difference(ours, theirs))
     return columns
 
 

@@ -154,7 +154,7 @@ def write_sums(directory: Path) -> None:
     """Write the checksums of all files under a directory into it."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     with ThreadPoolExecutor() as executor:
-        digests = list(executor.map(_digest, paths))
+        digests = list(executor.map(file_digest, paths))
     lines = [
         f"{digest}  {path.relative_to(directory).as_posix()}\n"
         for path, digest in zip(paths, digests, strict=True)
@@ -185,13 +185,14 @@ def damage(directory: Path, needed: tuple[str, ...]) -> str | None:
     if absent := [name for name, path in paths.items() if not path.is_file()]:
         return f"{absent[0]} is missing"
     with ThreadPoolExecutor() as executor:
-        found = dict(zip(paths, executor.map(_digest, paths.values()), strict=True))
+        found = dict(zip(paths, executor.map(file_digest, paths.values()), strict=True))
     if changed := [name for name, digest in expected.items() if found[name] != digest]:
         return f"{changed[0]} is not what was written: its checksum is another"
     return None
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

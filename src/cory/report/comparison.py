@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cory.io.files import path_inside
-from cory.io.yaml import read_yaml
 from cory.report.comparison_figures import (
     curves_figure,
     frontier_figure,
     frontier_over_coefficients,
     robustness_figures,
+    shown_agent,
 )
-from cory.report.contents import Contents, Section
-from cory.report.frontier import frontier_tables
-from cory.report.results import Results, Setting, read_results
-from cory.report.summary import summary_tables
-from cory.report.tables import Column, Table, words
-from cory.report.wording import duration, setting
+from cory.report.contents import Cell, Column, Contents, Section, Table, table_of_words, words
+from cory.report.measures import (
+    HYPERVOLUME,
+    KL,
+    REWARD,
+    Measure,
+    duration,
+    measured_columns,
+    setting,
+)
+from cory.report.results import MEAN, Results, Row, Setting, read_results
+
+ARM, SEEDS = Column("arm", is_text=True), Column("seeds")
 
 
 def describe_comparison(directory: Path) -> Contents:
     """Everything that a comparison's page shows.
 
     Raises:
-        ValueError: comparison.yaml or results.parquet is missing or cannot be read.
+        ValueError: what `cory compare` leaves is missing, older, or cannot be read.
     """
-    described = read_yaml(directory / "comparison.yaml") or {}
-    results = read_results(directory / "results.parquet")
-    baseline = described.get("baseline") or results.arms[0]
+    results = read_results(directory)
     sections = [
         Section(
             "summary",
@@ -38,7 +43,7 @@ def describe_comparison(directory: Path) -> Contents:
             "Every model alone on held-out queries at its last evaluation: mean over seeds ± half "
             "its 95% interval (Student's t). Differences are paired by seed. Click a heading to "
             "sort.",
-            tables=summary_tables(results, baseline),
+            tables=summary_tables(results),
         ),
         Section(
             "curves",
@@ -52,7 +57,7 @@ def describe_comparison(directory: Path) -> Contents:
             "Reward and KL",
             "The two aims of training against each other; up and to the left is better.",
             figures=[frontier_figure(results), *frontier_over_coefficients(results)],
-            tables=frontier_tables(directory / "frontier.csv", baseline),
+            tables=[frontier_table(results)],
         ),
         Section(
             "robustness",
@@ -64,51 +69,136 @@ def describe_comparison(directory: Path) -> Contents:
     ]
     return Contents(
         kind="comparison",
-        title=described.get("title") or directory.resolve().name,
-        facts=_facts(described, results),
+        title=results.plan.get("title") or directory.resolve().name,
+        facts=_facts(results),
         sections=[section for section in sections if not section.is_empty],
-        runs=_run_directories(directory, results),
-        appendix=[Section("arms", "Arms and settings", "", tables=_arm_tables(described))],
+        runs={
+            f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(directory, run)
+            for run, row in results.runs.items()
+        },
+        appendix=[Section("arms", "Arms and settings", "", tables=_plan_tables(results.plan))],
     )
 
 
-def _facts(described: Mapping[str, Any], results: Results) -> dict[str, str]:
-    seconds = results.total_seconds()
+def summary_tables(results: Results) -> list[Table]:
+    """Reward and KL, with their differences to the baseline arm; then everything else."""
+    rows = [
+        row
+        for which in results.settings
+        for agent in results.agents
+        # The mean of one agent is that agent.
+        if agent != MEAN or results.team_size(which) > 1
+        if (row := results.end(which, agent)) is not None
+    ]
+    measures = measured_columns(rows)
+    aims = [measure for measure in measures if measure in (REWARD, KL)]
+    others = [measure for measure in measures if measure not in (REWARD, KL)]
+    compared, baseline = aims if len(results.arms) > 1 else [], results.baseline
+    lines = [
+        {
+            **_model(results, row),
+            **{Column(aim.title): _cell(aim, row) for aim in aims},
+            **{Column(f"{aim.title} − {baseline}"): _difference(aim, row) for aim in compared},
+            Column("not collapsed"): _share_alive(results, row),
+        }
+        for row in rows
+    ]
+    signs = [
+        {**_model(results, row), **{Column(other.title): _cell(other, row) for other in others}}
+        for row in rows
+    ]
+    caption = f"Reward and KL, and their differences to {baseline}" if compared else "Reward and KL"
+    return [_table(caption, lines), _table("Signs of collapse", signs)]
+
+
+def frontier_table(results: Results) -> Table:
+    """The hypervolume of each arm's reward–KL frontier."""
+    first = results.frontier[0]
+    lines = [
+        {
+            ARM: words(row["arm"] + (", merged" if row["agent"] == "merged" else "")),
+            **_axes(results, row, "learning_rate"),
+            SEEDS: _number(row["seeds"]),
+            Column("hypervolume"): _cell(HYPERVOLUME, row),
+            Column(f"hypervolume − {results.baseline}"): _difference(HYPERVOLUME, row),
+        }
+        for row in results.frontier
+    ]
+    reward, kl = REWARD.write(first["reference_reward"]), KL.write(first["reference_kl"])
+    return _table(
+        f"Hypervolume: area of the frontier above reward {reward} and below KL {kl}, over all "
+        "iterations and KL coefficients; more is better",
+        lines,
+    )
+
+
+def _table(caption: str, lines: Sequence[Mapping[Column, Cell]]) -> Table:
+    return Table(caption, list(lines[0]), [list(line.values()) for line in lines])
+
+
+def _model(results: Results, row: Row) -> dict[Column, Cell]:
+    """Whose row it is; a coefficient or rate that all have in common is left out."""
     return {
-        "task": str(described.get("task") or "the user's own"),
+        ARM: words(row["arm"]),
+        Column("model", is_text=True): words(shown_agent(row["agent"])),
+        **_axes(results, row, "kl_coef", "learning_rate"),
+        SEEDS: _number(row["seeds"]),
+    }
+
+
+def _axes(results: Results, row: Row, *keys: str) -> dict[Column, Cell]:
+    several = {
+        "kl_coef": (Column("η"), len(results.kl_coefs) > 1),
+        "learning_rate": (Column("lr"), len(results.learning_rates) > 1),
+    }
+    return {several[key][0]: _number(row[key]) for key in keys if several[key][1]}
+
+
+def _number(value: float) -> Cell:
+    return Cell(setting(value), value)
+
+
+def _cell(measure: Measure, row: Row) -> Cell:
+    """The mean over seeds ± half its interval."""
+    value = row.get(measure.key)
+    return Cell(measure.write(value, row.get(f"{measure.key}_interval")), value)
+
+
+def _difference(measure: Measure, row: Row) -> Cell:
+    """The paired difference to the baseline, with its sign."""
+    value = row.get(f"{measure.key}_difference")
+    sign = "+" if value is not None and value > 0 else ""
+    return Cell(sign + measure.write(value, row.get(f"{measure.key}_difference_interval")), value)
+
+
+def _share_alive(results: Results, row: Row) -> Cell:
+    number, of = results.alive(row["arm"], row["learning_rate"], row["kl_coef"])
+    return Cell(f"{number} of {of}", number / of) if of else Cell("–")
+
+
+def _facts(results: Results) -> dict[str, str]:
+    runs = results.runs.values()
+    return {
+        "task": str(results.plan.get("task") or "the user's own"),
         "arms": str(len(results.arms)),
-        "seeds": ", ".join(map(str, results.seeds)),
+        "seeds": ", ".join(map(str, sorted({row["seed"] for row in runs}))),
         "KL coefficients η": ", ".join(map(setting, results.kl_coefs)),
         "learning rates": ", ".join(map(setting, results.learning_rates)),
-        "runs": str(len(seconds)),
-        "training time": duration(sum(seconds.values())),
+        "runs": str(len(runs)),
+        "training time": duration(sum(row["total_seconds"] or 0.0 for row in runs)),
     }
 
 
-def _run_directories(directory: Path, results: Results) -> dict[str, Path]:
-    return {
-        f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(
-            directory, str(row["run"])
-        )
-        for row in results.rows
-    }
-
-
-def _arm_tables(described: Mapping[str, Any]) -> list[Table]:
-    arms, base = described.get("arms") or {}, described.get("base") or {}
-    tables = []
-    if arms:
-        rows = [
-            [
-                words(str(name)),
-                words(", ".join(f"{k}: {setting(v)}" for k, v in (changes or {}).items()) or "–"),
-            ]
-            for name, changes in arms.items()
-        ]
-        columns = [Column("arm", True), Column("differs from the base in", True)]
-        tables.append(Table("Arms", columns, rows))
-    if base:
-        rows = [[words(str(name)), words(setting(value))] for name, value in base.items()]
-        columns = [Column("setting", True), Column("value", True)]
-        tables.append(Table("Base settings of every arm", columns, rows))
-    return tables
+def _plan_tables(plan: Mapping[str, Any]) -> list[Table]:
+    """What each arm changes, and what all have in common."""
+    arms, base = plan.get("arms") or {}, plan.get("base") or {}
+    changes = [
+        (str(name), ", ".join(f"{k}: {setting(v)}" for k, v in (arm or {}).items()) or "–")
+        for name, arm in arms.items()
+    ]
+    settings = [(str(name), setting(value)) for name, value in base.items()]
+    tables = (
+        table_of_words("Arms", ["arm", "differs from the base in"], changes),
+        table_of_words("Base settings of every arm", ["setting", "value"], settings),
+    )
+    return [table for table in tables if table.rows]

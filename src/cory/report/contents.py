@@ -1,4 +1,4 @@
-"""What stands on a page, in order; how it looks is the page's own business."""
+"""What stands on a page, in order; the page's own files say how it looks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cory.report.figures import Figure
-from cory.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is shown, and what it is sorted by; None comes last."""
+
+    text: str
+    value: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """`is_text` is True where cells are words: these stand on the left."""
+
+    title: str
+    is_text: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows under a caption; `is_folded` is True where it opens on demand only."""
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    is_folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,3 +69,16 @@ class Contents:
     sections: Sequence[Section]
     runs: Mapping[str, Path]
     appendix: Sequence[Section] = ()
+
+
+def words(text: str) -> Cell:
+    """A cell of words."""
+    return Cell(text, text)
+
+
+def table_of_words(
+    caption: str, titles: Sequence[str], rows: Sequence[Sequence[str]], *, is_folded: bool = False
+) -> Table:
+    """A table of words only."""
+    cells = [list(map(words, row)) for row in rows]
+    return Table(caption, [Column(title, is_text=True) for title in titles], cells, is_folded)

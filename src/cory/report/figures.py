@@ -8,6 +8,9 @@ from typing import Any
 
 from cory.report.measures import Measure
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":")
+"""Colours and line styles, as matplotlib names them; a curve has the number of each."""
 MAX_POINTS = 1000
 """Points of one curve; of longer ones every second, third … is drawn."""
 
@@ -113,12 +116,12 @@ class Figure:
 
 
 def default_choice(figure: Figure) -> dict[str, str]:
-    """Where the switches stand at first."""
+    """The option of each switch before the reader chooses."""
     return {switch.key: next(iter(switch.options)) for switch in figure.switches}
 
 
 def is_chosen(curve: Curve, choice: Mapping[str, str]) -> bool:
-    """Whether a curve is drawn while the switches stand so."""
+    """Whether a curve is drawn where these options are chosen."""
     return all(choice.get(key, value) in (ALL, value) for key, value in curve.choice.items())
 
 
@@ -128,8 +131,6 @@ def every_so_many(records: Sequence[Any]) -> Sequence[Any]:
     return records[::-1][:: max(stride, 1)][::-1]
 
 
-def panels_of(
-    measured: Iterable[tuple[Measure, Sequence[Curve]]],
-) -> list[Panel]:
+def panels_of(measured: Iterable[tuple[Measure, Sequence[Curve]]]) -> list[Panel]:
     """Panels of those measures of which there is anything."""
     return [Panel(measure.label, curves, measure.limits) for measure, curves in measured if curves]

@@ -1,9 +1,12 @@
-"""What of an evaluation a report shows, and how."""
+"""What a report shows of an evaluation, and how its numbers and settings are written."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LARGE = 1e5
 """From here on, numbers are written with an exponent."""
@@ -52,8 +55,8 @@ PERPLEXITY = Measure("ref_perplexity", "perplexity to the initial model", "perpl
 LENGTH = Measure("completion_length", "tokens per answer", "tokens", "{:.1f}")
 COPY_RATE = Measure("copy_rate", "copied share of an observer's words", "copied")
 LIFT = Measure("lift", "observer's reward − pioneer's", "lift")
-
 ALIVE = Measure("alive", "share of runs not collapsed", "not collapsed", limits=SHARE)
+HYPERVOLUME = Measure("hypervolume", "hypervolume of the frontier", "hypervolume")
 
 TRAINING = (REWARD, KL, DISTINCT, ENTROPY)
 """Drawn over the iterations of a training."""
@@ -71,3 +74,30 @@ TABLE = (
     LENGTH,
 )
 """Columns of a table of results. pass@1 is the reward itself."""
+
+
+def measured_columns(rows: Sequence[Mapping[str, Any]]) -> list[Measure]:
+    """The measures that at least one row has."""
+    return [measure for measure in TABLE if any(row.get(measure.key) is not None for row in rows)]
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(7.3), duration(754), duration(9000)
+    ('7 s', '12 min 34 s', '2 h 30 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def setting(value: Any) -> str:
+    """The value of a setting as a YAML file holds it.
+
+    >>> setting(None), setting(0.00002), setting([1, 2]), setting(True)
+    ('null', '2e-05', '[1, 2]', 'true')
+    """
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -23,9 +23,9 @@ from cory.io.terminal import printable
 from cory.report.answers import browse
 from cory.report.comparison import describe_comparison
 from cory.report.contents import Contents, Section
+from cory.report.figures import COLOURS, LINES
 from cory.report.pictures import draw
 from cory.report.run import describe_run
-from cory.report.style import COLOURS, LINES
 
 MAX_BYTES = 7_500_000
 """Of a page: mail and browsers take it."""

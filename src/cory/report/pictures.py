@@ -1,13 +1,14 @@
-"""Figures of a report as PNG files, in the style of `cory.report.style`."""
+"""Figures of a report as PNG files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.io.terminal import printable
 from cory.report.figures import (
+    COLOURS,
+    LINES,
     Axis,
     Curve,
     Figure,
@@ -16,11 +17,23 @@ from cory.report.figures import (
     default_choice,
     is_chosen,
 )
-from cory.report.style import COLOURS, LINES, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Picture
 
+STYLE: dict[Any, Any] = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "savefig.dpi": 130,
+    # Names are names, not formulas.
+    "text.parse_math": False,
+}
 MAX_COLUMNS = 3
 SHAPES = ("o", "s", "D", "^", "X", "P", "*")
 """Of points, by the number of their colour."""
@@ -32,40 +45,49 @@ ENTRY_CHARACTERS = 11
 """What a legend's entry takes beside its name."""
 
 
-def draw(figure: Figure, path: Path) -> None:
-    """Draw a figure as the page shows it first, on each of its horizontal axes.
+def draw(figure: Figure, path: Path) -> Picture:
+    """Write a figure as a PNG file, as the page shows it first, on each of its horizontal axes.
 
     Panels go in rows of up to three where there is one horizontal axis, else down, with a column
-    for each axis.
+    for each axis. The user's own matplotlib figures and settings are not touched.
+
+    Returns:
+        what was drawn.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Picture
+
     across = len(figure.axes)
     if across == 1:
         # Four go two by two.
         across = 2 if len(figure.panels) == 4 else min(len(figure.panels), MAX_COLUMNS)
     pairs = [(panel, axis) for panel in figure.panels for axis in figure.axes]
     rows = -(-len(pairs) // across)
-    choice = default_choice(figure)
-    with new_axes(rows, across, path, squeeze=False) as grid:
-        places = list(grid.flat)
+    with matplotlib.rc_context(STYLE):
+        picture = Picture(figsize=(4.6 * across, 3.3 * rows + 0.4))
+        FigureCanvasAgg(picture)
+        places = list(picture.subplots(rows, across, squeeze=False).flat)
         for place, (panel, axis) in zip(places, pairs, strict=False):
-            _draw_panel(place, figure, panel, axis, choice)
+            _draw_panel(place, figure, panel, axis)
         for place in places[len(pairs) :]:
             place.set_visible(False)
-        handles, labels = places[0].get_legend_handles_labels()
-        if handles:
-            fitting = PANEL_CHARACTERS * across // (ENTRY_CHARACTERS + max(map(len, labels)))
-            places[0].figure.legend(
-                handles,
-                labels,
-                loc="outside upper left",
-                ncols=max(1, min(fitting, 3 * across, 6)),
-            )
+        _add_legend(picture, places[0], across)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.savefig(path)
+    return picture
 
 
-def _draw_panel(
-    place: Axes, figure: Figure, panel: Panel, axis: Axis, choice: Mapping[str, str]
-) -> None:
+def _add_legend(picture: Picture, place: Axes, across: int) -> None:
+    """One legend for all panels, above them, in as many columns as fit."""
+    handles, labels = place.get_legend_handles_labels()
+    if handles:
+        fitting = PANEL_CHARACTERS * across // (ENTRY_CHARACTERS + max(map(len, labels)))
+        columns = max(1, min(fitting, 3 * across, 6))
+        picture.legend(handles, labels, loc="outside upper left", ncols=columns)
+
+
+def _draw_panel(place: Axes, figure: Figure, panel: Panel, axis: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if axis.key == "step":
@@ -76,6 +98,7 @@ def _draw_panel(
         place.set_ylim(*panel.limits)
     if axis.is_log:
         _set_log_ticks(place, {x for curve in panel.curves for x in curve.x[axis.key]})
+    choice = default_choice(figure)
     for curve in panel.curves:
         if is_chosen(curve, choice):
             _draw_curve(place, curve, axis, marks_end=figure.marks_end)

@@ -1,4 +1,4 @@
-"""The tidy table of a comparison: read, checked, and looked up by setting, agent, step and seed."""
+"""What `cory compare` has summed up, read from its CSV files and looked up by setting and agent."""
 
 from __future__ import annotations
 
@@ -8,68 +8,88 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow
-import pyarrow.parquet
+import pandas as pd
 
-from cory.report.measures import KL, REWARD
+from cory.io.yaml import read_yaml
 
-MEAN_AGENT = "agents' mean"
-"""Stands as agent in rows that average the agents of one run; models merged from them stay out."""
+MEAN, WORST = "mean", "worst"
+"""Stand as agent in rows that are the mean over a team's agents, and its agent of least reward."""
 AGENT = "agent_"
-"""How the names of agents begin; other names are of models made from them."""
-NAMES = ("arm", "kl_coef", "learning_rate", "seed", "agent", "step", "run", "collapsed")
-TOTALS = ("total_samples", "total_tokens", "total_seconds")
+"""How the names of agents begin. `merged` is a model that was made from them."""
+_CELL = "arm kl_coef learning_rate"
+_AVERAGED = f"{_CELL} agent step seeds total_samples total_tokens total_seconds task_reward kl"
+_VOLUME = "hypervolume reference_reward reference_kl final_reward"
+FILES = {
+    "results": f"{_CELL} seed run step total_seconds",
+    "curves": _AVERAGED,
+    "summary": _AVERAGED,
+    "frontier": f"arm learning_rate agent seeds {_VOLUME}",
+    "robustness": f"{_CELL} runs failed collapsed",
+}
+"""CSV files that are read, and the columns that each must have."""
+AGAIN = (
+    "Either the comparison is not finished, or another version of cory wrote it: run its "
+    "`cory compare` again"
+)
+TYPES = {"arm": str, "agent": str, "run": str, "kl_coef": float, "learning_rate": float}
+Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What the seeds of one curve have in common."""
 
     arm: str
-    kl_coef: Any
-    learning_rate: Any
+    kl_coef: float
+    learning_rate: float
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Setting:
+    def of(cls, row: Row) -> Setting:
         return cls(row["arm"], row["kl_coef"], row["learning_rate"])
-
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Results:
-    """Evaluations: a row per arm, KL coefficient, learning rate, seed, agent and step."""
+    """A comparison: its plan, and the rows of its CSV files; None where nothing was measured."""
 
-    rows: Sequence[Row]
+    plan: Mapping[str, Any]
+    results: Sequence[Row]
+    curves: Sequence[Row]
+    summary: Sequence[Row]
+    frontier: Sequence[Row]
+    robustness: Sequence[Row]
+
+    @property
+    def baseline(self) -> str:
+        """The arm that differences are taken to."""
+        return str(self.plan["baseline"])
 
     @cached_property
     def arms(self) -> list[str]:
-        return list(dict.fromkeys(row["arm"] for row in self.rows))
+        return list(dict.fromkeys(row["arm"] for row in self.curves))
 
     @cached_property
-    def seeds(self) -> list[Any]:
-        return sorted({row["seed"] for row in self.rows})
+    def kl_coefs(self) -> list[float]:
+        return sorted({row["kl_coef"] for row in self.curves})
 
     @cached_property
-    def kl_coefs(self) -> list[Any]:
-        return _in_order({row["kl_coef"] for row in self.rows})
-
-    @cached_property
-    def learning_rates(self) -> list[Any]:
-        return _in_order({row["learning_rate"] for row in self.rows})
+    def learning_rates(self) -> list[float]:
+        return sorted({row["learning_rate"] for row in self.curves})
 
     @cached_property
     def settings(self) -> list[Setting]:
-        return list(dict.fromkeys(Setting.of(row) for row in self.rows))
+        return list(dict.fromkeys(Setting.of(row) for row in self.curves))
 
     @cached_property
     def agents(self) -> list[str]:
-        """The mean first, then each, then what was merged from them."""
-        return [MEAN_AGENT, *sorted({row["agent"] for row in self.rows})]
+        """The mean first, then each, then what was merged from them; `worst` is left out."""
+        return [MEAN, *sorted({row["agent"] for row in self.curves} - {MEAN, WORST})]
+
+    @cached_property
+    def runs(self) -> dict[str, Row]:
+        """The last evaluation of each run, by the run's directory."""
+        return {row["run"]: row for row in sorted(self.results, key=lambda row: row["step"])}
 
     def name(self, which: Setting) -> str:
         """The arm, and what else tells settings apart."""
@@ -80,141 +100,83 @@ class Results:
             parts.append(f"lr {which.learning_rate}")
         return " · ".join(parts)
 
-    @cached_property
-    def _rows_of(self) -> dict[Setting, list[Row]]:
-        rows: dict[Setting, list[Row]] = defaultdict(list)
-        for row in self.rows:
-            rows[Setting.of(row)].append(row)
-        return rows
+    def curve(self, which: Setting, agent: str, *keys: str) -> list[Row]:
+        """Averages over seeds in the order of steps, where all of the keys are known."""
+        return [
+            row for row in self._curves.get((which, agent), ()) if None not in map(row.get, keys)
+        ]
 
-    @cached_property
-    def _found(self) -> dict[tuple[Setting, str], dict[int, dict[Any, Row]]]:
-        """Rows by setting and agent, then step, then seed; the mean agent among them."""
-        teams: dict[tuple[Setting, int, Any], list[Row]] = defaultdict(list)
-        found: dict[tuple[Setting, str], dict[int, dict[Any, Row]]] = defaultdict(
-            lambda: defaultdict(dict)
-        )
-        for row in sorted(self.rows, key=lambda row: row["step"]):
-            which = Setting.of(row)
-            found[which, row["agent"]][row["step"]][row["seed"]] = row
-            if row["agent"].startswith(AGENT):
-                teams[which, row["step"], row["seed"]].append(row)
-        for (which, step, seed), members in teams.items():
-            found[which, MEAN_AGENT][step][seed] = _mean_row(members)
-        return found
+    def end(self, which: Setting, agent: str) -> Row | None:
+        """Averages over seeds after the last iteration; None: no run came that far."""
+        return self._ends.get((which, agent))
 
     def team_size(self, which: Setting) -> int:
         """Agents of a setting, those merged from others left out."""
-        names = {row["agent"] for row in self._rows_of[which]}
-        return sum(name.startswith(AGENT) for name in names)
+        return sum(agent.startswith(AGENT) for setting, agent in self._curves if setting == which)
 
-    def over_steps(self, which: Setting, agent: str, key: str) -> dict[int, dict[Any, float]]:
-        """Values by step and seed; steps that nobody was measured at are left out."""
-        values = {
-            step: {s: row[key] for s, row in seeds.items() if row.get(key) is not None}
-            for step, seeds in self._found.get((which, agent), {}).items()
-        }
-        return {step: seeds for step, seeds in values.items() if seeds}
-
-    def places(self, which: Setting, steps: Sequence[int], key: str) -> list[float]:
-        """Where steps stand on an axis, averaged over seeds; nothing was used before the first."""
-        if key == "step":
-            return [float(step) for step in steps]
-        used: dict[int, list[float]] = defaultdict(list)
-        for row in self._rows_of[which]:
-            used[row["step"]].append(row[key] or 0.0)
-        return [fmean(used[step]) for step in steps]
-
-    def last(self, which: Setting, agent: str) -> dict[Any, Row]:
-        """The last row of each seed."""
-        rows: dict[Any, Row] = {}
-        for seeds in self._found.get((which, agent), {}).values():
-            rows |= seeds
-        return rows
-
-    def end(self, which: Setting, agent: str) -> dict[str, float] | None:
-        """Reward and KL at the end, averaged over seeds; None if nothing was measured."""
-        rows = list(self.last(which, agent).values())
-        values = {
-            key: [row[key] for row in rows if row.get(key) is not None]
-            for key in (REWARD.key, KL.key)
-        }
-        if not all(values.values()):
-            return None
-        return {key: fmean(found) for key, found in values.items()}
-
-    def end_over_coefficients(self, arm: str, learning_rate: Any, key: str) -> list[float]:
-        """The mean agent's last values over seeds and KL coefficients."""
-        return [
-            row[key]
-            for coefficient in self.kl_coefs
-            for row in self.last(Setting(arm, coefficient, learning_rate), MEAN_AGENT).values()
-            if row.get(key) is not None
+    def alive(self, arm: str, learning_rate: float, *kl_coefs: float) -> tuple[int, int]:
+        """How many runs did not collapse, and how many came to their end."""
+        rows = [
+            row
+            for row in self.robustness
+            if (row["arm"], row["learning_rate"]) == (arm, learning_rate)
+            and row["kl_coef"] in kl_coefs
         ]
+        ended = sum(row["runs"] - row["failed"] for row in rows)
+        return ended - sum(row["collapsed"] for row in rows), ended
 
-    def alive(self, which: Setting) -> list[bool]:
-        """For each seed, whether no agent has collapsed at the end."""
-        return [not row["collapsed"] for row in self.last(which, MEAN_AGENT).values()]
-
-    def share_alive(self, arm: str, learning_rate: Any) -> float | None:
-        """Share of an arm's runs at a learning rate that did not collapse; None: no runs."""
-        alive = [
-            is_alive
-            for coefficient in self.kl_coefs
-            for is_alive in self.alive(Setting(arm, coefficient, learning_rate))
+    def final_rewards(self, arm: str) -> list[Row]:
+        """The rows of frontier.csv with the mean final reward of an arm's agents, by rate."""
+        rows = [
+            row
+            for row in self.frontier
+            if (row["arm"], row["agent"]) == (arm, MEAN) and row["final_reward"] is not None
         ]
-        return sum(alive) / len(alive) if alive else None
+        return sorted(rows, key=lambda row: row["learning_rate"])
 
-    def total_seconds(self) -> dict[str, float]:
-        """Training time of each run."""
-        seconds: dict[str, float] = defaultdict(float)
-        for row in self.rows:
-            seconds[row["run"]] = max(seconds[row["run"]], row["total_seconds"] or 0.0)
-        return seconds
+    @cached_property
+    def _curves(self) -> Mapping[tuple[Setting, str], list[Row]]:
+        found: dict[tuple[Setting, str], list[Row]] = defaultdict(list)
+        for row in sorted(self.curves, key=lambda row: row["step"]):
+            found[Setting.of(row), row["agent"]].append(row)
+        return found
 
-
-def _mean_row(members: Sequence[Row]) -> Row:
-    """Numbers averaged; collapsed if one is."""
-    mean = {name: members[0][name] for name in NAMES}
-    for key in members[0].keys() - set(NAMES):
-        values = [row[key] for row in members if isinstance(row[key], (int, float))]
-        mean[key] = fmean(values) if values else None
-    return mean | {"agent": MEAN_AGENT, "collapsed": any(row["collapsed"] for row in members)}
+    @cached_property
+    def _ends(self) -> dict[tuple[Setting, str], Row]:
+        return {(Setting.of(row), row["agent"]): row for row in self.summary}
 
 
-def read_results(path: Path) -> Results:
-    """The table that `cory compare` leaves.
+def read_results(directory: Path) -> Results:
+    """Read what `cory compare` left in its directory.
 
     Raises:
-        ValueError: it is missing, cannot be read, has no rows, or lacks a column.
+        ValueError: a file is missing, cannot be read, has no rows, or lacks a column.
     """
+    plan = read_yaml(directory / "comparison.yaml")
+    if not isinstance(plan, dict) or "baseline" not in plan:
+        raise ValueError(f"{directory / 'comparison.yaml'} names no baseline. {AGAIN}")
+    tables = {name: _read(directory / f"{name}.csv", of.split()) for name, of in FILES.items()}
+    return Results(plan, **tables)
+
+
+def _read(path: Path, columns: Sequence[str]) -> list[Row]:
     if not path.is_file():
-        raise ValueError(
-            f"{path} is missing: the comparison is not finished. Run its `cory compare` again; "
-            "runs that are done are not repeated"
-        )
+        raise ValueError(f"{path} is missing. {AGAIN}")
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} cannot be read as parquet: {error}") from error
-    if not rows:
+        # An arm may be called `null`.
+        table = pd.read_csv(path, dtype=TYPES, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as CSV: {error}") from error
+    if missing := [name for name in columns if name not in table]:
+        raise ValueError(f"{path} has no column {missing[0]!r}. {AGAIN}")
+    if table.empty:
         raise ValueError(f"{path} has no rows: no run of the comparison was evaluated")
-    missing = [name for name in (*NAMES, *TOTALS, REWARD.key, KL.key) if name not in rows[0]]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {missing[0]!r}: write it with `cory compare`, or give it all of "
-            f"{', '.join((*NAMES, *TOTALS, REWARD.key, KL.key))}"
-        )
-    return Results([{key: _plain(value) for key, value in row.items()} for row in rows])
+    return [
+        {str(name): _known(value) for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]
 
 
-def _plain(value: Any) -> Any:
-    """NaN as None, since nothing was measured; a list, such as a rate per agent, as text."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
+def _known(value: Any) -> Any:
+    """None in place of nan: nothing was measured."""
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _in_order(values: set[Any]) -> list[Any]:
-    """Numbers by size, then texts."""
-    return sorted(values, key=lambda value: (isinstance(value, str), value))

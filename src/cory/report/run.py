@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cory.config import CORYConfig
-from cory.report.contents import Contents, Section
+from cory.report.contents import Cell, Column, Contents, Section, Table, table_of_words, words
+from cory.report.measures import duration, measured_columns, setting
 from cory.report.run_figures import (
     Records,
     frontier_figure,
@@ -16,8 +17,6 @@ from cory.report.run_figures import (
     training_figures,
     transfer_figure,
 )
-from cory.report.tables import Column, Table, results_table, words
-from cory.report.wording import duration, setting
 from cory.tasks import task_defaults
 from cory.team.metrics import read_metrics
 from cory.training.records import load_config
@@ -70,7 +69,7 @@ def describe_run(directory: Path) -> Contents:
         facts=_facts(args, records),
         sections=[section for section in sections if not section.is_empty],
         runs={directory.resolve().name: directory},
-        appendix=[Section("settings", "Settings", "", tables=_settings(args))],
+        appendix=[Section("settings", "Settings", "", tables=_settings_tables(args))],
     )
 
 
@@ -105,7 +104,7 @@ def _results(directory: Path, agents: Sequence[str], records: Records) -> Sectio
     tables = []
     if models:
         caption = f"Held-out queries, each model alone, iteration {max(evaluations)}"
-        tables.append(results_table(caption, models))
+        tables.append(_models_table(caption, models))
     tables += _separate_evaluation(directory / "eval.json")
     note = (
         "Means ± half a 95% interval over queries. KL is that to the initial model, perplexity "
@@ -134,39 +133,41 @@ def _separate_evaluation(path: Path) -> list[Table]:
         f"cory eval: {task}, {found['num_queries']} held-out queries, {found['num_samples']} "
         f"answers each, checkpoint {checkpoint}"
     )
-    return [results_table(caption, found["metrics"])]
+    return [_models_table(caption, found["metrics"])]
 
 
-def _settings(args: CORYConfig) -> list[Table]:
+def _models_table(caption: str, models: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """A row per model, a column per measure, ± half the 95% interval over queries."""
+    measures = measured_columns(list(models.values()))
+    rows = [
+        [
+            words(name),
+            *(
+                Cell(
+                    measure.write(metrics.get(measure.key), metrics.get(measure.interval or "")),
+                    metrics.get(measure.key),
+                )
+                for measure in measures
+            ),
+        ]
+        for name, metrics in models.items()
+    ]
+    return Table(caption, [Column("model", True), *(Column(m.title) for m in measures)], rows)
+
+
+def _settings_tables(args: CORYConfig) -> list[Table]:
     """What differs from the defaults, and everything."""
     defaults = CORYConfig().to_dict() | ({} if args.task is None else task_defaults(args.task))
     settings = {name: value for name, value in args.to_dict().items() if name not in NOT_SHOWN}
-    changed = {
-        name: value
+    changed = [
+        (name, setting(value), setting(defaults[name]))
         for name, value in settings.items()
         if value != defaults[name] and name != "task"
-    }
+    ]
     of = "the defaults" if args.task is None else f"the defaults of {args.task}"
-    tables = (
-        [
-            Table(
-                f"Settings that differ from {of}",
-                [Column("setting", True), Column("here", True), Column("default", True)],
-                [
-                    [words(n), words(setting(v)), words(setting(defaults[n]))]
-                    for n, v in changed.items()
-                ],
-            )
-        ]
-        if changed
-        else []
-    )
+    everything = [(name, setting(value)) for name, value in settings.items()]
+    caption, titles = f"Settings that differ from {of}", ["setting", "here", "default"]
     return [
-        *tables,
-        Table(
-            "All settings",
-            [Column("setting", True), Column("value", True)],
-            [[words(name), words(setting(value))] for name, value in settings.items()],
-            is_folded=True,
-        ),
+        *([table_of_words(caption, titles, changed)] if changed else []),
+        table_of_words("All settings", ["setting", "value"], everything, is_folded=True),
     ]
