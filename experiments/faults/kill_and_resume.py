@@ -40,7 +40,7 @@ from cory.training.checkpoint import STATE, Checkpoints
 SETTINGS = """
 --task pocket-arithmetic --use_cpu --batch_size 4 --max_completion_length 4 --learning_rate 1e-4
 --num_ppo_epochs 1 --role_exchange_period 2 --merge_on_exchange 0.5 --weight_average_decay 0.9
---kl_controller adaptive --use_score_scaling --elastic_reset_period 7 --log_samples_steps 5
+--kl_controller adaptive --normalize_rewards --elastic_reset_period 7 --log_samples_steps 5
 --eval_steps 20 --num_eval_queries 4 --save_steps 2 --save_total_limit 3
 """.split()
 ROOMS = {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cory.compare.arms import STANDARD_ARMS, Times, resolve
-from cory.compare.fairness import GROUND, refuse_unfair_arms
+from cory.compare.fairness import refuse_unfair_arms
 from cory.config import CORYConfig
 from tests.compare.made_up import comparison
 
@@ -27,8 +27,7 @@ from tests.compare.made_up import comparison
         "num_eval_queries",
         "eval_steps",
         "kl_coef",
-        "use_score_scaling",
-        "use_score_norm",
+        "normalize_rewards",
         "gamma",
         "max_steps",
         "learning_rate",
@@ -58,7 +57,8 @@ def test_what_a_comparison_sets_itself_is_never_an_arms(setting: str) -> None:
 def test_the_treatment_is_free() -> None:
     """Prevents standard arms, or a switch of the team, from needing leave."""
     refuse_unfair_arms(STANDARD_ARMS, allow=[])
-    assert GROUND.isdisjoint({"credit", "kl_estimator", "batch_size", "num_generations", "lam"})
+    free = ("partner_reward_weight", "kl_estimator", "batch_size", "num_generations", "lam")
+    refuse_unfair_arms({"a": {name: getattr(CORYConfig, name) for name in free}}, allow=[])
 
 
 def test_misspelt_settings_are_found_in_arms_and_in_allow() -> None:

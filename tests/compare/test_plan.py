@@ -10,10 +10,9 @@ import yaml
 
 from cory.cli.comparison import read_comparison
 from cory.compare.arms import STANDARD_ARMS, Times
-from cory.compare.identity import NOT_OF_THE_RESULT, fingerprint, result_differences
+from cory.compare.identity import fingerprint, result_differences
 from cory.compare.plan import Comparison
 from cory.compare.presets import PRESETS
-from cory.training.records import FREE_TO_CHANGE
 from tests.compare.made_up import comparison
 
 
@@ -66,19 +65,22 @@ def test_the_same_experiment_has_the_same_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(args) != first, "an edited reward function is another experiment"
 
 
-def test_what_is_not_of_the_result_may_change_in_a_resumed_run() -> None:
-    """Prevents the two lists of what does not matter from contradicting each other."""
-    assert NOT_OF_THE_RESULT <= FREE_TO_CHANGE
-
-
 def test_a_run_made_before_a_setting_existed_is_still_that_run() -> None:
     """Prevents a new switch, off by default, from making all earlier runs worthless."""
     (run, _) = comparison(seeds=[0]).runs("out")
     saved = run.args.to_dict()
     assert result_differences(saved, run.args) == []
-    del saved["credit"]
+    del saved["merge_on_exchange"]
     assert result_differences(saved, run.args) == []
-    assert result_differences({**saved, "credit": "own"}, run.args) == ["credit"]
+    saved["merge_on_exchange"] = 0.5
+    assert result_differences(saved, run.args) == ["merge_on_exchange"]
+
+
+def test_a_run_with_a_setting_that_is_gone_is_another_experiment() -> None:
+    """Prevents a run under an old rule from being taken for one without it."""
+    (run, _) = comparison(seeds=[0]).runs("out")
+    saved = {**run.args.to_dict(), "use_score_scaling": True}
+    assert result_differences(saved, run.args) == ["use_score_scaling"]
 
 
 def read(**options: Any) -> Comparison:

@@ -7,14 +7,7 @@ from dataclasses import fields
 import pytest
 import yaml
 
-from cory.config import (
-    FIELD_NAMES,
-    CORYConfig,
-    ExtensionConfig,
-    ModelConfig,
-    TaskConfig,
-    TeamConfig,
-)
+from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.presets import PRESETS, preset_settings
 from cory.tasks import TASKS, for_task
 from tests.test_recipes import RECIPES
@@ -32,9 +25,9 @@ def test_every_preset_fits_every_task(name: str, task: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_leaves_questions_and_sizes_to_the_task(name: str) -> None:
     """Prevents two arms of a comparison that differ in what the task decides."""
-    of_tasks = {field.name for part in (TaskConfig, ModelConfig) for field in fields(part)}
+    of_tasks = {field.name for theme in ("task", "model") for field in fields(THEMES[theme])}
     sizes = {"batch_size", "max_steps", "learning_rate", "kl_coef", "num_ppo_epochs", "seed"}
-    scaling = {"use_score_scaling", "use_score_norm", "num_mini_batches"}
+    scaling = {"normalize_rewards", "num_mini_batches"}
     assert not PRESETS[name].keys() & (of_tasks | sizes | scaling)
     assert PRESETS[name].keys() <= FIELD_NAMES
 
@@ -51,7 +44,7 @@ def test_the_paper_preset_turns_everything_beyond_the_paper_off() -> None:
         partner_samples_weight=1.0,
         observer_generations=2,
     ).to_dict()
-    names = {field.name for field in fields(ExtensionConfig)}
+    names = {field.name for field in fields(THEMES["extensions"])}
     assert all(beyond[name] != getattr(CORYConfig(), name) for name in names)
     args = CORYConfig(**{**beyond, **preset_settings("paper")})
     assert all(getattr(args, name) == getattr(CORYConfig(), name) for name in names)
@@ -63,7 +56,7 @@ def test_the_paper_preset_is_the_paper_recipe() -> None:
     preset = preset_settings("paper")
     shared = preset.keys() & recipe.keys()
     assert {name: recipe[name] for name in shared} == {name: preset[name] for name in shared}
-    assert {field.name for field in fields(TeamConfig)} <= preset.keys()
+    assert {field.name for field in fields(THEMES["team"])} <= preset.keys()
 
 
 def test_an_unknown_preset_is_named() -> None:

@@ -13,18 +13,17 @@ from typing import Any
 import pytest
 
 import cory
-from cory.config import FIELD_NAMES, CORYConfig
-from cory.config.validation import (
-    FRACTION_FIELDS,
-    GROUP_ESTIMATORS,
-    NON_NEGATIVE_FIELDS,
-    POSITIVE_FIELDS,
-)
+from cory.config import FIELD_NAMES, SETTINGS, CORYConfig
+from cory.config.fields import FRACTION, NON_NEGATIVE, POSITIVE, Range
+from cory.config.rules import GROUP_ESTIMATORS
 from cory.tasks import for_task
 
 SOURCES = Path(inspect.getfile(cory)).parent
-NAMING_ONLY = {"config", "settings", "presets", "validation", "records"}
-"""Rooms that name settings without acting on them."""
+
+
+def named(range: Range) -> list[str]:
+    """The settings with that range."""
+    return [name for name, facts in SETTINGS.items() if facts.range is range]
 
 
 def test_a_setting_can_be_changed_in_a_copy_only() -> None:
@@ -48,16 +47,20 @@ def test_every_setting_does_something(name: str) -> None:
     users = [
         path
         for path in SOURCES.rglob("*.py")
-        if path.relative_to(SOURCES).parts[0].removesuffix(".py") not in NAMING_ONLY
+        if path.relative_to(SOURCES).parts[0] != "config"
         and re.search(rf"\bargs\.{name}\b|[\"']{name}[\"']", path.read_text())
     ]
     used_by_transformers = {"greater_is_better", "metric_for_best_model"}
-    assert users or name in used_by_transformers or name in (SOURCES / "callbacks.py").read_text()
+    assert (
+        users
+        or name in used_by_transformers
+        or name in (SOURCES / "training" / "callbacks.py").read_text()
+    )
 
 
 def test_every_setting_is_explained() -> None:
     """Prevents an option without help."""
-    source = "".join(path.read_text() for path in (SOURCES / "settings").glob("*.py"))
+    source = "".join(path.read_text() for path in (SOURCES / "config").glob("*.py"))
     for field in fields(CORYConfig):
         assert re.search(rf'^    {field.name}: .*?\n    """\w', source, re.M | re.S), field.name
 
@@ -74,9 +77,9 @@ def test_a_task_brings_its_defaults() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        *(({name: 0}, rf"{name}=0(\.0)? must be greater than 0") for name in POSITIVE_FIELDS),
-        *(({name: 1.5}, rf"{name}=1.5 must lie between 0 and 1") for name in FRACTION_FIELDS),
-        *(({name: -1}, rf"{name}=-1 must not be negative") for name in NON_NEGATIVE_FIELDS),
+        *(({name: 0}, rf"{name}=0(\.0)? must be greater than 0") for name in named(POSITIVE)),
+        *(({name: 1.5}, rf"{name}=1.5 must lie between 0 and 1") for name in named(FRACTION)),
+        *(({name: -1}, rf"{name}=-1 must not be negative") for name in named(NON_NEGATIVE)),
         *(
             ({"advantage_estimator": name}, r"num_generations of at least 2, not 1: set num_gen")
             for name in GROUP_ESTIMATORS
@@ -104,7 +107,8 @@ def test_a_task_brings_its_defaults() -> None:
         ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be one rate, or one per agent"),
         ({"learning_rate": [1e-3] * 3}, r"learning_rate=.* \(2 of them\)"),
         ({"load_in_4bit": True}, r"load_in_4bit=True .* set use_peft=True"),
-        ({"use_score_norm": True}, r"use_score_norm=True needs use_score_scaling=True"),
+        ({"collapse_alarms": "on"}, r"collapse_alarms='on' is not one of off, warn, stop"),
+        ({"run_name": "a/b", "report_to": ["wandb"]}, r"run_name 'a/b' becomes a folder"),
         ({"kl_placement": "both"}, r"kl_estimator='k1': set kl_estimator='full'"),
         (
             {"transfer_min_lift": 0.0, "role_exchange_period": None},
@@ -133,3 +137,40 @@ def test_a_broken_rule_is_named(settings: dict[str, Any], message: str) -> None:
     """Prevents a run that fails, or does something else than asked, after hours."""
     with pytest.raises(ValueError, match=message):
         CORYConfig(**settings)
+
+
+def test_all_broken_rules_are_listed_at_once() -> None:
+    """Prevents a user from mending one setting after the other, each with a start of its own."""
+    with pytest.raises(ValueError, match="problems with the settings") as refused:
+        CORYConfig(
+            num_agents=0,
+            max_steps="10",  # pyright: ignore[reportArgumentType]
+            query_template="Why?",
+            batch_size=2,
+            num_mini_batches=3,
+            load_in_4bit=True,
+        )
+    title, *lines = str(refused.value).splitlines()
+    assert title == "5 problems with the settings:"
+    assert lines == [
+        "- query_template='Why?' has no {query}: write {query} where it should go",
+        "- num_agents=0 must be greater than 0",
+        "- max_steps='10' must be int, not str",
+        "- num_mini_batches=3 is more than batch_size=2: a mini-batch needs at least one answer",
+        "- load_in_4bit=True freezes the base in 4 bits, so something else must learn: set "
+        "use_peft=True",
+    ]
+
+
+def test_a_rule_between_settings_waits_for_their_own_values() -> None:
+    """Prevents a TypeError, or a second message about what the first explains."""
+    for settings in ({"num_generations": 0}, {"batch_size": "8"}, {"num_mini_batches": None}):
+        with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
+            CORYConfig(**settings)
+        assert next(iter(settings)) in str(refused.value)
+
+
+def test_all_misspelt_names_are_listed_at_once() -> None:
+    """Prevents a settings file with three mistakes from being refused three times."""
+    with pytest.raises(ValueError, match=r"(?s)2 problems.*'max_steps'.*'num_agents'"):
+        CORYConfig(max_step=3, num_agent=2)  # pyright: ignore[reportCallIssue]

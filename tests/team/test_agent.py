@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cory.algorithm.advantages import ESTIMATORS
-from cory.config import AlgorithmConfig
-from cory.models.loading import policy as policy_room
+from cory.config.algorithm import AlgorithmConfig
+from cory.models import policy as policy_room
 from cory.team import update as learning
 from cory.team.agent import Agent
 from cory.team.kl_penalty import KL_PENALTIES
@@ -327,9 +327,9 @@ def test_the_adaptive_coefficient_follows_the_kl(tiny_gpt2_dir: Path, tmp_path: 
     assert team.agents[1].state.kl_coef == 0.1
 
 
-def test_score_scaling_is_kept_per_agent_and_role(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+def test_reward_statistics_are_kept_per_agent_and_role(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents an observer's rewards from being measured by a pioneer's."""
-    team = trainer(tiny_gpt2_dir, tmp_path, use_score_scaling=True, role_exchange_period=1)
+    team = trainer(tiny_gpt2_dir, tmp_path, normalize_rewards=True, role_exchange_period=1)
     for step in range(3):
         for record in records(team, step):
             team.agents[record.generation.agent].update(record, step)
@@ -343,7 +343,7 @@ def test_score_scaling_is_kept_per_agent_and_role(tiny_gpt2_dir: Path, tmp_path:
 def test_a_clipped_score_pays_no_more_than_its_limit(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents `score_clip` from being applied before scaling, or not at all."""
     limit = 0.01
-    options = {"advantage_estimator": "reinforce", "kl_coef": 0.0, "use_score_scaling": True}
+    options = {"advantage_estimator": "reinforce", "kl_coef": 0.0, "normalize_rewards": True}
     free = updated(trainer(tiny_gpt2_dir, tmp_path / "free", **options))
     clipped = updated(trainer(tiny_gpt2_dir, tmp_path / "clipped", score_clip=limit, **options))
     assert free["advantage_std"] > 10 * limit

@@ -14,27 +14,17 @@ BATCHES = ([3.0, -1.0, 4.0], [1.0], [5.0, -9.0, 2.0, 6.0])
 
 
 def test_reward_scaler_knows_all_rewards_so_far() -> None:
-    """Prevents statistics of the last batch alone, or batches that count the same at any size."""
+    """Prevents statistics, or a mean to subtract, of one batch, or batches weighted alike."""
     scaler = RewardScaler()
     seen: list[float] = []
     for batch in BATCHES:
-        scaled = scaler.update_and_scale(torch.tensor(batch), subtract_mean=False)
+        scaled = scaler.update_and_scale(torch.tensor(batch))
         seen += batch
         assert scaler.count == len(seen)
         assert scaler.mean == pytest.approx(np.mean(seen))
         assert scaler.std == pytest.approx(np.std(seen))
-        expected = torch.tensor(batch) / np.std(seen)
-        torch.testing.assert_close(scaled, expected.float())
-
-
-def test_reward_scaler_subtracts_the_running_mean() -> None:
-    """Prevents `use_score_norm` from centring each batch by itself."""
-    scaler = RewardScaler()
-    for batch in BATCHES:
-        scaled = scaler.update_and_scale(torch.tensor(batch), subtract_mean=True)
-    seen = np.concatenate(BATCHES)
-    expected = (np.array(BATCHES[-1]) - seen.mean()) / seen.std()
-    torch.testing.assert_close(scaled, torch.tensor(expected, dtype=torch.float32))
+        expected = (np.array(batch) - np.mean(seen)) / np.std(seen)
+        torch.testing.assert_close(scaled, torch.tensor(expected, dtype=torch.float32))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3])
@@ -43,8 +33,7 @@ def test_equal_rewards_are_not_divided(value: float) -> None:
     scaler = RewardScaler()
     for size in (3, 7, 50):
         rewards = torch.full((size,), value)
-        assert torch.equal(scaler.update_and_scale(rewards, subtract_mean=False), rewards)
-        assert not scaler.update_and_scale(rewards, subtract_mean=True).any()
+        assert not scaler.update_and_scale(rewards).any()
     assert scaler.std == 0
 
 

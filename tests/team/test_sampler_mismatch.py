@@ -84,11 +84,11 @@ def test_the_cap_is_a_setting() -> None:
 
 def test_without_correction_the_difference_is_only_told() -> None:
     """Prevents a switch that leaves the weights on, or takes the numbers away."""
-    args = server_settings(vllm_importance_sampling_correction=False)
+    args = server_settings(vllm_importance_sampling_clip_max=None)
     lesson, metrics = settled(ENGINE, args)
     assert torch.equal(lesson.advantages, ADVANTAGES)
     assert torch.equal(lesson.old_logprobs, OWN)
-    assert metrics["engine_importance"] == pytest.approx((0.8 + 1.5 + 2.0) / 3)
+    assert metrics["engine_importance"] == pytest.approx((0.8 + 1.5 + 4.0) / 3), "nothing is cut"
 
 
 def test_without_recomputing_the_ratio_is_to_the_engine() -> None:
@@ -142,8 +142,8 @@ def test_whose_probabilities_a_partner_weights_by() -> None:
     drawn = experience_of(ENGINE)
     for settings, expected in (
         ({}, ENGINE),
-        ({"vllm_importance_sampling_correction": False}, OWN),
-        ({"vllm_importance_sampling_correction": False, "recompute_logprobs": False}, ENGINE),
+        ({"vllm_importance_sampling_clip_max": None}, OWN),
+        ({"vllm_importance_sampling_clip_max": None, "recompute_logprobs": False}, ENGINE),
     ):
         assert behaviour_logprobs(drawn, server_settings(**settings)) is expected
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cory.algorithm import losses
-from cory.config import CORYConfig, ExtensionConfig
+from cory.config import CORYConfig
+from cory.config.extensions import ExtensionConfig
 from cory.team.train_samples import (
     LARGEST_IMPORTANCE,
     POLICY_LOSSES,
@@ -203,7 +204,7 @@ def test_a_partner_with_the_same_weights_teaches_what_oneself_would_learn(
     tiny_gpt2_dir: Path, tmp_path: Path
 ) -> None:
     """Prevents a lesson from partners that differs from one's own by more than the sampler."""
-    team = trainer(tiny_gpt2_dir, tmp_path, partner_samples_weight=1.0, use_score_scaling=True)
+    team = trainer(tiny_gpt2_dir, tmp_path, partner_samples_weight=1.0, normalize_rewards=True)
     for policy in team.policies:
         disturb(policy, seed=0, size=0.05)
     records = play(team)

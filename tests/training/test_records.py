@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cory.config import FIELD_NAMES, CORYConfig
+from cory.config import CORYConfig
 from cory.training.environment import environment
-from cory.training.records import FREE_TO_CHANGE, load_config
+from cory.training.records import load_config
 from tests.tiny_runs import records, trainer
 
 
@@ -47,9 +47,34 @@ def test_what_is_no_run_directory(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-def test_what_may_change_is_a_setting() -> None:
-    """Prevents a renamed setting from being announced as another experiment."""
-    assert FREE_TO_CHANGE <= FIELD_NAMES
+def test_a_resume_tells_which_settings_are_another_experiment(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents a changed η that nobody hears of, and a warning about one more iteration."""
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=1).train()
+    capsys.readouterr()
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=2, logging_steps=2, resume=True).train()
+    assert "different experiments" not in capsys.readouterr().err
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=3, kl_coef=0.7, resume=True).train()
+    assert "different experiments: kl_coef: 0.05 → 0.7\n" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_can_be_continued(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents finished work from being lost to a setting that was renamed."""
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=1, normalize_rewards=True).train()
+    path = tmp_path / "config.yaml"
+    saved = yaml.safe_load(path.read_text())
+    for name in ("normalize_rewards", "collapse_alarms"):
+        del saved[name]
+    saved |= {"use_score_scaling": True, "use_score_norm": True, "min_entropy": 0.01}
+    path.write_text(yaml.safe_dump(saved))
+    assert load_config(tmp_path).normalize_rewards
+    capsys.readouterr()
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=2, normalize_rewards=True, resume=True).train()
+    assert "different experiments" not in capsys.readouterr().err
+    assert "use_score_scaling" not in path.read_text()
 
 
 def test_metrics_exist_under_agent_and_role(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_exchange_moves_roles_and_nothing_else(
         kl_controller="adaptive",
         kl_target=1.0,
         kl_horizon=50,
-        use_score_scaling=True,
+        normalize_rewards=True,
         **options,
     )
     orders = [
@@ -166,7 +166,7 @@ def test_reset_on_exchange_forgets_at_exchanges_only(tiny_gpt2_dir: Path, tmp_pa
         kl_controller="adaptive",
         kl_target=1.0,
         kl_horizon=50,
-        use_score_scaling=True,
+        normalize_rewards=True,
     )
     parameter = team.agents[0].policy.trainable_parameters()[0]
     adam_steps, coefficients, counts = [], [], []

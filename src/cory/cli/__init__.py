@@ -87,6 +87,7 @@ def _run(words: list[str]) -> None:
             )
         import_module(f"cory.cli.{words[0]}").run(words[1:])
     else:
-        from cory.cli.options import nearest
+        from cory.io.names import did_you_mean
 
-        raise ValueError(f"no command {words[0]!r}{nearest(words[0], COMMANDS)}; see `cory --help`")
+        hint = did_you_mean(words[0], COMMANDS)
+        raise ValueError(f"no command {words[0]!r}{hint}; see `cory --help`")

@@ -6,11 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cory.cli.options import HINTS, nearest, read_mapping, typed_settings
+from cory.cli.options import read_mapping, refuse_unknown_settings, typed_settings
 from cory.compare.arms import STANDARD_ARMS, Arm, Times
 from cory.compare.collapse import CollapseRule
 from cory.compare.plan import COMPARISON_KEYS, Comparison
 from cory.compare.presets import PRESETS
+from cory.config.validation import refuse_problems
+from cory.io.names import did_you_mean
 
 KEYS = COMPARISON_KEYS | {"task", "preset"}
 LISTS: dict[str, type] = {"seeds": int, "kl_coefs": float, "learning_rates": float}
@@ -59,7 +61,7 @@ def _preset(name: Any) -> dict[str, Any]:
         return {}
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(
-            f"no preset {name!r}{nearest(str(name), PRESETS)}; there is {', '.join(PRESETS)}"
+            f"no preset {name!r}{did_you_mean(str(name), PRESETS)}; there is {', '.join(PRESETS)}"
         )
     return PRESETS[name]
 
@@ -67,9 +69,13 @@ def _preset(name: Any) -> dict[str, Any]:
 def _refuse_unknown_keys(
     file: Mapping[Any, Any], where: str, known: Collection[str] = KEYS, of: str = ""
 ) -> None:
-    for key in file:
-        if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r}{of}{nearest(str(key), known)}")
+    refuse_problems(
+        [
+            f"{where}: unknown key {key!r}{of}{did_you_mean(str(key), known)}"
+            for key in file
+            if key not in known
+        ]
+    )
 
 
 def _mapping(fields: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
@@ -96,14 +102,14 @@ def _arms(value: Any, where: str, known: Mapping[str, Arm] = STANDARD_ARMS) -> d
 
 def _known_arm(name: str, known: Mapping[str, Arm]) -> Arm:
     if name not in known:
-        raise ValueError(f"no arm {name!r}{nearest(name, known)}; there is {', '.join(known)}")
+        raise ValueError(f"no arm {name!r}{did_you_mean(name, known)}; there is {', '.join(known)}")
     return known[name]
 
 
 def _arm(name: Any, changes: Any, where: str) -> Arm:
     if not isinstance(changes, Mapping):
         raise ValueError(f"{where}: arm {name!r} must hold `setting: value`, or {{}} for the base")
-    _refuse_unknown_keys(changes, f"{where}: arm {name!r}", HINTS)
+    refuse_unknown_settings(changes, f"{where}: arm {name!r}")
     multiples = {key: Times.parse(value) for key, value in changes.items()}
     plain = {key: value for key, value in changes.items() if multiples[key] is None}
     typed = typed_settings(plain, f"{where}: arm {name!r}")

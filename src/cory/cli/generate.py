@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cory.cli.options import make_parser, nearest, parse
+from cory.cli.options import make_parser, parse
 from cory.cli.settings import model_settings, run_settings, saved_settings
+from cory.io.names import did_you_mean
 from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 
@@ -83,6 +84,6 @@ def _speakers(subject: Subject, options: dict[str, Any]) -> tuple[int, ...]:
         return roles_at(0, subject.args.num_agents, None)
     names = [f"agent_{index}" for index in range(subject.args.num_agents)]
     if options["agent"] not in names:
-        hint = nearest(options["agent"], names) or f"; there is {', '.join(names)}"
+        hint = did_you_mean(options["agent"], names) or f"; there is {', '.join(names)}"
         raise ValueError(f"no agent {options['agent']!r}{hint}")
     return (names.index(options["agent"]),)

@@ -6,42 +6,22 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
 from cory.cli.help import HINTS, LIST_ITEMS, HelpFormatter
-from cory.config import (
-    AlgorithmConfig,
-    CORYConfig,
-    ExtensionConfig,
-    FaultConfig,
-    ModelConfig,
-    ProcessConfig,
-    RunConfig,
-    SamplingConfig,
-    TaskConfig,
-    TeamConfig,
-)
+from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.presets import preset_settings
+from cory.config.replaced import ADVICE
+from cory.config.validation import refuse_problems
+from cory.io.names import did_you_mean
 from cory.io.yaml import read_yaml
 
-PARTS = {
-    "task": TaskConfig,
-    "model": ModelConfig,
-    "team": TeamConfig,
-    "algorithm": AlgorithmConfig,
-    "run": RunConfig,
-    "several processes": ProcessConfig,
-    "answers from vLLM": SamplingConfig,
-    "beyond the paper": ExtensionConfig,
-    "faults": FaultConfig,
-}
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -60,8 +40,8 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
         action="store_true",
         help="show where an error comes from (so does the environment's CORY_DEBUG=1)",
     )
-    for title, part in PARTS.items():
-        documentation = docstring_parser.parse_from_object(part)
+    for title, theme in THEMES.items():
+        documentation = docstring_parser.parse_from_object(theme)
         group = parser.add_argument_group(title, documentation.short_description)
         for parameter in documentation.params:
             _add_setting(group, parameter.arg_name, parameter.description or "")
@@ -75,11 +55,12 @@ _settings_parser = cache(partial(make_parser, "", ""))
 def _add_setting(group: Any, name: str, description: str) -> None:
     default = _text(getattr(CORYConfig, name))
     is_switch = HINTS[name] is bool
+    text = f"{' '.join(description.split())} [{default}]"
     group.add_argument(
         f"--{name}",
         type=HINTS[name],
         default=argparse.SUPPRESS,
-        help=f"{' '.join(description.split())} [{default}]",
+        help=text.replace("%", "%%"),
         **({"nargs": "?", "const": True} if is_switch else {}),
     )
 
@@ -90,7 +71,7 @@ def _text(value: Any) -> str:
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split the words of a command into settings that were given and options of its own.
+    """Read the words of a command: the settings that were given, and its own options.
 
     Settings of `--config` are included; those given as options win.
 
@@ -115,7 +96,7 @@ def parse_words(
     try:
         namespace = vars(parser.parse_args(words))
     except argparse.ArgumentError as error:
-        raise_readable(error, "--")
+        raise ValueError(readable(error, "--")) from error
     given = {name: value for name, value in namespace.items() if name in HINTS}
     return given, {name: value for name, value in namespace.items() if name not in HINTS}
 
@@ -155,18 +136,44 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
     Raises:
         ValueError: a name is unknown, or a value has the wrong type.
     """
-    for key in settings:
-        if key not in HINTS:
-            raise ValueError(f"{where}: unknown key {key!r}{nearest(str(key), HINTS)}")
+    refuse_unknown_settings(settings, where)
     listed = {
         key: [value] if isinstance(value, str) and LIST_ITEMS.get(key) is str else value
         for key, value in settings.items()
     }
     try:
         read = vars(_settings_parser().parse_object(listed))
-    except argparse.ArgumentError as error:
-        raise_readable(error, f"{where}: ")
+    except argparse.ArgumentError:
+        # The parser stops at the first value; by themselves, all that are wrong are found.
+        refuse_problems([text for key in listed if (text := _problem(key, listed[key], where))])
+        raise
     return {name: read[name] for name in listed}
+
+
+def refuse_unknown_settings(keys: Iterable[Any], where: str) -> None:
+    """Check that every key of a YAML mapping is a setting.
+
+    Args:
+        keys: of the mapping.
+        where: it stands, for a message.
+
+    Raises:
+        ValueError: some are not; the message has the fix for each.
+    """
+    refuse_problems([_unknown_key(key, where) for key in keys if key not in FIELD_NAMES])
+
+
+def _unknown_key(key: Any, where: str) -> str:
+    fix = f": {ADVICE[key]}" if key in ADVICE else did_you_mean(str(key), FIELD_NAMES)
+    return f"{where}: unknown key {key!r}{fix}"
+
+
+def _problem(key: str, value: Any, where: str) -> str | None:
+    try:
+        _settings_parser().parse_object({key: value})
+    except argparse.ArgumentError as error:
+        return readable(error, f"{where}: ")
+    return None
 
 
 def _expand_preset(settings: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
@@ -212,20 +219,17 @@ def _refuse_unknown_options(parser: ArgumentParser, words: Iterable[str]) -> Non
     known = [
         option.removeprefix("--") for action in parser._actions for option in action.option_strings
     ]
-    for word in words:
-        name = word.removeprefix("--").partition("=")[0]
-        if word.startswith("--") and name not in known:
-            raise ValueError(f"unknown option --{name}{nearest(name, known)}")
+    names = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
+    refuse_problems([_unknown_option(name, known) for name in names if name not in known])
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`: did you mean …?` where a known name is close, else nothing."""
-    matches = get_close_matches(name.replace("-", "_"), list(known), n=1)
-    return f": did you mean {matches[0]}?" if matches else ""
+def _unknown_option(name: str, known: Iterable[str]) -> str:
+    fix = f": {ADVICE[name]}" if name in ADVICE else did_you_mean(name, known)
+    return f"unknown option --{name}{fix}"
 
 
-def raise_readable(error: argparse.ArgumentError, where: str) -> NoReturn:
-    """Say what was expected in the words of a user.
+def readable(error: argparse.ArgumentError, where: str) -> str:
+    """An error of the parser in plain words: the setting, its value, and what was expected.
 
     Args:
         error: of the parser.
@@ -235,9 +239,8 @@ def raise_readable(error: argparse.ArgumentError, where: str) -> NoReturn:
     name = re.search(r'Parser key "(\w+)"', message)
     value = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)
     if name is None or value is None or name[1] not in HINTS:
-        raise ValueError(f"{message}; see --help") from error
-    expected = describe(HINTS[name[1]])
-    raise ValueError(f"{where}{name[1]}: {value[1]!r} is not {expected}") from error
+        return f"{message}; see --help"
+    return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS[name[1]])}"
 
 
 def describe(hint: Any) -> str:

@@ -7,13 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cory.config import CORYConfig, TaskConfig
-from cory.io.yaml import read_yaml
+from cory.config import SETTINGS, THEMES, CORYConfig
+from cory.config.saved import saved_settings
 from cory.tasks import task_defaults
 
-TASK_FIELDS = frozenset(field.name for field in fields(TaskConfig))
-ANSWER_FIELDS = TASK_FIELDS | {"max_completion_length", "min_completion_length"}
-"""Settings that say what is asked, how an answer is paid and how long it may be."""
+TASK_FIELDS = frozenset(field.name for field in fields(THEMES["task"]))
+NOT_OF_THE_RUN = {
+    name: getattr(CORYConfig, name) for name, facts in SETTINGS.items() if not facts.read_from_run
+}
+"""Defaults of the settings that are not read from a run's directory."""
 
 
 def training_settings(given: Mapping[str, Any]) -> CORYConfig:
@@ -34,7 +36,7 @@ def run_settings(saved: Mapping[str, Any], given: Mapping[str, Any]) -> CORYConf
     Whether to run a model's own code is for the one to say who looks, not for the directory. The
     vLLM server that trained it may be gone: who wants one now says so, too.
     """
-    given = {"trust_remote_code": False, "vllm_server_base_url": None, **given}
+    given = {**NOT_OF_THE_RUN, **given}
     if given.get("task") in (None, saved.get("task")):
         return CORYConfig(**{**saved, **given})
     kept = {name: value for name, value in saved.items() if name not in TASK_FIELDS}
@@ -48,24 +50,9 @@ def model_settings(model: str, given: Mapping[str, Any]) -> CORYConfig:
     )
 
 
-def saved_settings(directory: Path) -> dict[str, Any] | None:
-    """The config.yaml of a run directory; None if it is not one.
-
-    Raises:
-        ValueError: the file cannot be read, or holds something else than settings.
-    """
-    path = directory / "config.yaml"
-    if not path.is_file():
-        return None
-    saved = read_yaml(path)
-    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
-        raise ValueError(f"{path} holds no settings: it must have lines such as `max_steps: 100`")
-    return saved
-
-
 def _defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return {} if given.get("task") is None else task_defaults(given["task"])
 
 
 def _questions(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in _defaults_of(given).items() if name in ANSWER_FIELDS}
+    return {name: value for name, value in _defaults_of(given).items() if name in TASK_FIELDS}

@@ -10,49 +10,9 @@ standard arm.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 
 from cory.compare.arms import Arm
-from cory.config import (
-    FaultConfig,
-    ModelConfig,
-    ProcessConfig,
-    RunConfig,
-    SamplingConfig,
-    TaskConfig,
-    refuse_unknown_names,
-)
-
-OBJECTIVE = frozenset(
-    {
-        "kl_coef",
-        "kl_controller",
-        "kl_target",
-        "kl_horizon",
-        "use_score_scaling",
-        "use_score_norm",
-        "score_clip",
-        "gamma",
-    }
-)
-EFFORT = frozenset({"num_ppo_epochs", "num_mini_batches"})
-GROUND = (
-    frozenset(
-        field.name
-        for part in (
-            TaskConfig,
-            ModelConfig,
-            RunConfig,
-            ProcessConfig,
-            SamplingConfig,
-            FaultConfig,
-        )
-        for field in fields(part)
-    )
-    | OBJECTIVE
-    | EFFORT
-) - {"batch_size"}
-"""Settings that all arms share unless the comparison's `allow` lists them."""
+from cory.config import SETTINGS, refuse_unknown_names
 
 OWN = {
     "output_dir": "a comparison gives each run its directory: set the comparison's output_dir",
@@ -86,7 +46,7 @@ def refuse_unfair_arms(arms: Mapping[str, Arm], allow: Iterable[str]) -> None:
         refuse_unknown_names(arm)
         refuse_own_settings(arm, f"arm {name!r}")
         for setting in arm:
-            if setting in GROUND - allowed:
+            if not (SETTINGS[setting].arm_may_change or setting in allowed):
                 raise ValueError(
                     f"arm {name!r} changes {setting}, on which all arms should stand: set it in "
                     f"the base, or write `allow: [{setting}]` if its effect is what you compare"

@@ -9,32 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cory import __version__
-from cory.config import CORYConfig
-
-NOT_OF_THE_RESULT = frozenset(
-    {
-        "output_dir",
-        "resume",
-        "report_to",
-        "run_name",
-        "logging_steps",
-        "log_samples_steps",
-        "save_steps",
-        "save_total_limit",
-        "metric_for_best_model",
-        "greater_is_better",
-        "shard_weights",
-        "ddp_timeout",
-        "vllm_server_timeout",
-        "vllm_request_timeout",
-        "vllm_adapter_dir",
-        "min_entropy",
-        "max_kl_per_token",
-        "min_unique_share",
-        "alarm_patience",
-    }
-)
-"""Settings that change no number in the results: two runs that differ only here are one run."""
+from cory.config import SETTINGS, CORYConfig
 
 
 def fingerprint(args: CORYConfig) -> str:
@@ -47,7 +22,7 @@ def fingerprint(args: CORYConfig) -> str:
     changed = {
         name: value
         for name, value in args.to_dict().items()
-        if name not in NOT_OF_THE_RESULT and value != defaults[name]
+        if SETTINGS[name].affects_result and value != defaults[name]
     }
     files = [Path(name.rpartition(":")[0]) for name in args.reward_funcs or ()]
     files += [Path(args.dataset_name)] if args.dataset_name else []
@@ -64,11 +39,17 @@ def _digest(path: Path) -> str:
 def result_differences(saved: Mapping[str, Any], args: CORYConfig) -> list[str]:
     """Settings of a run's config.yaml under which it has other results than `args` would give.
 
-    A setting that is not in the file is younger than the run, whose value was the default.
+    A setting that is not in the file is younger than the run, whose value was the default. A name
+    that is no setting counts as a difference: what it did is not known any more.
+
+    Args:
+        saved: as `cory.config.saved` reads them.
+        args: of the planned run.
     """
     planned, defaults = args.to_dict(), CORYConfig().to_dict()
-    return [
+    differences = [
         name
         for name in planned
-        if name not in NOT_OF_THE_RESULT and saved.get(name, defaults[name]) != planned[name]
+        if SETTINGS[name].affects_result and saved.get(name, defaults[name]) != planned[name]
     ]
+    return differences + [name for name in saved if name not in planned]

@@ -19,11 +19,11 @@ from cory.compare.identity import result_differences
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress
 from cory.compare.tables import write_tables
+from cory.config.saved import saved_settings
 from cory.io.files import replace_text
 from cory.io.locks import alone_in
 from cory.io.signals import Stopped
 from cory.io.terminal import say
-from cory.io.yaml import read_yaml
 from cory.team.metrics import read_metrics
 
 POLL_SECONDS = 0.2
@@ -165,10 +165,8 @@ def failure(run: PlannedRun, status: int, num_lines: int = 12) -> str:
 
 
 def _differences(run: PlannedRun) -> list[str]:
-    path = run.directory / "config.yaml"
-    saved = read_yaml(path)
-    if not isinstance(saved, dict):
-        raise ValueError(f"{path} holds no settings: remove the directory, it is no run")
+    saved = saved_settings(run.directory)
+    assert saved is not None, "whoever asks has seen the file"
     return result_differences(saved, run.args)
 
 

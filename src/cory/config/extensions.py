@@ -1,29 +1,32 @@
-"""Settings beyond the paper; each is off by default and can be used alone."""
+"""Settings beyond the paper. Each is off by default and can be used alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cory.config.fields import FRACTION, NON_NEGATIVE, setting
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtensionConfig:
-    """Averages of weights, and learning from partners' answers."""
+    """Beyond the paper: averages of weights, and learning from partners' answers."""
 
-    weight_average_decay: float | None = None
-    """Each agent's result is the moving average of its weights over iterations, with this decay;
-    training goes on with the weights themselves. None: the weights are the result."""
-    evaluate_merged: bool = False
-    """Evaluate the mean of all agents' weights too, as `merged`; `cory merge` saves it."""
-    merge_on_exchange: float = 0.0
-    """At every exchange of roles each agent's weights go this share of the way to the team's mean:
-    1 makes all agents equal, 0 leaves them alone. Optimizer moments stay."""
-    transfer_back_weight: float = 0.0
-    """Later speakers' answers that earn more than the pioneer's are learnt by all agents as answers
-    to the plain query, with this weight in the loss."""
-    transfer_min_lift: float | None = None
-    """Knowledge transfer ends at the first exchange of roles since the last of which later
-    speakers have not earned more than this above the pioneer, on average; from then on everybody
-    answers the plain query. 0: as soon as references stop helping. None: it never ends."""
-    partner_samples_weight: float = 0.0
-    """Agents also learn from a partner's answers to the plain query, importance-weighted, with this
-    weight beside their own answers."""
+    weight_average_decay: float | None = setting(None, FRACTION, arm_may_change=True)
+    """Decay of a moving average (EMA) of each agent's weights over iterations. The average is the
+    result of the run; training continues with the weights themselves. None: no average, the
+    weights are the result."""
+    evaluate_merged: bool = setting(False, arm_may_change=True, resume_may_change=True)
+    """Also evaluate the mean of all agents' weights, as `merged`. `cory merge` saves that mean."""
+    merge_on_exchange: float = setting(0.0, FRACTION, arm_may_change=True)
+    """At every exchange of roles, interpolate each agent's weights to the team's mean by this
+    share. 0: no change, 1: all agents become equal. Optimizer moments stay."""
+    transfer_back_weight: float = setting(0.0, NON_NEGATIVE, arm_may_change=True)
+    """Weight of transfer back in the loss: all agents learn observers' answers that earn more than
+    the pioneer's, as answers to the plain query."""
+    transfer_min_lift: float | None = setting(None, arm_may_change=True)
+    """End knowledge transfer at an exchange of roles if, since the previous exchange, observers
+    earned on average at most this much more than the pioneer. Afterwards every agent gets the
+    plain query. 0: end it when references no longer help. None: it never ends."""
+    partner_samples_weight: float = setting(0.0, NON_NEGATIVE, arm_may_change=True)
+    """Weight in the loss of a partner's answers to the plain query, which each agent learns from
+    beside its own. They are importance-weighted."""

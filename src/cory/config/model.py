@@ -1,31 +1,35 @@
-"""Settings: the initial model, and what of it each agent owns."""
+"""Settings: the initial model, and which weights each agent owns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from cory.config.fields import POSITIVE, setting
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The initial model, and what of it each agent owns."""
+    """The initial model, and which weights each agent owns."""
 
-    model_name_or_path: str | None = None
+    model_name_or_path: str | None = setting(None)
     """Hub name or local directory of a causal language model."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = setting("float32")
     """Number format of the weights."""
-    attn_implementation: str | None = None
-    """Attention of transformers: sdpa, eager, flash_attention_2 … None: its own choice."""
-    trust_remote_code: bool = False
-    """Run code that comes with a model or a reward model. Not taken from a run directory: whoever
-    looks at a run says it again."""
-    use_peft: bool = False
-    """True: one LoRA adapter per agent on one shared frozen base. False: full copies."""
-    lora_r: int = 16
+    attn_implementation: str | None = setting(None)
+    """Attention implementation of transformers: sdpa, eager, flash_attention_2 … None: the default
+    of transformers."""
+    trust_remote_code: bool = setting(False, read_from_run=False)
+    """Run Python code that comes with a model or a reward model. It is never read from a run
+    directory: give it again to evaluate or use such a run."""
+    use_peft: bool = setting(False)
+    """True: each agent is a LoRA adapter on one shared frozen base. False: each agent is a full
+    copy of the model."""
+    lora_r: int = setting(16, POSITIVE)
     """Rank of an adapter."""
-    lora_alpha: int = 32
-    """Scale of an adapter, divided by its rank."""
-    lora_target_modules: list[str] | None = None
-    """Modules that get an adapter. None: all linear layers but the head."""
-    load_in_4bit: bool = False
-    """Quantise the shared base to 4-bit NF4 with bitsandbytes. Needs `use_peft`."""
+    lora_alpha: int = setting(32)
+    """Scale of an adapter; it is divided by the rank."""
+    lora_target_modules: list[str] | None = setting(None)
+    """Modules that get an adapter. None: all linear layers except the output layer."""
+    load_in_4bit: bool = setting(False)
+    """Quantize the shared base to 4-bit NF4 with bitsandbytes. Needs `use_peft`."""

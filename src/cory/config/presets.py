@@ -7,10 +7,10 @@ included, is the task's.
 from __future__ import annotations
 
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
 from cory.config.extensions import ExtensionConfig
+from cory.io.names import did_you_mean
 
 NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionConfig)}
 """Every setting beyond the paper, off."""
@@ -49,8 +49,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 """By name. They win over a task's defaults; a settings file and options win over them.
 
 `paper` is the method of arXiv 2410.06101: Eq 2–4 and 8–13, Algorithm 1 and the constants that its
-two experiments share. Their schedules come with the tasks `imdb` and `gsm8k`. Score scaling, which
-the paper does not have, is a matter of the task too: arms of a comparison must not differ in it.
+two experiments share. Their schedules come with the tasks `imdb` and `gsm8k`. Normalized
+rewards, which the paper does not have, are a matter of the task too: arms of a comparison must not
+differ in them.
 
 `team` is the best team measured so far (docs/explanation/results). Each agent is paid for its own
 answer, learns from all answers to the plain query and from the better ones of those who saw more;
@@ -67,7 +68,6 @@ def preset_settings(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     if name not in PRESETS:
-        nearest = get_close_matches(str(name), PRESETS, n=1)
-        hint = f": did you mean {nearest[0]}?" if nearest else f": there is {', '.join(PRESETS)}"
+        hint = did_you_mean(str(name), PRESETS) or f": there is {', '.join(PRESETS)}"
         raise ValueError(f"no preset {name!r}{hint}")
     return dict(PRESETS[name])

@@ -1,34 +1,37 @@
-"""Every setting of a run: one frozen, flat dataclass, built from the parts beside it.
+"""All settings of a run: one frozen, flat dataclass, whose themes are the modules beside it.
 
 Field names are those of `transformers.TrainingArguments` and TRL wherever the meaning is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from functools import wraps
 from typing import Any
 
 from cory.config.algorithm import AlgorithmConfig
 from cory.config.extensions import ExtensionConfig
 from cory.config.faults import FaultConfig
+from cory.config.fields import Facts, facts_of
 from cory.config.model import ModelConfig
 from cory.config.processes import ProcessConfig
+from cory.config.replaced import ADVICE
 from cory.config.run import RunConfig
-from cory.config.sampling import SamplingConfig
 from cory.config.task import TaskConfig
 from cory.config.team import TeamConfig
-from cory.config.validation import validate
+from cory.config.validation import refuse_problems, validate
+from cory.config.vllm import VllmConfig
+from cory.io.names import nearest
 
 
+# The one list of themes. A dataclass takes the fields of its last base first.
 @dataclass(frozen=True, kw_only=True)
 class CORYConfig(
     FaultConfig,
     ExtensionConfig,
     ProcessConfig,
-    SamplingConfig,
+    VllmConfig,
     RunConfig,
     AlgorithmConfig,
     TeamConfig,
@@ -37,11 +40,12 @@ class CORYConfig(
 ):
     """All settings of a run.
 
-    The plain defaults keep the paper's transfer, exchange and shared reward.
+    The defaults have the paper's transfer, exchange and shared reward.
     `cory.tasks.for_task("imdb", max_steps=20)` starts from a task's own defaults.
 
     Raises:
-        ValueError: a value breaks a rule; the message names the value, the rule and the fix.
+        ValueError: some values break a rule, or a name is not a setting. The message lists all of
+            them, each with the value, the rule and the fix.
     """
 
     def __post_init__(self) -> None:
@@ -49,7 +53,7 @@ class CORYConfig(
 
     @property
     def eval_strategy(self) -> str:
-        """`steps` or `no`, as callbacks of transformers ask for it."""
+        """`steps` or `no`, as callbacks of transformers read it."""
         return "no" if self.eval_steps is None else "steps"
 
     @property
@@ -66,20 +70,33 @@ class CORYConfig(
         return asdict(self)
 
 
-FIELD_NAMES = frozenset(field.name for field in fields(CORYConfig))
+THEMES: Mapping[str, type] = {
+    theme.__module__.rpartition(".")[2]: theme for theme in reversed(CORYConfig.__bases__)
+}
+"""The dataclass of each theme, in the order of fields, by the name of its module."""
+
+SETTINGS: Mapping[str, Facts] = {field.name: facts_of(field) for field in fields(CORYConfig)}
+"""The facts about each setting, by its name."""
+
+FIELD_NAMES = frozenset(SETTINGS)
+
+
+def unknown_setting(name: str) -> str:
+    """The error message for a name that is not a setting: what to write instead."""
+    if name in ADVICE:
+        return f"{name!r} is no longer a setting of CORYConfig: {ADVICE[name]}"
+    known = nearest(name, FIELD_NAMES)
+    fix = f"did you mean {known!r}?" if known else "`cory train --help` lists them"
+    return f"{name!r} is not a setting of CORYConfig: {fix}"
 
 
 def refuse_unknown_names(names: Iterable[str]) -> None:
     """Check that every name is a setting.
 
     Raises:
-        ValueError: one is not; the message has the nearest that is.
+        ValueError: some are not; the message has the fix for each.
     """
-    for name in names:
-        if name not in FIELD_NAMES:
-            nearest = get_close_matches(name, FIELD_NAMES, n=1)
-            fix = f"did you mean {nearest[0]!r}?" if nearest else "`cory train --help` lists them"
-            raise ValueError(f"{name!r} is not a setting of CORYConfig: {fix}")
+    refuse_problems([unknown_setting(name) for name in names if name not in FIELD_NAMES])
 
 
 def _refusing_unknown_names(init: Callable[..., None]) -> Callable[..., None]:

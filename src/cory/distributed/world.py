@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
-from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -131,13 +130,26 @@ class World:
         """What the first process has."""
         return self.gather(own)[0]
 
-    def fail_together(self) -> FailTogether:
+    @contextmanager
+    def fail_together(self) -> Iterator[None]:
         """Context of work that each process does for itself: it succeeds everywhere or nowhere.
 
         Raises:
             OtherProcessError: it failed in another process; the message has that one's.
         """
-        return FailTogether(self)
+        try:
+            yield
+        except (LostProcessError, OtherProcessError):
+            raise  # the others have ended, or know
+        except Exception as error:
+            self.gather(f"{type(error).__name__}: {error}")
+            raise
+        failures = self.gather("")
+        if any(failures):
+            rank = next(rank for rank, failure in enumerate(failures) if failure)
+            raise OtherProcessError(
+                f"process {rank} of {self.size} failed, so all stop: {failures[rank]}"
+            )
 
     def _parts(self, count: int) -> list[slice]:
         """Everybody's rows.
@@ -154,35 +166,6 @@ class World:
 
 
 SINGLE = World()
-
-
-class FailTogether:
-    """See `World.together`."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # Who is interrupted, or has heard from the others, must not wait for them.
-        if isinstance(error, LostProcessError | OtherProcessError):
-            return
-        if error is not None and not isinstance(error, Exception):
-            return
-        told = "" if error is None else f"{type(error).__name__}: {error}"
-        failures = self.world.gather(told)
-        if error is None and any(failures):
-            rank = next(rank for rank, failure in enumerate(failures) if failure)
-            raise OtherProcessError(
-                f"process {rank} of {self.world.size} failed, so all stop: {failures[rank]}"
-            )
 
 
 class Processes(World):

@@ -87,7 +87,7 @@ class Decoding:
 
     def keep(self, rows: Int[Tensor, " B"]) -> None:
         """Go on with these sequences only; one may be named several times."""
-        self.policy.follow(rows)
+        self.policy.select_rows(rows)
         for layer in self.cache.layers:
             layer.reorder_cache(cast(torch.LongTensor, rows))
         self.attention_mask = self.attention_mask[rows]

@@ -107,7 +107,7 @@ class LocalSampler:
             for generator, size in zip(generators, sizes, strict=True)
         ]
         owners = [agent for agent, size in enumerate(sizes) for _ in range(size)]
-        with mixed.seated():
+        with mixed.routed():
             together = self._answer(
                 mixed,
                 [prompt for prompts in prompt_ids for prompt in prompts],
@@ -191,7 +191,7 @@ class LocalSampler:
         keys = list(zip(owners, map(tuple, prompts), strict=True))
         distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
         if isinstance(policy, MixedAdapters):
-            policy.sit([owner for owner, _ in distinct])
+            policy.set_row_adapters([owner for owner, _ in distinct])
         decoding = kind(policy, [prompt for _, prompt in distinct], room)
         if len(distinct) < len(keys):
             decoding.keep(torch.tensor([distinct[key] for key in keys], device=policy.device))

@@ -1,8 +1,10 @@
-"""Names that become files or folders: none leads out of the place that it was meant for."""
+"""Names: which may become files or folders, and which known one is nearest to a misspelt one."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 MAX_LENGTH = 100
@@ -32,3 +34,15 @@ def path_inside(directory: Path, name: str) -> Path:
     if "\0" in name or not path.resolve().is_relative_to(directory.resolve()):
         raise ValueError(f"{name!r:.300} leads out of {directory}: it must be a path inside of it")
     return path
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is nearest to a misspelt one; None if none is close."""
+    matches = get_close_matches(name.replace("-", "_"), list(known), n=1)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`: did you mean …?` for an error message, or nothing if no known name is close."""
+    match = nearest(name, known)
+    return "" if match is None else f": did you mean {match}?"

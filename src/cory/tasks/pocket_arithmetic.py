@@ -34,8 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "kl_coef": 0.1,
     "num_ppo_epochs": 2,
     "num_mini_batches": 2,
-    "use_score_scaling": True,
-    "use_score_norm": True,
+    "normalize_rewards": True,
     "max_steps": 60,
 }
 

@@ -85,14 +85,14 @@ class Agent:
     def scale_rewards(self, record: RolloutRecord) -> RolloutRecord:
         """Include the agent's own pay in its running statistics, and scale it by them.
 
-        Every answer is scaled once, by the statistics of the agent who gave it in its role. Partners
-        learn from the scaled reward.
+        Every answer is scaled once, by the statistics of the agent who gave it in its role.
+        Partners learn from the scaled reward.
         """
         args, reward = self.args, record.team_reward
-        if args.use_score_scaling:
+        if args.normalize_rewards:
             scaler = self.state.reward_scaler(record.generation.role)
             scaler.update(reward)
-            reward = scaler.scale(reward, subtract_mean=args.use_score_norm)
+            reward = scaler.scale(reward)
         if args.score_clip is not None:
             reward = reward.clamp(-args.score_clip, args.score_clip)
         return replace(record, scaled_reward=reward)

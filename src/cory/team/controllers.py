@@ -50,10 +50,9 @@ class RewardScaler:
         self.mean += deviation * count / total
         self.count = total
 
-    def scale(self, reward: Float[Tensor, " B"], subtract_mean: bool) -> Float[Tensor, " B"]:
-        """Divide by the standard deviation of all rewards so far, unless that is 0."""
-        centre = self.mean if subtract_mean else 0.0
-        return (reward - centre) / (self.std or 1.0)
+    def scale(self, reward: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """(reward − mean) / standard deviation of all rewards so far; one of 0 divides by 1."""
+        return (reward - self.mean) / (self.std or 1.0)
 
 
 class ElasticReset:

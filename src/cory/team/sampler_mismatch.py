@@ -6,6 +6,7 @@ trainer's computation of the same weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -21,7 +22,8 @@ from cory.team.types import RolloutRecord
 
 def behaviour_logprobs(record: RolloutRecord, args: CORYConfig) -> Float[Tensor, "B T"]:
     """Log-probabilities of whoever drew the answers: log μ where it is to count, else log π_old."""
-    counts = args.vllm_importance_sampling_correction or not recomputes_logprobs(args)
+    corrects = args.vllm_importance_sampling_clip_max is not None
+    counts = corrects or not recomputes_logprobs(args)
     logprobs = record.generation.logprobs if counts else None
     return record.scores.logprobs if logprobs is None else logprobs
 
@@ -52,9 +54,9 @@ def correct_sampler_mismatch(
     logprobs, mask = record.generation.logprobs, record.batch.response_mask
     if logprobs is None:
         return samples, dict(metrics)
-    own = record.scores.logprobs
+    own, cap = record.scores.logprobs, args.vllm_importance_sampling_clip_max
     difference = (own - logprobs)[mask]
-    importance = truncated_importance(own, logprobs, args.vllm_importance_sampling_clip_max)
+    importance = truncated_importance(own, logprobs, math.inf if cap is None else cap)
     measured = {
         **metrics,
         "engine_logprob_difference": float(difference.abs().mean()),
@@ -64,6 +66,6 @@ def correct_sampler_mismatch(
     }
     if not recomputes_logprobs(args):
         return replace(samples, old_logprobs=logprobs), measured
-    if not args.vllm_importance_sampling_correction:
+    if cap is None:
         return samples, measured
     return replace(samples, advantages=samples.advantages * importance), measured

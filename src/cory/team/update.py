@@ -1,4 +1,4 @@
-"""The loss of one agent on its micro-batches, and its gradient."""
+"""Loss of one agent on its micro-batches, and the gradient of the loss."""
 
 from __future__ import annotations
 
@@ -104,8 +104,7 @@ def microbatch_loss(
     """
     mask = samples.batch.response_mask
     hidden = policy.response_hidden(samples.batch)
-    tokens = samples.batch.response_tokens
-    flat_logprobs = policy.logprobs(hidden, tokens, args.temperature)
+    flat_logprobs = policy.logprobs(hidden, samples.batch.response_tokens, args.temperature)
     logprobs = to_rows(flat_logprobs, mask)
     policy_part = samples.policy_loss(
         logprobs, samples.old_logprobs, samples.advantages, mask, args.cliprange, num_tokens
@@ -118,27 +117,18 @@ def microbatch_loss(
         "ratio_error": (logprobs - samples.old_logprobs)[mask].exp().sub(1).abs().max(),
     }
     if samples.old_values is not None and samples.returns is not None:
+        values, old_values = to_rows(policy.values(hidden), mask), samples.old_values
         value_part = losses.value_loss(
-            to_rows(policy.values(hidden), mask),
-            samples.old_values,
-            samples.returns,
-            mask,
-            args.cliprange_value,
-            num_tokens,
+            values, old_values, samples.returns, mask, args.cliprange_value, num_tokens
         )
         loss = loss + args.vf_coef * value_part.loss
-        statistics["value_loss"] = value_part.loss
-        statistics["value_clip_fraction"] = value_part.clip_fraction
+        statistics |= dict(zip(("value_loss", "value_clip_fraction"), value_part, strict=True))
     if samples.kl_weight is not None and samples.ref_logprobs is not None:
-        live = LiveTokens(
-            hidden=hidden,
-            logprobs=flat_logprobs,
-            ref_logprobs=samples.ref_logprobs[mask],
-            ref_hidden=None if samples.ref_hidden is None else samples.ref_hidden[mask],
+        ref_hidden = None if samples.ref_hidden is None else samples.ref_hidden[mask]
+        live = LiveTokens(hidden, flat_logprobs, samples.ref_logprobs[mask], ref_hidden)
+        kl_loss = (
+            penalty.while_learning(live, policy, reference, args.temperature).sum() / num_tokens
         )
-        kl = penalty.while_learning(live, policy, reference, args.temperature)
-        kl_loss = kl.sum() / num_tokens
         loss = loss + samples.kl_weight * kl_loss
         statistics["kl_loss"] = kl_loss
-    detached = {key: statistic.detach() for key, statistic in statistics.items()}
-    return samples.weight * loss, detached
+    return samples.weight * loss, {key: value.detach() for key, value in statistics.items()}

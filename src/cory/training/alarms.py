@@ -8,29 +8,38 @@ from cory.config import CORYConfig
 from cory.io.errors import CoryRuntimeError
 from cory.team.agent import Agent
 
+MIN_ENTROPY = 0.01
+"""Nats per token. Below this the agent answers the same nearly every time."""
+MAX_KL_PER_TOKEN = 2.0
+"""Nats. Above this tokens are on average e² times likelier than under the initial model."""
+MIN_UNIQUE_SHARE = 0.1
+"""Share of an iteration's answers that are distinct."""
+ITERATIONS_TO_STOP = 5
+"""Iterations in a row with an alarm of one agent, after which `collapse_alarms="stop"` stops."""
+
 
 class CollapseError(CoryRuntimeError):
-    """An agent had alarms in as many iterations in a row as `alarm_patience` allows."""
+    """An agent had alarms in `ITERATIONS_TO_STOP` iterations in a row."""
 
 
 def alarms_of(measured: Mapping[str, float], args: CORYConfig) -> list[str]:
-    """What is wrong with one agent's numbers of one iteration, in words.
+    """Signs of collapse in one agent's numbers of one iteration, in words; none if they are off.
 
     A number that is nan is on the wrong side of every threshold.
 
     >>> alarms_of({"entropy": 0.002, "kl_per_token": 0.3, "unique_share": 1.0}, CORYConfig())
-    ['entropy 0.002 is under min_entropy=0.01']
+    ['entropy 0.002 is below 0.01']
     """
-    found = []
-    for name, floor in (
-        ("entropy", args.min_entropy),
-        ("unique_share", args.min_unique_share),
-    ):
-        if floor is not None and not measured[name] >= floor:
-            found.append(f"{name} {measured[name]:.3g} is under min_{name}={floor}")
-    kl, ceiling = measured["kl_per_token"], args.max_kl_per_token
-    if ceiling is not None and not kl <= ceiling:
-        found.append(f"kl_per_token {kl:.3g} is over max_kl_per_token={ceiling}")
+    if args.collapse_alarms == "off":
+        return []
+    found = [
+        f"{name} {measured[name]:.3g} is below {floor}"
+        for name, floor in (("entropy", MIN_ENTROPY), ("unique_share", MIN_UNIQUE_SHARE))
+        if not measured[name] >= floor
+    ]
+    kl = measured["kl_per_token"]
+    if not kl <= MAX_KL_PER_TOKEN:
+        found.append(f"kl_per_token {kl:.3g} is above {MAX_KL_PER_TOKEN}")
     return found
 
 
@@ -62,21 +71,20 @@ def watch(
 
 
 def collapse(agents: Sequence[Agent], step: int, args: CORYConfig) -> CollapseError | None:
-    """What ends the run, once it is saved; None while nobody's alarms have lasted too long.
+    """The error that ends the run once it is saved; None while no agent's alarms last too long.
 
     Args:
         agents: that were watched.
         step: iterations done.
         args: settings.
     """
-    patience = args.alarm_patience
     for agent in agents:
         count = agent.state.alarms_in_a_row
-        if patience is not None and count >= patience:
+        if args.collapse_alarms == "stop" and count >= ITERATIONS_TO_STOP:
             return CollapseError(
                 f"{agent.name} had alarms in {count} iterations in a row, the last in iteration "
-                f"{step}, and alarm_patience={patience}: the run was stopped. Go on from an "
-                "earlier checkpoint with a higher kl_coef or a lower learning_rate, or from this "
-                "one with another alarm_patience"
+                f"{step}, and collapse_alarms='stop': the run was saved and stopped. Continue from "
+                "an earlier checkpoint with a higher kl_coef or a lower learning_rate, or from "
+                "this one with collapse_alarms='warn'"
             )
     return None

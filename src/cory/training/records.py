@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from cory.config import CORYConfig
+from cory.config import SETTINGS, CORYConfig
+from cory.config.saved import CONFIG_FILE, saved_settings
 from cory.io.files import refuse_unwritable, replace_text, writing
 from cory.io.locks import refuse_taken
 from cory.io.terminal import say
-from cory.io.yaml import read_yaml
 from cory.rewards.failures import RewardFailures
 from cory.team.metrics import MetricsFile, record_metrics, transfer_metrics
 from cory.team.types import Iteration
@@ -22,42 +22,6 @@ from cory.training.environment import environment
 
 COMMAND = "cory train"
 """What works in a run directory, and keeps others out of it."""
-
-FREE_TO_CHANGE = frozenset(
-    {
-        "output_dir",
-        "max_steps",
-        "resume",
-        "report_to",
-        "run_name",
-        "use_cpu",
-        "logging_steps",
-        "log_samples_steps",
-        "eval_steps",
-        "num_eval_queries",
-        "num_eval_samples",
-        "evaluate_merged",
-        "save_steps",
-        "save_total_limit",
-        "per_device_train_batch_size",
-        "per_device_eval_batch_size",
-        "metric_for_best_model",
-        "greater_is_better",
-        "shard_weights",
-        "ddp_timeout",
-        "vllm_server_base_url",
-        "vllm_server_timeout",
-        "vllm_request_timeout",
-        "vllm_adapter_dir",
-        "reward_timeout",
-        "max_reward_failures",
-        "min_entropy",
-        "max_kl_per_token",
-        "min_unique_share",
-        "alarm_patience",
-    }
-)
-"""Settings that a resumed run may change without becoming another experiment."""
 
 
 class Records:
@@ -83,7 +47,7 @@ class Records:
         self.tokens = 0
         self.seconds = 0.0
         self.metrics_path = self.directory / "metrics.jsonl"
-        self.config_path = self.directory / "config.yaml"
+        self.config_path = self.directory / CONFIG_FILE
         if self.config_path.exists() and not args.resume:
             raise ValueError(
                 f"output_dir={args.output_dir!r} holds a run already: continue it with resume=True "
@@ -187,12 +151,12 @@ class Records:
             replace_text(path, before + json.dumps(start) + "\n")
 
     def _announce_changes(self) -> None:
-        before = read_yaml(self.config_path)
-        now = self.args.to_dict()
+        # A setting that the file lacks is younger than the run, which had the default.
+        before = {**CORYConfig().to_dict(), **(saved_settings(self.directory) or {})}
         changed = [
-            f"{name}: {before.get(name)!r} → {value!r}"
-            for name, value in now.items()
-            if name not in FREE_TO_CHANGE and before.get(name) != value
+            f"{name}: {before[name]!r} → {value!r}"
+            for name, value in self.args.to_dict().items()
+            if not SETTINGS[name].resume_may_change and before[name] != value
         ]
         if changed:
             say(
@@ -207,12 +171,9 @@ def load_config(directory: Path) -> CORYConfig:
     Raises:
         ValueError: the directory holds no run, or its settings cannot be read.
     """
-    path = directory / "config.yaml"
-    if not path.exists():
+    saved = saved_settings(directory)
+    if saved is None:
         raise ValueError(f"{directory} is not a run directory: it has no config.yaml")
-    saved = read_yaml(path)
-    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
-        raise ValueError(f"{path} holds no settings: it must have lines such as `max_steps: 100`")
     return CORYConfig(**saved)
 
 

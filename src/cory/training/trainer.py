@@ -1,4 +1,4 @@
-"""The loop: queries → rollout → update of each agent → records; the rest has rooms of its own."""
+"""Training loop: sample queries, roll out, update each agent, log."""
 
 from __future__ import annotations
 
@@ -86,14 +86,8 @@ class CORYTrainer:
         self.components = build_components(
             args,
             UserObjects(
-                model=model,
-                reward_funcs=reward_funcs,
-                reward_processing_classes=reward_processing_classes,
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
-                processing_class=processing_class,
-                peft_config=peft_config,
-                quantization_config=quantization_config,
+                *(model, reward_funcs, reward_processing_classes, train_dataset, eval_dataset),
+                *(processing_class, peft_config, quantization_config),
             ),
             self.accelerator.device,
             self.world,
@@ -157,10 +151,8 @@ class CORYTrainer:
         rows = self.queries.at(step)
         iteration = self.rollout.run(rows, step)
         answered = time.perf_counter()
-        team = [
-            self.agents[record.generation.agent].scale_rewards(record)
-            for record in iteration.records
-        ]
+        records = iteration.records
+        team = [self.agents[record.generation.agent].scale_rewards(record) for record in records]
         updates = {
             record.generation.agent: self.agents[record.generation.agent].update(record, step, team)
             for record in team

@@ -1,6 +1,6 @@
 """A stand-in for a vLLM server: the same endpoints, and faults on demand.
 
-    python -m tests.vllm.fake [--port N] [--no_lora]
+    python -m tests.generation.vllm.fake [--port N] [--no_lora]
 
 is a process that prints its port and answers by the seed alone until it is killed. With an `Engine`
 (in a thread, see `servers`) it draws from a tiny model and from the adapters that are loaded, one

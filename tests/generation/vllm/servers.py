@@ -16,7 +16,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.vllm.fake import Engine, FakeServer
+
+from tests.generation.vllm.fake import Engine, FakeServer
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS_TO_START = 600
@@ -46,7 +47,7 @@ class Running:
 @contextmanager
 def fake_server(*words: str, port: int = 0) -> Iterator[Running]:
     """A stand-in in a process of its own, which answers by the seed."""
-    command = [sys.executable, "-m", "tests.vllm.fake", "--port", str(port), *words]
+    command = [sys.executable, "-m", "tests.generation.vllm.fake", "--port", str(port), *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.vllm.servers import Running, real_server
 
 from cory.generation.vllm.server import ServerLostError
 from cory.models.batch import make_batch
@@ -15,6 +14,7 @@ from cory.models.policy import LanguageModel
 from cory.models.scoring import score
 from cory.training.checkpoint import Checkpoints
 from cory.training.trainer import CORYTrainer
+from tests.generation.vllm.servers import Running, real_server
 from tests.teams import ADAPTERS, disturb
 from tests.tiny_models import save_tiny_llama
 from tests.tiny_runs import queries, records, trainer

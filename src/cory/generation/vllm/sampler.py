@@ -54,7 +54,7 @@ class VllmSampler:
         self.end_ids = end_ids
         self.world = world
         self.rows_at_once = args.per_device_eval_batch_size
-        self.server = Server(args.vllm_server_base_url, args.vllm_request_timeout)
+        self.server = Server(args.vllm_server_base_url, args.vllm_server_timeout)
         self.patience = RetryPolicy(args.vllm_server_timeout, self.server.base_url)
         directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
         self.adapters = ServedAdapters(self.server, Path(directory))
@@ -113,7 +113,7 @@ class VllmSampler:
                     completions[row] = completion
                     self.patience.reset()
             except NoAnswerError as error:
-                self.adapters.reset_state()
+                self.adapters.forget()
                 self.patience.wait(error)
         return [completions[row] for row in range(len(prompt_ids))]
 

@@ -1,0 +1,106 @@
+"""Facts about a setting, kept beside it as metadata of its dataclass field. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be."""
+
+    rule: str
+    """The rule in words, such as `must be greater than 0`."""
+    holds: Callable[[Any], bool]
+
+    def problems(self, name: str, value: Any) -> list[str]:
+        """The error message, if the value breaks the rule."""
+        return [] if self.holds(value) else [f"{name}={value} {self.rule}"]
+
+
+POSITIVE = Range("must be greater than 0", lambda value: value > 0)
+NON_NEGATIVE = Range("must not be negative", lambda value: value >= 0)
+FRACTION = Range("must lie between 0 and 1", lambda value: 0 <= value <= 1)
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """The placeholders that a template must hold."""
+
+    names: tuple[str, ...]
+
+    @property
+    def rule(self) -> str:
+        """The rule in words."""
+        return f"must hold {' and '.join(self.names)}"
+
+    def problems(self, name: str, value: Any) -> list[str]:
+        """One error message for each placeholder that is missing."""
+        return [
+            f"{name}={value!r} has no {placeholder}: write {placeholder} where it should go"
+            for placeholder in self.names
+            if placeholder not in value
+        ]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about one setting.
+
+    The defaults are the strictest ones. They hold for a field that was declared without `setting`,
+    so a new setting cannot be left out of an experiment's identity by mistake.
+    """
+
+    range: Range | Placeholders | None = None
+    """The values that the setting may have, beyond its type. None is always allowed if the type
+    allows it."""
+    affects_result: bool = True
+    """Whether the setting can change a number in the results. Two runs that differ only in settings
+    that cannot are the same experiment."""
+    arm_may_change: bool = False
+    """Whether the arms of a comparison may differ in it without `allow`."""
+    resume_may_change: bool = False
+    """Whether a resumed run may change it and still be the same experiment."""
+    read_from_run: bool = True
+    """Whether `cory eval`, `generate` and `merge` take it from a run's config.yaml. False: its
+    default holds unless it is given again."""
+
+
+STRICTEST = Facts()
+
+
+def setting(
+    default: Any,
+    range: Range | Placeholders | None = None,
+    *,
+    affects_result: bool = True,
+    arm_may_change: bool = False,
+    resume_may_change: bool = False,
+    read_from_run: bool = True,
+) -> Any:
+    """Declare a setting: a dataclass field with its default and its `Facts`.
+
+    A setting that does not affect the result may always be changed on resume.
+
+    >>> from dataclasses import dataclass, fields
+    >>> @dataclass
+    ... class Example:
+    ...     steps: int = setting(3, POSITIVE)
+    >>> facts_of(fields(Example)[0]).range.rule
+    'must be greater than 0'
+    """
+    facts = Facts(
+        range=range,
+        affects_result=affects_result,
+        arm_may_change=arm_may_change,
+        resume_may_change=resume_may_change or not affects_result,
+        read_from_run=read_from_run,
+    )
+    return field(default=default, metadata={"facts": facts})
+
+
+def facts_of(declared: Field[Any]) -> Facts:
+    """The facts of a dataclass field; the strictest ones if it has none."""
+    return declared.metadata.get("facts", STRICTEST)

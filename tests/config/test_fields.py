@@ -1,0 +1,190 @@
+"""Facts about settings: what each one is today, and that a new one cannot be forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import pytest
+
+from cory.config import SETTINGS, THEMES, CORYConfig
+from cory.config.fields import (
+    FRACTION,
+    NON_NEGATIVE,
+    POSITIVE,
+    Facts,
+    Placeholders,
+    facts_of,
+    setting,
+)
+
+RANGES = {None: "any", POSITIVE: "positive", FRACTION: "fraction", NON_NEGATIVE: "non_negative"}
+
+TABLE = """
+task                              any           result  -       -    task
+dataset_name                      any           result  -       -    task
+dataset_config                    any           result  -       -    task
+dataset_train_split               any           result  -       -    task
+dataset_test_split                any           result  -       -    task
+prompt_column                     any           result  -       -    task
+reward_funcs                      any           result  -       -    task
+reward_weights                    any           result  -       -    task
+reward_model_name_or_path         any           result  -       -    task
+query_template                    placeholders  result  -       -    task
+observer_template                 placeholders  result  -       -    task
+reference_template                placeholders  result  -       -    task
+max_completion_length             positive      result  -       -    task
+min_completion_length             positive      result  -       -    task
+model_name_or_path                any           result  -       -    model
+dtype                             any           result  -       -    model
+attn_implementation               any           result  -       -    model
+trust_remote_code                 any           result  -       -    model
+use_peft                          any           result  -       -    model
+lora_r                            positive      result  -       -    model
+lora_alpha                        any           result  -       -    model
+lora_target_modules               any           result  -       -    model
+load_in_4bit                      any           result  -       -    model
+num_agents                        positive      result  -       arm  team
+role_exchange_period              positive      result  -       arm  team
+knowledge_transfer                any           result  -       arm  team
+partner_reward_weight             any           result  -       arm  team
+credit                            any           result  -       arm  team
+reset_on_exchange                 any           result  -       arm  team
+advantage_estimator               any           result  -       arm  algorithm
+num_generations                   positive      result  -       arm  algorithm
+num_ppo_epochs                    positive      result  -       -    algorithm
+num_mini_batches                  positive      result  -       -    algorithm
+gamma                             fraction      result  -       -    algorithm
+lam                               fraction      result  -       arm  algorithm
+cliprange                         positive      result  -       arm  algorithm
+cliprange_value                   positive      result  -       arm  algorithm
+vf_coef                           non_negative  result  -       arm  algorithm
+whiten_advantages                 any           result  -       arm  algorithm
+kl_coef                           non_negative  result  -       -    algorithm
+kl_estimator                      any           result  -       arm  algorithm
+kl_placement                      any           result  -       arm  algorithm
+kl_controller                     any           result  -       -    algorithm
+kl_target                         positive      result  -       -    algorithm
+kl_horizon                        positive      result  -       -    algorithm
+target_kl                         positive      result  -       arm  algorithm
+normalize_rewards                 any           result  -       -    algorithm
+score_clip                        positive      result  -       -    algorithm
+elastic_reset_period              positive      result  -       arm  algorithm
+elastic_reset_decay               fraction      result  -       arm  algorithm
+output_dir                        any           -       resume  -    run
+seed                              non_negative  result  -       -    run
+max_steps                         positive      result  resume  -    run
+batch_size                        positive      result  -       arm  run
+per_device_train_batch_size       positive      result  resume  -    run
+per_device_eval_batch_size        positive      result  resume  -    run
+temperature                       positive      result  -       -    run
+recompute_logprobs                any           result  -       -    run
+learning_rate                     any           result  -       -    run
+lr_scheduler_type                 any           result  -       -    run
+warmup_steps                      non_negative  result  -       -    run
+weight_decay                      non_negative  result  -       -    run
+adam_beta1                        fraction      result  -       -    run
+adam_beta2                        fraction      result  -       -    run
+adam_epsilon                      positive      result  -       -    run
+max_grad_norm                     non_negative  result  -       -    run
+bf16                              any           result  -       -    run
+gradient_checkpointing            any           result  -       -    run
+use_cpu                           any           result  resume  -    run
+logging_steps                     positive      -       resume  -    run
+log_samples_steps                 positive      -       resume  -    run
+eval_steps                        positive      result  resume  -    run
+num_eval_queries                  positive      result  resume  -    run
+num_eval_samples                  positive      result  resume  -    run
+save_steps                        positive      -       resume  -    run
+save_total_limit                  positive      -       resume  -    run
+report_to                         any           -       resume  -    run
+run_name                          any           -       resume  -    run
+metric_for_best_model             any           -       resume  -    run
+greater_is_better                 any           -       resume  -    run
+resume                            any           -       resume  -    run
+vllm_server_base_url              any           result  resume  -    vllm
+vllm_server_timeout               positive      -       resume  -    vllm
+vllm_adapter_dir                  any           -       resume  -    vllm
+vllm_importance_sampling_clip_max positive      result  -       -    vllm
+shard_weights                     any           -       resume  -    processes
+ddp_timeout                       positive      -       resume  -    processes
+weight_average_decay              fraction      result  -       arm  extensions
+evaluate_merged                   any           result  resume  arm  extensions
+merge_on_exchange                 fraction      result  -       arm  extensions
+transfer_back_weight              non_negative  result  -       arm  extensions
+transfer_back                     any           result  -       arm  extensions
+transfer_min_lift                 any           result  -       arm  extensions
+partner_samples_weight            non_negative  result  -       arm  extensions
+observer_generations              positive      result  -       arm  extensions
+reward_timeout                    positive      result  resume  -    faults
+max_reward_failures               non_negative  result  resume  -    faults
+collapse_alarms                   any           -       resume  -    faults
+"""
+"""By setting: its range; `result` if it affects the result; `resume` if a resumed run may change
+it; `arm` if an arm of a comparison may change it; its theme."""
+
+
+def described(name: str, facts: Facts, theme: str) -> str:
+    """A line of the table."""
+    is_template = isinstance(facts.range, Placeholders)
+    words = (
+        name,
+        "placeholders" if is_template else RANGES[facts.range],
+        "result" if facts.affects_result else "-",
+        "resume" if facts.resume_may_change else "-",
+        "arm" if facts.arm_may_change else "-",
+        theme,
+    )
+    return " ".join(words)
+
+
+def test_every_setting_has_the_facts_of_the_table() -> None:
+    """Prevents a fact from changing unseen: an identity, a fairness or a resume that shifts."""
+    today = {
+        described(field.name, SETTINGS[field.name], theme)
+        for theme, part in THEMES.items()
+        for field in fields(part)
+    }
+    assert today == {" ".join(line.split()) for line in TABLE.strip().splitlines()}
+
+
+def test_every_setting_belongs_to_one_theme() -> None:
+    """Prevents an option that no help lists, or one that two themes list."""
+    names = [field.name for theme in THEMES.values() for field in fields(theme)]
+    assert names == [field.name for field in fields(CORYConfig)] == list(SETTINGS)
+
+
+def test_a_field_without_facts_has_the_strictest() -> None:
+    """Prevents a new setting from being left out of an experiment's identity by mistake."""
+
+    @dataclass
+    class Newer:
+        plain: int = 3
+        declared: int = setting(3)
+
+    for field in fields(Newer):
+        facts = facts_of(field)
+        assert facts.affects_result
+        assert not facts.arm_may_change
+        assert not facts.resume_may_change
+
+
+def test_what_changes_no_result_may_be_changed_on_resume() -> None:
+    """Prevents a run that another experiment takes for its own but that cannot be continued."""
+
+    @dataclass
+    class Example:
+        told: int = setting(3, affects_result=False)
+
+    assert facts_of(fields(Example)[0]).resume_may_change
+
+
+def test_what_a_run_directory_does_not_decide() -> None:
+    """Prevents a stranger's run from running its code, or from needing its dead server."""
+    not_read = {name for name, facts in SETTINGS.items() if not facts.read_from_run}
+    assert not_read == {"trust_remote_code", "vllm_server_base_url"}
+
+
+@pytest.mark.parametrize("facts", SETTINGS.values(), ids=SETTINGS)
+def test_every_range_says_its_rule(facts: Facts) -> None:
+    """Prevents a refusal, or a page of the reference, without words."""
+    assert facts.range is None or facts.range.rule.startswith("must ")
