@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from scripts.mutants.catalogue import Mutant, chosen, read_mutants
-from scripts.mutants.running import FAILED, PASSED, Copies, Outcome, copies, outcomes, unchanged
+from scripts.mutants.running import FAILED, PASSED, Outcome, Testable, copies, outcomes, unchanged
 
 
 def main() -> int:
@@ -34,10 +35,11 @@ def main() -> int:
             print(f"{mutant.theme}: {mutant.name}\n    {mutant.breaks}")
         return 0
     with copies(options.jobs) as all_copies:
-        return _test(all_copies, mutants, options.jobs)
+        return judged(all_copies, mutants, options.jobs)
 
 
-def _test(all_copies: Copies, mutants: list[Mutant], jobs: int) -> int:
+def judged(all_copies: Testable, mutants: Sequence[Mutant], jobs: int) -> int:
+    """Test the mutants and print what comes of each; the exit status."""
     started = time.monotonic()
     for outcome in unchanged(all_copies, mutants, jobs):
         if outcome.status != PASSED:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Protocol
 
 from scripts.mutants.catalogue import ROOT, Mutant
 
@@ -51,6 +52,14 @@ class Outcome:
         return found[1] if found else "a test"
 
 
+class Testable(Protocol):
+    """What tests can be run on."""
+
+    def run(self, tests: Sequence[str], mutant: Mutant | None = None) -> Outcome:
+        """Run tests on the source, changed or as it is."""
+        ...
+
+
 class Copies:
     """Copies of the working tree, one for each job; the checkout itself is never touched.
 
@@ -69,7 +78,7 @@ class Copies:
                 _copy(ROOT / name, copy / "tree" / name)
             self.free.put(copy)
 
-    def test(self, tests: Sequence[str], mutant: Mutant | None = None) -> Outcome:
+    def run(self, tests: Sequence[str], mutant: Mutant | None = None) -> Outcome:
         """Run tests on a copy, changed or as it is.
 
         Raises:
@@ -101,22 +110,22 @@ def copies(count: int) -> Iterator[Copies]:
 
 
 def outcomes(
-    all_copies: Copies, mutants: Sequence[Mutant], jobs: int
+    all_copies: Testable, mutants: Sequence[Mutant], jobs: int
 ) -> Iterator[tuple[Mutant, Outcome]]:
     """What the tests say of each mutant, in the order of the list."""
     with ThreadPoolExecutor(jobs) as executor:
-        tested = executor.map(lambda one: all_copies.test(one.tests, one), mutants)
+        tested = executor.map(lambda one: all_copies.run(one.tests, one), mutants)
         yield from zip(mutants, tested, strict=True)
 
 
-def unchanged(all_copies: Copies, mutants: Sequence[Mutant], jobs: int) -> list[Outcome]:
+def unchanged(all_copies: Testable, mutants: Sequence[Mutant], jobs: int) -> list[Outcome]:
     """What the same tests say of the source as it is: a test that fails always notices nothing."""
     tests = sorted({test for mutant in mutants for test in mutant.tests})
     # Neighbours share fixtures and imports, so each job gets a run of them.
     size = -(-len(tests) // jobs)
     parts = [tests[start : start + size] for start in range(0, len(tests), size)]
     with ThreadPoolExecutor(jobs) as executor:
-        return list(executor.map(all_copies.test, parts))
+        return list(executor.map(all_copies.run, parts))
 
 
 def _copy(source: Path, target: Path) -> None:
