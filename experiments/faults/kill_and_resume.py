@@ -33,7 +33,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from cory.cli import main as cory
-from cory.io.digests import damage
+from cory.io.files import damage
 from cory.team.metrics import read_metrics
 from cory.training.checkpoint import STATE, Checkpoints
 

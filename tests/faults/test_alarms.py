@@ -12,7 +12,8 @@ import pytest
 from cory.compare.collapse import CollapseRule
 from cory.config import CORYConfig
 from cory.config.faults import FaultConfig
-from cory.training.alarms import (
+from cory.training.checkpoint import Checkpoints
+from cory.training.records import (
     ITERATIONS_TO_STOP,
     MAX_KL_PER_TOKEN,
     MIN_ENTROPY,
@@ -20,7 +21,6 @@ from cory.training.alarms import (
     CollapseError,
     alarms_of,
 )
-from cory.training.checkpoint import Checkpoints
 from tests.tiny_runs import records, trainer
 
 FINE = {"entropy": 1.0, "kl_per_token": 0.5, "unique_share": 1.0}

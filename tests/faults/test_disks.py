@@ -20,9 +20,7 @@ from transformers import TrainerCallback
 
 from cory.cli import main
 from cory.config import CORYConfig
-from cory.io.digests import damage
-from cory.io.files import OutputError, replace_text, replacing
-from cory.io.locks import alone_in
+from cory.io.files import OutputError, alone_in, damage, replace_text, replacing
 from cory.team.metrics import MetricsFile, read_metrics
 from cory.training.checkpoint import STATE, Checkpoints
 from cory.training.records import load_config
@@ -213,7 +211,7 @@ def test_the_command_line_says_what_the_disk_refused(
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from cory.io.locks import alone_in
+from cory.io.files import alone_in
 with alone_in(Path(sys.argv[1]), "cory train"):
     if sys.argv[2] == "fork" and os.fork() == 0:
         time.sleep(600)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cory.cli import main
 from cory.compare.plan import Comparison
 from cory.config import CORYConfig
-from cory.io.names import check_folder_name, path_inside
+from cory.io.files import check_folder_name, path_inside
 from cory.training.checkpoint import STATE, Checkpoints
 
 ODD = (

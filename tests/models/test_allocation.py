@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cory.models.allocation import SETTINGS_OF_THE_USER
+from cory.models.cpu import SETTINGS_OF_THE_USER
 from cory.models.loading import policy
 from cory.training import setup as components
 from tests.tiny_runs import trainer
 
 PAGES_CLEARED = """
 import resource, sys, torch
-from cory.models.allocation import keep_freed_memory
+from cory.models.cpu import keep_freed_memory
 kept = keep_freed_memory()
 def work():
     tensors = [torch.ones(2**22) for _ in range(12)]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cory.models.cores import side_by_side
+from cory.models.cpu import side_by_side
 
 SECONDS = 20
 """Long enough for the other worker to come, on a machine however busy."""
@@ -80,7 +80,7 @@ def test_an_error_ends_the_work() -> None:
 
 FORK = """
 import os, torch
-from cory.models.cores import side_by_side
+from cory.models.cpu import side_by_side
 torch.set_num_threads(2)
 assert list(side_by_side(str, range(3))) == ["0", "1", "2"]
 child = os.fork()

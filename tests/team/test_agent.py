@@ -15,8 +15,8 @@ from cory.models import policy as policy_room
 from cory.team import update as learning
 from cory.team.agent import Agent
 from cory.team.kl_penalty import KL_PENALTIES
-from cory.team.nonfinite import NotFiniteError
 from cory.team.types import Generation, RolloutRecord
+from cory.team.update import NotFiniteError
 from cory.training.trainer import CORYTrainer
 from tests.teams import disturb
 from tests.tiny_runs import same_bits, snapshot, trainer

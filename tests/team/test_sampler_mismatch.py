@@ -16,8 +16,7 @@ from cory.config import CORYConfig
 from cory.models.batch import make_batch
 from cory.models.scoring import TokenScores
 from cory.team.rollout import recomputes_logprobs
-from cory.team.sampler_mismatch import behaviour_logprobs, correct_sampler_mismatch
-from cory.team.train_samples import TrainSamples
+from cory.team.train_samples import TrainSamples, behaviour_logprobs, correct_sampler_mismatch
 from cory.team.types import Generation, RolloutRecord
 from cory.training.trainer import CORYTrainer
 from tests.tiny_runs import same_bits, snapshot, trainer

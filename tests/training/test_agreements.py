@@ -9,9 +9,9 @@ import pytest
 from tests.test_processes import Heard
 
 from cory.distributed.world import SINGLE
-from cory.io.locks import LOCK, alone_in
+from cory.io.files import LOCK, alone_in
 from cory.io.signals import Interruption
-from cory.training.agreements import first_alone_in, reason_to_stop
+from cory.training.launch import first_alone_in, reason_to_stop
 
 
 @pytest.mark.parametrize(

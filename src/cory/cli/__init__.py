@@ -87,7 +87,7 @@ def _run(words: list[str]) -> None:
             )
         import_module(f"cory.cli.{words[0]}").run(words[1:])
     else:
-        from cory.io.names import did_you_mean
+        from cory.io.files import did_you_mean
 
         hint = did_you_mean(words[0], COMMANDS)
         raise ValueError(f"no command {words[0]!r}{hint}; see `cory --help`")

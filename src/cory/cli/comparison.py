@@ -12,7 +12,7 @@ from cory.compare.collapse import CollapseRule
 from cory.compare.plan import COMPARISON_KEYS, Comparison
 from cory.compare.presets import PRESETS
 from cory.config.validation import refuse_problems
-from cory.io.names import did_you_mean
+from cory.io.files import did_you_mean
 
 KEYS = COMPARISON_KEYS | {"task", "preset"}
 LISTS: dict[str, type] = {"seeds": int, "kl_coefs": float, "learning_rates": float}

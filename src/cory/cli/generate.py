@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import model_settings, run_settings, saved_settings
-from cory.io.names import did_you_mean
+from cory.io.files import did_you_mean
 from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 

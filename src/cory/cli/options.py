@@ -19,7 +19,7 @@ from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.presets import preset_settings
 from cory.config.replaced import ADVICE
 from cory.config.validation import refuse_problems
-from cory.io.names import did_you_mean
+from cory.io.files import did_you_mean
 from cory.io.yaml import read_yaml
 
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -14,7 +14,7 @@ from cory.compare.collapse import CollapseRule
 from cory.compare.fairness import OWN, refuse_own_settings, refuse_unfair_arms
 from cory.compare.identity import fingerprint
 from cory.config import CORYConfig, refuse_unknown_names
-from cory.io.names import check_folder_name
+from cory.io.files import check_folder_name
 from cory.tasks import task_defaults
 
 DEFAULTS: dict[str, Any] = {"eval_steps": 10, "save_steps": 10, "save_total_limit": 1}

@@ -20,8 +20,7 @@ from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress
 from cory.compare.tables import write_tables
 from cory.config.saved import saved_settings
-from cory.io.files import replace_text
-from cory.io.locks import alone_in
+from cory.io.files import alone_in, replace_text
 from cory.io.signals import Stopped
 from cory.io.terminal import say
 from cory.team.metrics import read_metrics

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from cory.config.extensions import ExtensionConfig
-from cory.io.names import did_you_mean
+from cory.io.files import did_you_mean
 
 NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionConfig)}
 """Every setting beyond the paper, off."""

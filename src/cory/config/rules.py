@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from cory.io.names import check_folder_name
+from cory.io.files import check_folder_name
 
 GROUP_ESTIMATORS = ("group", "leave_one_out")
 

@@ -22,7 +22,7 @@ from cory.config.task import TaskConfig
 from cory.config.team import TeamConfig
 from cory.config.validation import refuse_problems, validate
 from cory.config.vllm import VllmConfig
-from cory.io.names import nearest
+from cory.io.files import nearest
 
 
 # The one list of themes. A dataclass takes the fields of its last base first.

@@ -1,13 +1,18 @@
-"""Files that are there as a whole or not at all, and one clear error where a disk refuses them."""
+"""Files written whole or not at all, with checksums, locks and safe names; errors name the file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from cory.io.errors import CoryRuntimeError
@@ -94,3 +99,139 @@ def refuse_unwritable(directory: Path) -> None:
 def _existing(path: Path) -> Path:
     """The path, or the nearest directory above it that is there."""
     return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+LOCK = ".lock"
+
+
+@contextmanager
+def alone_in(directory: Path, command: str) -> Iterator[None]:
+    """Keep other processes out of a directory, which is made if it is missing.
+
+    The operating system drops the lock when the process ends, however it ends: the file that stays
+    behind locks nothing.
+
+    Args:
+        directory: where to work alone.
+        command: what works there, for the message.
+
+    Raises:
+        ValueError: another process is at work there.
+        OutputError: the directory cannot be written.
+    """
+    lock = FileLock(directory / LOCK, timeout=0)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(
+                f"another `{command}` works in {directory}: wait for it, or choose another "
+                "output_dir"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_taken(directory: Path, command: str) -> None:
+    """Check that nobody works in a directory, before time goes into preparing to.
+
+    Raises:
+        ValueError: another process does.
+    """
+    if (directory / LOCK).exists():
+        with alone_in(directory, command):
+            pass
+
+
+SUMS = "sha256sums.txt"
+"""Written in the format of `sha256sum`, so `sha256sum --check` verifies it, too."""
+
+
+def write_sums(directory: Path) -> None:
+    """Write the checksums of all files under a directory into it."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as executor:
+        digests = list(executor.map(_digest, paths))
+    lines = [
+        f"{digest}  {path.relative_to(directory).as_posix()}\n"
+        for path, digest in zip(paths, digests, strict=True)
+    ]
+    (directory / SUMS).write_text("".join(lines))
+
+
+def damage(directory: Path, needed: tuple[str, ...]) -> str | None:
+    """What is wrong with a directory, in words; None if every file is as it was written.
+
+    Files that have no checksum are not looked at. A directory without any checksums, which an
+    older version wrote, passes if the needed files are there.
+
+    Args:
+        directory: that `write_sums` was called on.
+        needed: files that must be there and, if there are checksums, have one.
+    """
+    for name in needed:
+        if not (directory / name).is_file():
+            return f"{name} is missing"
+    if not (directory / SUMS).is_file():
+        return None
+    lines = (directory / SUMS).read_text(errors="replace").splitlines()
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if lost := [name for name in needed if name not in expected]:
+        return f"{SUMS} does not list {lost[0]}"
+    paths = {name: directory / name for name in expected}
+    if absent := [name for name, path in paths.items() if not path.is_file()]:
+        return f"{absent[0]} is missing"
+    with ThreadPoolExecutor() as executor:
+        found = dict(zip(paths, executor.map(_digest, paths.values()), strict=True))
+    if changed := [name for name, digest in expected.items() if found[name] != digest]:
+        return f"{changed[0]} is not what was written: its checksum is another"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+MAX_LENGTH = 100
+"""File systems take 255 bytes; letters have up to four, and endings are added."""
+
+
+def check_folder_name(name: str, what: str) -> None:
+    """Refuse a name that is not that of one folder, whatever system it is made on.
+
+    Raises:
+        ValueError: with the rule.
+    """
+    if not re.fullmatch(r"\w(?:[\w +=.,()-]*[\w+)])?", name) or len(name.encode()) > MAX_LENGTH:
+        raise ValueError(
+            f"{what} {name!r:.300} becomes a folder: use letters and digits, between them also "
+            f". _ + - = , ( ) and spaces, in all at most {MAX_LENGTH} bytes"
+        )
+
+
+def path_inside(directory: Path, name: str) -> Path:
+    """The path of that name, relative to a directory and inside of it.
+
+    Raises:
+        ValueError: it leads out, as `../x`, an absolute path, or a link might.
+    """
+    path = directory / name
+    if "\0" in name or not path.resolve().is_relative_to(directory.resolve()):
+        raise ValueError(f"{name!r:.300} leads out of {directory}: it must be a path inside of it")
+    return path
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is nearest to a misspelt one; None if none is close."""
+    matches = get_close_matches(name.replace("-", "_"), list(known), n=1)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`: did you mean …?` for an error message, or nothing if no known name is close."""
+    match = nearest(name, known)
+    return "" if match is None else f": did you mean {match}?"

@@ -23,7 +23,6 @@ from transformers.cache_utils import Cache
 from cory.algorithm import losses
 from cory.distributed.memory import PassSize
 from cory.models.batch import Batch, position_ids
-from cory.models.heads import has_plain_head, postprocess_logits
 from cory.models.layers import last_mlp, only_at
 from cory.models.logprobs import head_logprobs, token_logprobs
 from cory.models.weights import Weights
@@ -215,5 +214,32 @@ def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> Non
         raise ValueError(
             f"{type(language_model.model).__name__} computes its logits in a way that cory does "
             f"not know (they differ by {(ours - theirs).abs().max():.3g}): use another "
-            "architecture, or add the step to cory.models.heads.postprocess_logits"
+            "architecture, or add the step to cory.models.policy.postprocess_logits"
         )
+
+
+LOGIT_SETTINGS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+"""What `postprocess_logits` reads of a model's settings."""
+
+
+def postprocess_logits(model: PreTrainedModel, logits: Tensor) -> Tensor:
+    """What an architecture does to its head's output: scale (Cohere, Granite) or cap it (Gemma)."""
+    config = model.config.get_text_config()
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * scale
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = (logits / cap).tanh() * cap
+    return logits
+
+
+def has_plain_head(model: PreTrainedModel) -> bool:
+    """Whether logits are one matrix times hidden states: no bias, adapter, shard, scale or cap."""
+    head, config = model.get_output_embeddings(), model.config.get_text_config()
+    return (
+        type(head) is nn.Linear
+        and head.bias is None
+        and type(head.weight.data) is Tensor
+        and all(getattr(config, name, None) is None for name in LOGIT_SETTINGS)
+    )

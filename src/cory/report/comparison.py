@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cory.io.names import path_inside
+from cory.io.files import path_inside
 from cory.io.yaml import read_yaml
 from cory.report.comparison_figures import (
     curves_figure,

@@ -23,11 +23,23 @@ from cory.team.averaging import WeightAverage
 from cory.team.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.metrics import averages, combined, explained_variance
-from cory.team.nonfinite import LARGEST_RUN_OF_SKIPS, is_finite, not_finite
-from cory.team.sampler_mismatch import behaviour_logprobs, correct_sampler_mismatch
-from cory.team.train_samples import TrainSamples, plain_records, select_each, transfer_back_samples
+from cory.team.train_samples import (
+    TrainSamples,
+    behaviour_logprobs,
+    correct_sampler_mismatch,
+    plain_records,
+    select_each,
+    transfer_back_samples,
+)
 from cory.team.types import RolloutRecord
-from cory.team.update import Loss, add_gradients, microbatch_loss
+from cory.team.update import (
+    LARGEST_RUN_OF_SKIPS,
+    Loss,
+    add_gradients,
+    is_finite,
+    microbatch_loss,
+    not_finite,
+)
 
 
 @dataclass

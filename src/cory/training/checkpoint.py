@@ -31,8 +31,7 @@ from transformers import PreTrainedTokenizerBase
 from cory.algorithm.seeding import global_random_state, restore_global_random_state
 from cory.distributed.fsdp import full_tensor, shard_like
 from cory.distributed.world import SINGLE, World
-from cory.io.digests import damage, write_sums
-from cory.io.files import OutputError, flush, writing
+from cory.io.files import OutputError, damage, flush, write_sums, writing
 from cory.io.terminal import say
 from cory.team.agent import Agent, AgentState
 from cory.team.averaging import WeightAverage

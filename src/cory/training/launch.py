@@ -1,9 +1,12 @@
-"""How a run joins the processes that accelerate or torchrun has started."""
+"""Joins the processes that accelerate or torchrun has started, and what they must agree on."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +14,8 @@ from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 
 from cory.config import CORYConfig
 from cory.distributed.world import SINGLE, Processes, World
+from cory.io.files import alone_in
+from cory.io.signals import Interruption, Stopped
 
 ALONE_OR_ALIKE = (
     DistributedType.NO,
@@ -70,3 +75,27 @@ def check_launch(kind: DistributedType, joined: int, started: int) -> None:
 def make_world(accelerator: Accelerator, args: CORYConfig) -> World:
     """All processes of the run, this one among them."""
     return Processes(args.ddp_timeout) if accelerator.num_processes > 1 else SINGLE
+
+
+@contextmanager
+def first_alone_in(directory: Path, command: str, world: World) -> Iterator[None]:
+    """`locks.alone_in` by the first process, for all.
+
+    Raises:
+        ValueError: another run is at work there.
+        OutputError: the directory cannot be written.
+    """
+    with ExitStack() as stack:
+        with world.fail_together():
+            if world.is_main:
+                stack.enter_context(alone_in(directory, command))
+        yield
+
+
+def reason_to_stop(interruption: Interruption, world: World) -> Stopped | None:
+    """What all raise where one has been asked to end; None: nobody has.
+
+    A signal may reach one process alone.
+    """
+    asked = [number for number in world.gather(interruption.requested) if number]
+    return Stopped(asked[0]) if asked else None

@@ -14,7 +14,7 @@ from peft import PeftConfig
 from cory.algorithm.seeding import derive_generator
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.io.digests import damage
+from cory.io.files import damage
 from cory.models.loading import build_policies, load_model, load_tokenizer
 from cory.models.policy import Policy
 from cory.models.weights import MERGED

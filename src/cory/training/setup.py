@@ -16,9 +16,8 @@ from cory.config import CORYConfig
 from cory.distributed.fsdp import unsharded
 from cory.distributed.world import SINGLE, World
 from cory.generation.local import LocalSampler, Sampler
-from cory.generation.vllm.checks import check_same_distribution
-from cory.generation.vllm.sampler import VllmSampler
-from cory.models.allocation import keep_freed_memory
+from cory.generation.vllm.sampler import VllmSampler, check_same_distribution
+from cory.models.cpu import keep_freed_memory
 from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer
 from cory.models.policy import LanguageModel, Policy, check_head
 from cory.models.scoring import TokenScorer

@@ -26,15 +26,13 @@ from cory.team.agent import Agent
 from cory.team.averaging import interpolate_to_mean
 from cory.team.evaluation import metrics_of_all
 from cory.team.roles import exchange_is_due
-from cory.training.agreements import first_alone_in, reason_to_stop
-from cory.training.alarms import collapse, watch
 from cory.training.callbacks import Events
 from cory.training.checkpoint import Checkpoints, load_checkpoint
 from cory.training.console import Console
 from cory.training.data import QueryOrder, held_out_queries
-from cory.training.launch import make_accelerator, make_world
+from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.optimizers import make_optimizer, make_scheduler
-from cory.training.records import COMMAND, Records, flat_settings
+from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.samples import SampleLog
 from cory.training.setup import UserObjects, build_components
 

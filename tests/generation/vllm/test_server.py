@@ -8,8 +8,13 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from cory.generation.vllm.retry import RetryPolicy
-from cory.generation.vllm.server import Completion, NoAnswerError, Server, ServerLostError
+from cory.generation.vllm.server import (
+    Completion,
+    NoAnswerError,
+    RetryPolicy,
+    Server,
+    ServerLostError,
+)
 from tests.generation.vllm.servers import Running, fake_server, free_port
 
 

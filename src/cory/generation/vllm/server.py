@@ -1,14 +1,16 @@
-"""What is said to a vLLM server, and what can be made of its answers. No torch."""
+"""HTTP client of a vLLM server, and how long to wait for one that does not answer. No torch."""
 
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from typing import Any, NamedTuple
 
 import httpx2
 
 from cory.io.errors import CoryRuntimeError
+from cory.io.terminal import say
 
 SHORT_REQUEST = 10.0
 """Seconds to connect, or to answer a question that takes no computing."""
@@ -196,3 +198,50 @@ def _what(response: httpx2.Response) -> str:
     except (KeyError, TypeError, ValueError):
         message = response.text
     return f"{response.status_code} {message[:500]}"
+
+
+SHORTEST_PAUSE = 0.5
+LONGEST_PAUSE = 15.0
+"""Seconds between two questions; the pause doubles from the one to the other."""
+
+
+class RetryPolicy:
+    """Pauses between questions to a server, and an end to them.
+
+    Args:
+        seconds: without any answer after which the server counts as lost.
+        base_url: of the server, for messages.
+    """
+
+    def __init__(self, seconds: float, base_url: str) -> None:
+        self.seconds = seconds
+        self.base_url = base_url
+        self.reset()
+
+    def reset(self) -> None:
+        """The server has answered."""
+        self.pause = SHORTEST_PAUSE
+        self.since: float | None = None
+
+    def wait(self, error: NoAnswerError) -> None:
+        """Pause before the next question.
+
+        Raises:
+            ServerLostError: the last answer is too long ago.
+        """
+        now = time.monotonic()
+        if self.since is None:
+            self.since = now
+            say(
+                f"cory: the vLLM server at {self.base_url} does not answer ({error}); asking again "
+                f"for {self.seconds:g} seconds"
+            )
+        left = self.since + self.seconds - now
+        if left <= 0:
+            raise ServerLostError(
+                f"the vLLM server at {self.base_url} has not answered for {self.seconds:g} seconds "
+                f"(vllm_server_timeout); its last word: {error}. Start it again, see its own log "
+                "and docs/how-to/vllm.md, and continue this run with --resume"
+            ) from error
+        time.sleep(min(self.pause, left))
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""Cores of a CPU: work on several pieces side by side, each on cores of its own.
+"""Cores and memory of a CPU: pieces of work side by side, and freed memory that is kept.
 
 A pass over a small model is many small steps. Shared out over all cores, each of them has to be
 split, waited for, and begun with what lies in the other core's cache; pieces side by side meet
@@ -7,6 +7,7 @@ only at their ends.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -63,3 +64,39 @@ def _workers(number: int) -> ThreadPoolExecutor:
 if hasattr(os, "register_at_fork"):
     # A forked process has none of its parent's threads.
     os.register_at_fork(after_in_child=_workers.cache_clear)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""glibc's numbers for two of its settings (malloc.h, mallopt(3))."""
+MOST_KEPT = 2**31 - 1
+"""Bytes that may lie unused at the end of the heap; mallopt takes an int."""
+LARGEST_KEPT = 2**25
+"""Bytes of the largest tensors that come from the heap, as many as glibc goes up to by itself.
+
+Larger ones go back when freed: they would leave holes that nothing fits into."""
+SETTINGS_OF_THE_USER = (
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "GLIBC_TUNABLES",
+)
+
+
+def keep_freed_memory() -> bool:
+    """Keep what tensors on the CPU free for those to come, where glibc's malloc does the work.
+
+    Every pass makes and frees the same hundreds of megabytes. glibc hands such amounts back to the
+    system, which has to clear the pages before it gives them out again: a tenth of an iteration of
+    a small model, on a virtual machine. The most memory that a process ever has stays the same, but
+    for holes in the heap.
+
+    Returns:
+        whether it is so from now on; not with another C library, nor where the environment
+        configures malloc already.
+    """
+    if any(name in os.environ for name in SETTINGS_OF_THE_USER):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_TRIM_THRESHOLD, MOST_KEPT) and mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT))
