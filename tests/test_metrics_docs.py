@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.generation.vllm.servers import computing_server
 from tests.tiny_runs import queries, trainer
-from tests.vllm.servers import computing_server
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 OWNER = re.compile(r"(agent_\d+|merged|pioneer|observer(_\d+)?)/")

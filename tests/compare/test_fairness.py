@@ -58,7 +58,9 @@ def test_what_a_comparison_sets_itself_is_never_an_arms(setting: str) -> None:
 def test_the_treatment_is_free() -> None:
     """Prevents standard arms, or a switch of the team, from needing leave."""
     refuse_unfair_arms(STANDARD_ARMS, allow=[])
-    assert GROUND.isdisjoint({"credit", "kl_estimator", "batch_size", "num_generations", "lam"})
+    assert GROUND.isdisjoint(
+        {"partner_reward_weight", "kl_estimator", "batch_size", "num_generations", "lam"}
+    )
 
 
 def test_misspelt_settings_are_found_in_arms_and_in_allow() -> None:

@@ -76,9 +76,9 @@ def test_a_run_made_before_a_setting_existed_is_still_that_run() -> None:
     (run, _) = comparison(seeds=[0]).runs("out")
     saved = run.args.to_dict()
     assert result_differences(saved, run.args) == []
-    del saved["credit"]
+    del saved["kl_placement"]
     assert result_differences(saved, run.args) == []
-    assert result_differences({**saved, "credit": "own"}, run.args) == ["credit"]
+    assert result_differences({**saved, "kl_placement": "loss"}, run.args) == ["kl_placement"]
 
 
 def read(**options: Any) -> Comparison:

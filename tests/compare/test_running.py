@@ -119,9 +119,9 @@ def test_a_directory_of_another_experiment_is_refused(tmp_path: Path) -> None:
     runs = planned(tmp_path)
     write_runs(runs)
     config = runs[1].directory / "config.yaml"
-    config.write_text(config.read_text().replace("credit: collective", "credit: own"))
+    config.write_text(config.read_text().replace("kl_placement: reward", "kl_placement: loss"))
     progress, _ = silent(runs)
-    with progress, pytest.raises(ValueError, match=r"another experiment \(credit differ\)"):
+    with progress, pytest.raises(ValueError, match=r"another experiment \(kl_placement differ\)"):
         run_all(runs, 2, progress)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CohereConfig, GPT2LMHeadModel, OPTConfig
 
+from cory.models import logprobs as room
 from cory.models.heads import has_plain_head
-from cory.models.loading import logprobs as room
 from cory.models.logprobs import head_logprobs, token_logprobs
 from tests.tiny_models import TINY, tiny_model
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.vllm.fake import Engine, FakeServer
+
+from tests.generation.vllm.fake import Engine, FakeServer
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS_TO_START = 600

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PrefixTuningConfig
-from tests.vllm.servers import Running, fake_server
 
 from cory.generation.vllm.adapters import ServedAdapters, check_servable, digest
 from cory.generation.vllm.sampler import initial_adapter
@@ -18,6 +17,7 @@ from cory.models.loading import build_policies, load_model
 from cory.models.policy import Policy
 from cory.models.weights import Adapter
 from cory.team.averaging import merged
+from tests.generation.vllm.servers import Running, fake_server
 from tests.teams import ADAPTERS, disturb, make_args
 
 

@@ -13,7 +13,6 @@ import httpx2
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tests.vllm.servers import Running, computing_server, fake_server
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory.generation.local import Answers, Sampler
@@ -22,6 +21,7 @@ from cory.generation.vllm.server import ServerLostError
 from cory.models.loading import build_policies, load_model
 from cory.models.policy import LanguageModel, Policy
 from cory.training.setup import RunComponents, UserObjects, build_components
+from tests.generation.vllm.servers import Running, computing_server, fake_server
 from tests.teams import ADAPTERS, disturb, make_args, make_team, plain_logits
 from tests.tiny_models import save_tiny_llama
 from tests.tiny_runs import queries

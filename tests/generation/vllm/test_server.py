@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from tests.vllm.servers import Running, fake_server, free_port
 
 from cory.generation.vllm.retry import RetryPolicy
 from cory.generation.vllm.server import Completion, NoAnswerError, Server, ServerLostError
+from tests.generation.vllm.servers import Running, fake_server, free_port
 
 
 @pytest.fixture(scope="module")

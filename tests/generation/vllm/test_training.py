@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.vllm.servers import Running, computing_server
 from transformers import TrainerCallback
 
 from cory.cli import main
@@ -14,6 +13,7 @@ from cory.cli.settings import run_settings, saved_settings
 from cory.generation.vllm.server import ServerLostError
 from cory.training.checkpoint import Checkpoints
 from cory.training.trainer import CORYTrainer
+from tests.generation.vllm.servers import Running, computing_server
 from tests.teams import ADAPTERS
 from tests.tiny_runs import queries, records, same_bits, snapshot, trainer
 
