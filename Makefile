@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Every test worker, and so every process it starts, computes on one thread: two cores, two workers.
 test test-slow: export OMP_NUM_THREADS = 1
 
-.PHONY: help quickstart test test-slow results docs reference vllm bench bench-gpu lint format typecheck clean
+.PHONY: help quickstart test test-slow mutants results docs reference vllm bench bench-gpu lint format typecheck clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,9 @@ test: $(INSTALLED) ## The default test suite: CPU, offline
 
 test-slow: $(INSTALLED) ## The tests marked slow
 	$(PYTEST) -m "slow and not gpu"
+
+mutants: $(INSTALLED) ## Put known faults into copies of the source; tests must notice (ONLY=NAME)
+	$(BIN)/python -m scripts.mutants $(if $(ONLY),--only $(ONLY))
 
 results: $(INSTALLED) ## Write the tables and the forest plot of docs/explanation/results again
 	$(BIN)/python -m scripts.results

@@ -38,7 +38,7 @@ RICH = {
     "partner_samples_weight": 0.5,
     "num_mini_batches": 2,
     "per_device_train_batch_size": 2,
-    "observer_generations": 2,
+    "num_generations": 2,
     "eval_steps": 2,
     "log_samples_steps": 2,
     "num_eval_queries": 5,

@@ -146,9 +146,9 @@ def test_options_win_over_the_file_and_the_file_over_the_task(tmp_path: Path) ->
 def test_a_preset_stands_between_the_task_and_the_file(tmp_path: Path) -> None:
     """Prevents a preset that a task's defaults undo, or that undoes what the user wrote."""
     path = tmp_path / "run.yaml"
-    path.write_text("preset: paper\ntask: pocket-arithmetic\nlam: 0.9\ncredit: own\n")
-    args = training_settings(settings_of(["--config", str(path), "--credit", "causal"]))
-    assert (args.lam, args.credit, args.kl_estimator) == (0.9, "causal", "full")
+    path.write_text("preset: paper\ntask: pocket-arithmetic\nlam: 0.9\nkl_controller: fixed\n")
+    args = training_settings(settings_of(["--config", str(path), "--kl_controller", "adaptive"]))
+    assert (args.lam, args.kl_controller, args.kl_estimator) == (0.9, "adaptive", "full")
     assert args.batch_size == task_defaults("pocket-arithmetic")["batch_size"]
 
 
@@ -191,7 +191,7 @@ def test_another_task_brings_its_questions_only() -> None:
         (["train", "--num-agents=3"], "unknown option --num-agents: did you mean num_agents?"),
         (["train", "--seed", "x"], "--seed: 'x' is not a whole number"),
         (["train", "--save_steps", "0.5"], "'0.5' is not a whole number or null"),
-        (["train", "--credit", "all"], "'all' is not one of collective, causal, own"),
+        (["train", "--kl_placement", "all"], "'all' is not one of reward, loss, both"),
         (["train", "--lam", "1.5"], "lam=1.5 must lie between 0 and 1"),
         (["train", "--task", "imbd"], "task='imbd' is not one of pocket-reviews"),
         (["train", "--preset", "papers"], "no preset 'papers': did you mean paper?"),

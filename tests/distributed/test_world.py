@@ -12,7 +12,13 @@ from torch import nn
 
 from cory.cli import main
 from cory.config import CORYConfig
-from cory.distributed.fsdp import full_state_dict, full_tensor, unsharded, unsharded_heads
+from cory.distributed.fsdp import (
+    full_state_dict,
+    full_tensor,
+    shard_like,
+    unsharded,
+    unsharded_heads,
+)
 from cory.distributed.world import SINGLE, LostProcessError, OtherProcessError, World, _buckets
 from cory.training.launch import check_launch
 
@@ -49,21 +55,27 @@ def test_a_part_is_joined_with_the_others() -> None:
 def test_every_process_does_as_many_passes() -> None:
     """Prevents a process that waits, in a pass through shards, for one that has none left."""
     pieces = [torch.tensor([0, 2]), torch.tensor([1])]
-    passes = Heard(0, 2, [4]).passes(pieces, 5)
+    passes = Heard(0, 2, [4]).padded_microbatches(pieces, 5)
     assert [(rows.tolist(), counts) for rows, counts in passes] == [
         ([0, 2], True),
         ([1], True),
         ([1], False),
         ([1], False),
     ]
-    assert [counts for _, counts in Heard(1, 2, [2]).passes(pieces, 1)] == [False, False]
-    assert [counts for _, counts in SINGLE.passes(pieces, 3)] == [True, True]
+    assert [counts for _, counts in Heard(1, 2, [2]).padded_microbatches(pieces, 1)] == [
+        False,
+        False,
+    ]
+    assert [counts for _, counts in SINGLE.padded_microbatches(pieces, 3)] == [True, True]
 
 
 def test_a_failure_elsewhere_stops_this_process_and_its_own_is_kept() -> None:
     """Prevents a process from going on alone, and a message that hides its own failure."""
-    with pytest.raises(OtherProcessError, match=r"process 1 of 2 failed, .*: KeyError: 'gold'"):
-        Heard(0, 2, ["KeyError: 'gold'"]).fail_together().__exit__(None, None, None)
+    with (
+        pytest.raises(OtherProcessError, match=r"process 1 of 2 failed, .*: KeyError: 'gold'"),
+        Heard(0, 2, ["KeyError: 'gold'"]).fail_together(),
+    ):
+        pass
     with pytest.raises(KeyError), Heard(0, 2, ["KeyError: 'silver'"]).fail_together():
         raise KeyError("gold")
     with SINGLE.fail_together():

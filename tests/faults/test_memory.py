@@ -104,10 +104,10 @@ def test_the_gradient_is_that_of_one_whole_pass(tiny_gpt2_dir: Path, tmp_path: P
     team = trainer(tiny_gpt2_dir, tmp_path)
     (first, _) = team.rollout.run(team.queries.at(0), 0).records
     agent = team.agents[0]
-    lesson, _ = agent._prepare(first)
+    samples, _ = agent.make_train_samples(first)
 
     def gradient() -> list[Tensor]:
-        agent.passes.attempt(lambda: agent._gradient([lesson]))
+        agent.passes.attempt(lambda: agent._gradient([samples]))
         return [
             weight.grad.clone()
             for weight in agent.policy.trainable_parameters()
@@ -179,12 +179,12 @@ options = dict(
     batch_size=512, max_completion_length=40, max_steps=1, num_ppo_epochs=1,
     per_device_train_batch_size=512, recompute_logprobs=False, role_exchange_period=None,
 )
-from cory.models.loading import policy
+from cory.models import policy
 policy.TOKENS_PER_PASS["cpu"] = 10**9
 team = trainer(model, out, num_agents=1, **options)
 (record,) = team.rollout.run(team.queries.at(0), 0).records
 agent = team.agents[0]
-agent._gradient([agent._prepare(record)[0].select(torch.arange(1))])
+agent._gradient([agent.make_train_samples(record)[0].select(torch.arange(1))])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]) * 2**20,) * 2)
 metrics = agent.update(record, 0)

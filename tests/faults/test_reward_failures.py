@@ -17,7 +17,7 @@ import pytest
 
 from cory.rewards.calling import RewardError
 from cory.rewards.failures import RewardFailures
-from cory.rewards.scoring import Scores, score_completions
+from cory.rewards.scoring import RewardScorer, Scores
 from cory.training.checkpoint import Checkpoints
 from tests.tiny_runs import queries, records, same_bits, snapshot, trainer
 
@@ -25,9 +25,9 @@ ANSWERS = ["a", "bb", "ccc", "dddd"]
 
 
 def score(failures: RewardFailures, *functions: Any, answers: list[str] = ANSWERS) -> Scores:
-    prompts = [f"p{row}" for row in range(len(answers))]
     ids = [[row] for row in range(len(answers))]
-    return score_completions(functions, None, prompts, answers, ids, {"gold": ids}, failures)
+    rows = [{"prompt": f"p{row}", "gold": [row]} for row in range(len(answers))]
+    return RewardScorer(functions, failures=failures).score(rows, answers, ids)
 
 
 def length(completions: list[str], **columns: Any) -> list[float]:
@@ -173,9 +173,11 @@ def test_one_that_hangs_takes_no_time_from_the_others() -> None:
 def test_a_process_with_a_call_that_hangs_can_end() -> None:
     """Prevents a stopped run that waits for the thread it has given up."""
     program = (
-        "import time\nfrom cory.rewards import RewardFailures, score_completions\n"
+        "import time\nfrom cory.rewards.failures import RewardFailures\n"
+        "from cory.rewards.scoring import RewardScorer\n"
         "def sleeps(**columns): time.sleep(900)\n"
-        "score_completions([sleeps], None, ['p'], ['a'], [[1]], {}, RewardFailures(timeout=0.1))\n"
+        "scorer = RewardScorer([sleeps], failures=RewardFailures(timeout=0.1))\n"
+        "scorer.score([{'prompt': 'p'}], ['a'], [[1]])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=400
@@ -237,7 +239,7 @@ def test_training_goes_on_after_failures_and_counts_them(
     whole.train()
     counts = [line["total_reward_failures"] for line in records(tmp_path / "whole")]
     assert counts == sorted(counts)
-    assert counts[-1] == whole.components.failures.count > counts[0] > 0
+    assert counts[-1] == whole.components.rewards.failures.count > counts[0] > 0
     team("parts", max_steps=2, max_reward_failures=99).train()
     parts = team("parts", max_steps=4, max_reward_failures=99, resume=True)
     parts.train()

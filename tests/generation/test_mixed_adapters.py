@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ class OneByOne:
 
 
 def rollout_with(team: RunComponents, sampler: object) -> Rollout:
-    rollout = team.rollout
+    rollout = copy(team.rollout)
     rollout.sampler = sampler
     return rollout
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cory.models import policy
 from cory.models.cpu import SETTINGS_OF_THE_USER
-from cory.models.loading import policy
 from cory.training import setup as components
 from tests.tiny_runs import trainer
 

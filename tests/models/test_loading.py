@@ -25,7 +25,7 @@ from cory.models.loading import (
     load_tokenizer,
 )
 from cory.models.policy import LanguageModel, Policy
-from cory.models.scoring import score
+from cory.models.scoring import TokenScorer
 from tests.teams import ADAPTERS, disturb, make_args
 
 BATCH = make_batch([[50, 51, 52, 53], [60]], [[80, 81], [90, 91, 92]])
@@ -139,7 +139,7 @@ def test_four_bit_base_samples_and_scores(tiny_llama_dir: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     answers = sampler.generate(policies[1], [[50, 51, 52], [60]], 5, 1.0, generator)
     batch = make_batch([[50, 51, 52], [60]], answers.token_ids)
-    scores = score(policies[1], reference, batch, 1.0)
+    scores = TokenScorer(reference, 1.0).score(policies[1], batch)
     assert scores.logprobs.isfinite().all()
     assert scores.full_kl.abs().max() < 1e-6
     full, _ = policies_of(tiny_llama_dir)
@@ -163,7 +163,7 @@ def test_training_starts_from_an_adapter(tiny_llama_dir: Path, trained_adapter_d
     """Prevents a reference without the adapter: KL would start far from 0."""
     policies, reference = policies_of(trained_adapter_dir)
     initial = logits_of(reference)
-    scores = score(policies[0], reference, BATCH, 1.0)
+    scores = TokenScorer(reference, 1.0).score(policies[0], BATCH)
     assert scores.full_kl.abs().max() < 1e-6
     base = LanguageModel(AutoModelForCausalLM.from_pretrained(tiny_llama_dir))
     assert (logits_of(base) - initial).abs().max() > 0.01
@@ -225,7 +225,7 @@ def test_models_have_the_configured_number_format(tiny_llama_dir: Path, dtype: s
     """Prevents a checkpoint's own format from overriding `dtype`, and statistics in bfloat16."""
     policies, reference = policies_of(tiny_llama_dir, dtype=dtype)
     assert policies[0].model.dtype == reference.model.dtype == getattr(torch, dtype)
-    scores = score(policies[0], reference, BATCH, 1.0)
+    scores = TokenScorer(reference, 1.0).score(policies[0], BATCH)
     assert scores.logprobs.dtype == scores.full_kl.dtype == scores.values.dtype == torch.float32
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CohereConfig, GPT2LMHeadModel, OPTConfig
 
-from cory.models.loading import logprobs as room
+from cory.models import logprobs as room
 from cory.models.logprobs import head_logprobs, token_logprobs
 from cory.models.policy import has_plain_head
 from tests.tiny_models import TINY, tiny_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from transformers import (
 from cory.models.batch import make_batch
 from cory.models.loading import checkpoint_gradients
 from cory.models.policy import LanguageModel, Policy, check_head, differentiable_full_kl
-from cory.models.scoring import score
+from cory.models.scoring import TokenScorer
 from cory.models.weights import FullCopy
 from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, disturb, make_team, plain_logits
@@ -59,7 +60,7 @@ def dense_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 def test_scores_equal_a_dense_reference(team: RunComponents) -> None:
     """Prevents a shift by one token, a temperature that is left out, and KL(π_0 ‖ π)."""
     policy, reference = team.policies[0], team.reference
-    scores = score(policy, reference, make_batch(PROMPTS, RESPONSES), TEMPERATURE)
+    scores = TokenScorer(reference, TEMPERATURE).score(policy, make_batch(PROMPTS, RESPONSES))
     for row, response in enumerate(RESPONSES):
         logprobs, ref_logprobs = dense_logprobs(policy, row), dense_logprobs(reference, row)
         tokens = torch.tensor(response)[:, None]
@@ -81,10 +82,10 @@ def test_scores_do_not_depend_on_pieces(
 ) -> None:
     """Prevents results that change with memory settings: one token and one row at a time."""
     batch = make_batch(PROMPTS, RESPONSES)
-    arguments = (team.policies[0], team.reference, batch, TEMPERATURE)
-    whole = score(*arguments, keep_ref_hidden=True)
+    policy, scorer = team.policies[0], TokenScorer(team.reference, TEMPERATURE, None, True)
+    whole = scorer.score(policy, batch)
     monkeypatch.setattr("cory.models.policy.LOGITS_PER_PIECE", 1)
-    pieces = score(*arguments, max_rows=1, keep_ref_hidden=True)
+    pieces = replace(scorer, max_rows=1).score(policy, batch)
     for name, values in whole._asdict().items():
         torch.testing.assert_close(getattr(pieces, name), values, rtol=0, atol=1e-5, msg=name)
 
@@ -92,7 +93,8 @@ def test_scores_do_not_depend_on_pieces(
 def test_values_are_read_where_the_token_is_decided(team: RunComponents) -> None:
     """Prevents a value that has seen the token it is a baseline for, which would bias PPO."""
     policy = team.policies[0]
-    scores = score(policy, team.reference, make_batch(PROMPTS, RESPONSES), TEMPERATURE)
+    batch = make_batch(PROMPTS, RESPONSES)
+    scores = TokenScorer(team.reference, TEMPERATURE).score(policy, batch)
     for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         with torch.no_grad(), policy.activate():
             output = policy.model(
@@ -106,9 +108,8 @@ def test_values_are_read_where_the_token_is_decided(team: RunComponents) -> None
 def test_reference_hidden_states_come_back_by_token(team: RunComponents) -> None:
     """Prevents a KL in the loss that pairs a token with the reference of another."""
     batch = make_batch(PROMPTS, RESPONSES)
-    scores = score(
-        team.policies[0], team.reference, batch, TEMPERATURE, max_rows=2, keep_ref_hidden=True
-    )
+    scorer = TokenScorer(team.reference, TEMPERATURE, max_rows=2, keep_ref_hidden=True)
+    scores = scorer.score(team.policies[0], batch)
     assert scores.ref_hidden is not None
     logprobs = team.reference.logprobs(
         scores.ref_hidden[batch.response_mask], batch.response_tokens, TEMPERATURE
@@ -166,7 +167,7 @@ def test_dropout_never_acts(config: PreTrainedConfig, is_checkpointed: bool) -> 
     if is_checkpointed:
         checkpoint_gradients(model)
     batch = make_batch(PROMPTS, RESPONSES)
-    scores = score(policy, reference, batch, TEMPERATURE)
+    scores = TokenScorer(reference, TEMPERATURE).score(policy, batch)
     hidden = policy.response_hidden(batch)
     tokens = batch.response_tokens
     logprobs = policy.logprobs(hidden, tokens, TEMPERATURE)
@@ -178,7 +179,7 @@ def test_bfloat16_scores_are_those_of_the_update(tiny_llama_dir: Path) -> None:
     """Prevents sampling, scoring and learning in different precisions, and statistics in bf16."""
     team = make_team(tiny_llama_dir, bf16=True)
     policy, batch = team.policies[0], make_batch(PROMPTS, RESPONSES)
-    scores = score(policy, team.reference, batch, TEMPERATURE)
+    scores = TokenScorer(team.reference, TEMPERATURE).score(policy, batch)
     hidden = policy.response_hidden(batch)
     logprobs = policy.logprobs(hidden, batch.response_tokens, TEMPERATURE)
     torch.testing.assert_close(logprobs, scores.logprobs[batch.response_mask])

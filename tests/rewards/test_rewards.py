@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from cory.rewards.calling import RewardError
 from cory.rewards.classifier import ClassifierReward, max_input_length, reward_label
 from cory.rewards.loading import load_reward_funcs
-from cory.rewards.scoring import Scores, score_completions
+from cory.rewards.scoring import RewardScorer, Scores
 
 CHAT = [{"role": "user", "content": "Hello"}]
 
@@ -39,9 +39,9 @@ class Constant:
 
 
 def score(*reward_funcs: Any, weights: list[float] | None = None, **columns: list[Any]) -> Scores:
-    return score_completions(
-        list(reward_funcs), weights, ["p", "q"], ["a", "bcd"], [[1], [2, 3]], columns
-    )
+    names, values = ["prompt", *columns], zip(["p", "q"], *columns.values(), strict=True)
+    rows = [dict(zip(names, row, strict=True)) for row in values]
+    return RewardScorer(reward_funcs, weights).score(rows, ["a", "bcd"], [[1], [2, 3]])
 
 
 def test_rewards_are_weighted_and_added() -> None:
@@ -60,20 +60,32 @@ def test_functions_get_what_trl_gives_them() -> None:
         seen.update(kwargs)
         return [0.0, 0.0]
 
-    score_completions(
-        [spy],
-        None,
-        ["p", CHAT],
-        ["a", "b"],
-        [[1], [2]],
-        {"answer": [3, 4], "completions": ["gold", "gold"]},
-    )
+    rows = [
+        {"prompt": "p", "answer": 3, "completions": "gold"},
+        {"prompt": CHAT, "answer": 4, "completions": "gold"},
+    ]
+    RewardScorer([spy]).score(rows, ["a", "b"], [[1], [2]])
     assert seen == {
         "prompts": ["p", CHAT],
         "completions": ["a", [{"role": "assistant", "content": "b"}]],
         "completion_ids": [[1], [2]],
         "answer": [3, 4],
     }
+
+
+def test_queries_may_stand_in_another_column() -> None:
+    """Prevents a data set whose queries are in another column from being judged on nothing."""
+    seen: list[dict[str, Any]] = []
+
+    def spy(**kwargs: Any) -> list[float]:
+        seen.append(kwargs)
+        return [0.0]
+
+    scorer = RewardScorer([spy], prompt_column="question")
+    scorer.score([{"question": "2+2?", "gold": 4}], ["four"], [[7]])
+    assert seen == [
+        {"prompts": ["2+2?"], "completions": ["four"], "completion_ids": [[7]], "gold": [4]}
+    ]
 
 
 def test_none_means_not_applicable() -> None:

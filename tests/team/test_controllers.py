@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,8 @@ def test_reward_scaler_knows_all_rewards_so_far() -> None:
     scaler = RewardScaler()
     seen: list[float] = []
     for batch in BATCHES:
-        scaled = scaler.update_and_scale(torch.tensor(batch))
+        scaler.update(torch.tensor(batch))
+        scaled = scaler.scale(torch.tensor(batch))
         seen += batch
         assert scaler.count == len(seen)
         assert scaler.mean == pytest.approx(np.mean(seen))
@@ -27,13 +30,23 @@ def test_reward_scaler_knows_all_rewards_so_far() -> None:
         torch.testing.assert_close(scaled, torch.tensor(expected, dtype=torch.float32))
 
 
+def test_scaling_is_no_sample() -> None:
+    """Prevents rewards that are counted again each time somebody reads them."""
+    scaler = RewardScaler()
+    scaler.update(torch.tensor(BATCHES[0]))
+    before = replace(scaler)
+    scaler.scale(torch.tensor(BATCHES[2]))
+    assert scaler == before
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3])
 def test_equal_rewards_are_not_divided(value: float) -> None:
     """Prevents a division by a rounding error where every answer earns the same."""
     scaler = RewardScaler()
     for size in (3, 7, 50):
         rewards = torch.full((size,), value)
-        assert not scaler.update_and_scale(rewards).any()
+        scaler.update(rewards)
+        assert not scaler.scale(rewards).any()
     assert scaler.std == 0
 
 

@@ -16,7 +16,7 @@ from cory.algorithm import losses
 from cory.algorithm.advantages import reward_to_go
 from cory.config.algorithm import AlgorithmConfig
 from cory.models.batch import make_batch
-from cory.models.scoring import score
+from cory.models.scoring import TokenScorer
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from tests.teams import disturb, make_team
 
@@ -37,7 +37,7 @@ def test_reward_and_loss_agree_before_the_first_update(tiny_gpt2_dir: Path, name
     policy, reference, mask = team.policies[0], team.reference, BATCH.response_mask
     disturb(policy, seed=0)
     penalty = KL_PENALTIES[name]
-    scores = score(policy, reference, BATCH, 0.7, keep_ref_hidden=True)
+    scores = TokenScorer(reference, 0.7, keep_ref_hidden=True).score(policy, BATCH)
     hidden = policy.response_hidden(BATCH)
     assert scores.ref_hidden is not None
     tokens = LiveTokens(

@@ -49,7 +49,7 @@ def test_mean_of_takes_any_iterable() -> None:
     assert mean_of([True, False]) == 0.5
 
 
-def test_experience_metrics_by_hand() -> None:
+def test_record_metrics_by_hand() -> None:
     """Prevents padding in a mean, and a KL per token that averages sequences of any length."""
     mask = make_batch([[5], [6]], [[7, 8, 2], [9]]).response_mask
     scores = TokenScores(
@@ -65,6 +65,7 @@ def test_experience_metrics_by_hand() -> None:
         scores=scores,
         task_reward=torch.tensor([1.0, 4.0]),
         team_reward=torch.tensor([2.0, 6.0]),
+        scaled_reward=torch.tensor([0.2, 0.6]),
         reward_parts={"length": 2.5},
     )
     assert mask.sum() == 4

@@ -32,7 +32,7 @@ def test_roles_swap_every_period() -> None:
 
 
 @pytest.mark.parametrize("num_agents", [1, 2, 3, 5])
-def test_every_agent_speaks_once_and_gets_every_place(num_agents: int) -> None:
+def test_every_agent_speaks_once_and_gets_every_role(num_agents: int) -> None:
     """Prevents an agent that speaks twice, or one that never becomes pioneer."""
     orders = [roles_at(step, num_agents, 2) for step in range(2 * num_agents)]
     assert all(sorted(order) == list(range(num_agents)) for order in orders)
@@ -48,22 +48,21 @@ def test_nothing_exchanges_without_a_period_or_a_partner() -> None:
 
 def test_role_names_down_a_chain() -> None:
     """Prevents two roles of one name, which would merge their metrics and reward statistics."""
-    names = [role_name(place) for place in range(4)]
+    names = [role_name(index) for index in range(4)]
     assert names == ["pioneer", "observer", "observer_2", "observer_3"]
 
 
-@pytest.mark.parametrize("credit", ["collective", "causal", "own"])
-def test_a_team_of_one_is_paid_its_own_reward(credit: str) -> None:
+def test_a_team_of_one_is_paid_its_own_reward() -> None:
     """Prevents single-agent PPO from feeling the team's settings."""
-    assert reward_matrix(1, -3.0, credit) == ((1.0,),)
+    assert reward_matrix(1, -3.0) == ((1.0,),)
 
 
 def test_reward_matrix_by_hand() -> None:
     """Prevents the partner's weight from touching one's own reward, or a transposed matrix."""
-    assert reward_matrix(2, 1.0, "collective") == ((1, 1), (1, 1))
-    assert reward_matrix(2, -5.0, "collective") == ((1, -5), (-5, 1))
-    assert reward_matrix(2, 3.0, "causal") == ((1, 3), (0, 1))
-    assert reward_matrix(3, 2.0, "own") == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    assert reward_matrix(2, 1.0) == ((1, 1), (1, 1))
+    assert reward_matrix(2, -5.0) == ((1, -5), (-5, 1))
+    assert reward_matrix(3, 2.0) == ((1, 2, 2), (2, 1, 2), (2, 2, 1))
+    assert reward_matrix(3, 0.0) == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 
 def test_prompts_of_the_paper() -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
 from cory.models.batch import to_rows
 from cory.models.policy import Policy
-from cory.models.scoring import score
-from cory.team.rollout import Rollout, judge, recomputes_logprobs
+from cory.team.rollout import Rollout, recomputes_logprobs
 from cory.team.types import Iteration, RolloutRecord
 from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, make_team, plain_logits, rows_of
@@ -89,12 +89,21 @@ def test_what_sampling_computed_is_what_a_pass_of_its_own_computes(
     """
     team, iteration = chain
     for record in iteration.records:
-        policy = team.policies[record.generation.agent]
+        generation, args = record.generation, team.args
+        policy = team.policies[generation.agent]
+        answers = team.sampler.generate(
+            policy,
+            generation.prompt_ids,
+            args.max_completion_length,
+            args.temperature,
+            derive_generator(args.seed, "sampling", 0, generation.agent),
+        )
+        assert answers.token_ids == generation.response_ids
         nn.init.normal_(policy.value_head.weight)
         kept, recomputed = (
-            score(policy, team.reference, record.batch, 0.7, hidden=hidden)
-            for hidden in (record.generation.hidden, None)
+            team.scorer.score(policy, record.batch, hidden) for hidden in (answers.hidden, None)
         )
+        assert torch.equal(record.scores.logprobs, kept.logprobs), "the rollout keeps what it has"
         for name in ("logprobs", "values", "entropy", "full_kl"):
             difference = getattr(kept, name) - getattr(recomputed, name)
             assert difference.abs().max() < 1e-4, name
@@ -152,9 +161,9 @@ def test_an_observer_sees_the_earlier_answers_of_its_own_row(
     """Prevents answers that are re-tokenised, mixed up between rows, or shown with their EOS."""
     team, iteration = chain
     generations = [record.generation for record in iteration.records]
-    for place, generation in enumerate(generations):
+    for role_index, generation in enumerate(generations):
         for row, query in enumerate(QUERIES):
-            earlier = [previous.response_ids[row] for previous in generations[:place]]
+            earlier = [previous.response_ids[row] for previous in generations[:role_index]]
             assert generation.prompt_ids[row] == team.encoder.encode(query, earlier)
     shown = [token for token in generations[0].response_ids[1] if token not in team.encoder.end_ids]
     assert str(shown)[1:-1] in str(generations[1].prompt_ids[1])
@@ -195,25 +204,20 @@ def test_every_answer_is_judged_on_the_plain_query(tiny_gpt2_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("credit", "weight", "expected"),
+    ("weight", "expected"),
     [
-        ("collective", 1.0, ["0+1+2", "0+1+2", "0+1+2"]),
-        ("causal", 1.0, ["0+1+2", "1+2", "2"]),
-        ("own", 1.0, ["0", "1", "2"]),
-        ("collective", 0.0, ["0", "1", "2"]),
-        ("collective", -3.0, ["0-3*1-3*2", "1-3*0-3*2", "2-3*0-3*1"]),
-        ("causal", 0.5, ["0+.5*1+.5*2", "1+.5*2", "2"]),
+        (1.0, ["0+1+2", "0+1+2", "0+1+2"]),
+        (0.0, ["0", "1", "2"]),
+        (-3.0, ["0-3*1-3*2", "1-3*0-3*2", "2-3*0-3*1"]),
+        (0.5, ["0+.5*1+.5*2", "1+.5*0+.5*2", "2+.5*0+.5*1"]),
     ],
 )
-def test_team_rewards_by_hand(
-    tiny_gpt2_dir: Path, credit: Any, weight: float, expected: list[str]
-) -> None:
-    """Prevents credit by agent number instead of place: the roles are exchanged here (step 1)."""
+def test_team_rewards_by_hand(tiny_gpt2_dir: Path, weight: float, expected: list[str]) -> None:
+    """Prevents pay by agent number instead of role: the roles are exchanged here (step 1)."""
     team = make_team(
         tiny_gpt2_dir,
         num_agents=3,
         role_exchange_period=1,
-        credit=credit,
         partner_reward_weight=weight,
         max_completion_length=3,
     )
@@ -225,56 +229,15 @@ def test_team_rewards_by_hand(
         "1": own[1],
         "2": own[2],
         "0+1+2": own[0] + own[1] + own[2],
-        "1+2": own[1] + own[2],
         "0-3*1-3*2": own[0] - 3 * own[1] - 3 * own[2],
         "1-3*0-3*2": own[1] - 3 * own[0] - 3 * own[2],
         "2-3*0-3*1": own[2] - 3 * own[0] - 3 * own[1],
         "0+.5*1+.5*2": own[0] + own[1] / 2 + own[2] / 2,
-        "1+.5*2": own[1] + own[2] / 2,
+        "1+.5*0+.5*2": own[1] + own[0] / 2 + own[2] / 2,
+        "2+.5*0+.5*1": own[2] + own[0] / 2 + own[1] / 2,
     }
     for record, name in zip(iteration.records, expected, strict=True):
         torch.testing.assert_close(record.team_reward, sums[name])
-
-
-@pytest.mark.parametrize("credit", ["collective", "causal", "own"])
-def test_several_observer_answers_by_hand(tiny_gpt2_dir: Path, credit: Any) -> None:
-    """Prevents answers behind another row's reference, and a pioneer paid m times or for one."""
-    team = make_team(
-        tiny_gpt2_dir,
-        reward_funcs=spy_reward,
-        num_agents=3,
-        observer_generations=2,
-        partner_reward_weight=0.5,
-        credit=credit,
-    )
-    SEEN.clear()
-    iteration = team.rollout.run(rows_of(team), step=0)
-    assert [row["prompt"] for row in iteration.rows] == list(QUERIES)
-    pioneer, *observers = (record.generation for record in iteration.records)
-    twice = [query for query in QUERIES for _ in range(2)]
-    assert [len(seen["completions"]) for seen in SEEN] == [6, 12, 12]
-    assert [seen["prompts"] for seen in SEEN] == [list(QUERIES), twice, twice]
-    for place, generation in enumerate(observers):
-        for row, query in enumerate(twice):
-            earlier = [observer.response_ids[row] for observer in observers[:place]]
-            answers = [pioneer.response_ids[row // 2], *earlier]
-            assert generation.prompt_ids[row] == team.encoder.encode(query, answers)
-        assert generation.response_ids[0::2] != generation.response_ids[1::2]
-    first, second, third = (record.task_reward for record in iteration.records)
-    means = (second[0::2] + second[1::2]) / 2, (third[0::2] + third[1::2]) / 2
-    seen_first = torch.stack([first, first], dim=1).flatten()
-    expected = {
-        "collective": (
-            first + means[0] / 2 + means[1] / 2,
-            second + seen_first / 2 + third / 2,
-            third + seen_first / 2 + second / 2,
-        ),
-        "causal": (first + means[0] / 2 + means[1] / 2, second + third / 2, third),
-        "own": (first, second, third),
-    }
-    for record, paid in zip(iteration.records, expected[credit], strict=True):
-        torch.testing.assert_close(record.team_reward, paid)
-        assert len(record.batch) == len(paid)
 
 
 def test_generations_of_a_query_are_neighbours(tiny_gpt2_dir: Path) -> None:
@@ -328,13 +291,3 @@ def test_reference_hidden_states_are_kept_for_a_full_kl_loss_only(tiny_gpt2_dir:
         team = make_team(tiny_gpt2_dir, max_completion_length=2, **settings)
         for record in team.rollout.run(rows_of(team)[:2], step=0).records:
             assert (record.scores.ref_hidden is not None) == is_kept
-
-
-def test_judge_reads_the_named_prompt_column() -> None:
-    """Prevents a data set whose queries are in another column from being judged on nothing."""
-    args = CORYConfig(prompt_column="question")
-    SEEN.clear()
-    judge([spy_reward], [{"question": "2+2?", "gold": 4}], ["four"], [[7]], args)
-    assert SEEN == [
-        {"prompts": ["2+2?"], "completions": ["four"], "completion_ids": [[7]], "gold": [4]}
-    ]

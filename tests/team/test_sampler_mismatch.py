@@ -31,7 +31,7 @@ def server_settings(**settings: Any) -> CORYConfig:
     return CORYConfig(vllm_server_base_url="http://localhost:8000", **settings)
 
 
-def experience_of(engine: Tensor | None) -> RolloutRecord:
+def record_of(engine: Tensor | None) -> RolloutRecord:
     prompts, responses = [[5], [6, 7]], [[8, 9], [3]]
     zeros = torch.zeros(2, 2)
     return RolloutRecord(
@@ -40,23 +40,24 @@ def experience_of(engine: Tensor | None) -> RolloutRecord:
         scores=TokenScores(OWN, zeros, zeros, zeros, zeros),
         task_reward=torch.zeros(2),
         team_reward=torch.zeros(2),
+        scaled_reward=torch.zeros(2),
     )
 
 
-def settled(engine: Tensor | None, args: CORYConfig) -> tuple[TrainSamples, dict[str, float]]:
-    record = experience_of(engine)
-    lesson = TrainSamples(record.batch, old_logprobs=OWN, advantages=ADVANTAGES)
-    return correct_sampler_mismatch(lesson, {"advantage_std": 1.0}, record, args)
+def corrected(engine: Tensor | None, args: CORYConfig) -> tuple[TrainSamples, dict[str, float]]:
+    record = record_of(engine)
+    samples = TrainSamples(record.batch, old_logprobs=OWN, advantages=ADVANTAGES)
+    return correct_sampler_mismatch(samples, {"advantage_std": 1.0}, record, args)
 
 
 def test_truncated_weights_by_hand() -> None:
     """Prevents the inverse ratio, a cap from below, and weights that the loss does not meet."""
-    lesson, metrics = settled(ENGINE, server_settings())
+    samples, metrics = corrected(ENGINE, server_settings())
     # π_old / μ = 0.8, 1.5 and 4, the last of which is cut off at 2.
     torch.testing.assert_close(
-        lesson.advantages, torch.tensor([[1.0 * 0.8, -2.0 * 1.5], [3.0 * 2.0, 0.0]])
+        samples.advantages, torch.tensor([[1.0 * 0.8, -2.0 * 1.5], [3.0 * 2.0, 0.0]])
     )
-    assert torch.equal(lesson.old_logprobs, OWN), "the clip stays around π_old"
+    assert torch.equal(samples.old_logprobs, OWN), "the clip stays around π_old"
     differences = [math.log(0.8), math.log(1.5), math.log(4.0)]
     assert metrics == {
         "advantage_std": 1.0,
@@ -67,16 +68,16 @@ def test_truncated_weights_by_hand() -> None:
     }
     # At the first step ρ = 1, so the loss is −Σ c_t A_t / 3.
     loss = policy_loss(
-        OWN, lesson.old_logprobs, lesson.advantages, lesson.batch.response_mask, 0.2, 3
+        OWN, samples.old_logprobs, samples.advantages, samples.batch.response_mask, 0.2, 3
     ).loss
     assert float(loss) == pytest.approx(-(0.8 - 3.0 + 6.0) / 3)
 
 
 def test_the_cap_is_a_setting() -> None:
-    """Prevents the cap of the house from standing where the user's should."""
-    lesson, metrics = settled(ENGINE, server_settings(vllm_importance_sampling_clip_max=1.2))
+    """Prevents the default cap from standing where the user's should."""
+    samples, metrics = corrected(ENGINE, server_settings(vllm_importance_sampling_clip_max=1.2))
     torch.testing.assert_close(
-        lesson.advantages, torch.tensor([[0.8, -2.0 * 1.2], [3.0 * 1.2, 0.0]])
+        samples.advantages, torch.tensor([[0.8, -2.0 * 1.2], [3.0 * 1.2, 0.0]])
     )
     assert metrics["engine_importance"] == pytest.approx((0.8 + 1.2 + 1.2) / 3)
 
@@ -84,21 +85,21 @@ def test_the_cap_is_a_setting() -> None:
 def test_without_correction_the_difference_is_only_told() -> None:
     """Prevents a switch that leaves the weights on, or takes the numbers away."""
     args = server_settings(vllm_importance_sampling_clip_max=None)
-    lesson, metrics = settled(ENGINE, args)
-    assert torch.equal(lesson.advantages, ADVANTAGES)
-    assert torch.equal(lesson.old_logprobs, OWN)
+    samples, metrics = corrected(ENGINE, args)
+    assert torch.equal(samples.advantages, ADVANTAGES)
+    assert torch.equal(samples.old_logprobs, OWN)
     assert metrics["engine_importance"] == pytest.approx((0.8 + 1.5 + 4.0) / 3), "nothing is cut"
 
 
 def test_without_recomputing_the_ratio_is_to_the_engine() -> None:
     """Prevents a correction for what the ratio contains already."""
-    lesson, metrics = settled(ENGINE, server_settings(recompute_logprobs=False))
-    assert torch.equal(lesson.old_logprobs, ENGINE)
-    assert torch.equal(lesson.advantages, ADVANTAGES)
+    samples, metrics = corrected(ENGINE, server_settings(recompute_logprobs=False))
+    assert torch.equal(samples.old_logprobs, ENGINE)
+    assert torch.equal(samples.advantages, ADVANTAGES)
     assert metrics["engine_logprob_difference_max"] == pytest.approx(math.log(4.0))
     # ρ = 0.8, 1.5, 4 at ε 0.2: −0.8 · 1, +1.5 · 2 (the worse of 1.5 and 1.2), −1.2 · 3 (clipped).
     loss = policy_loss(
-        OWN, lesson.old_logprobs, lesson.advantages, lesson.batch.response_mask, 0.2, 3
+        OWN, samples.old_logprobs, samples.advantages, samples.batch.response_mask, 0.2, 3
     ).loss
     assert float(loss) == pytest.approx((-0.8 + 3.0 - 3.6) / 3)
 
@@ -106,11 +107,11 @@ def test_without_recomputing_the_ratio_is_to_the_engine() -> None:
 def test_own_answers_are_left_alone() -> None:
     """Prevents a run without a server from changing by a bit."""
     for args in (CORYConfig(), server_settings()):
-        lesson, metrics = settled(None, args)
-        assert lesson.advantages is ADVANTAGES
-        assert lesson.old_logprobs is OWN
+        samples, metrics = corrected(None, args)
+        assert samples.advantages is ADVANTAGES
+        assert samples.old_logprobs is OWN
         assert metrics == {"advantage_std": 1.0}
-        assert behaviour_logprobs(experience_of(None), args) is OWN
+        assert behaviour_logprobs(record_of(None), args) is OWN
 
 
 def test_an_unbiased_estimate_under_the_engine() -> None:
@@ -118,7 +119,7 @@ def test_an_unbiased_estimate_under_the_engine() -> None:
     engine = torch.tensor([0.5, 0.3, 0.2])
     own = torch.tensor([0.45, 0.2, 0.35])
     advantages = torch.tensor([1.0, -1.0, 2.0])
-    record = experience_of(None)
+    record = record_of(None)
     mask_of_three = make_batch([[5]] * 3, [[0], [1], [2]])
     drawn = replace(
         record,
@@ -128,17 +129,17 @@ def test_an_unbiased_estimate_under_the_engine() -> None:
         batch=mask_of_three,
         scores=TokenScores(own.log()[:, None], *[torch.zeros(3, 1)] * 4),
     )
-    lesson = TrainSamples(mask_of_three, own.log()[:, None], advantages[:, None])
-    weighted = correct_sampler_mismatch(lesson, {}, drawn, server_settings())[0].advantages.squeeze(
-        1
-    )
+    samples = TrainSamples(mask_of_three, own.log()[:, None], advantages[:, None])
+    weighted = correct_sampler_mismatch(samples, {}, drawn, server_settings())[
+        0
+    ].advantages.squeeze(1)
     assert float(engine @ weighted) == pytest.approx(float(own @ advantages))
     assert float(engine @ advantages) != pytest.approx(float(own @ advantages))
 
 
 def test_whose_probabilities_a_partner_weights_by() -> None:
     """Prevents importance weights to a policy that drew nothing."""
-    drawn = experience_of(ENGINE)
+    drawn = record_of(ENGINE)
     for settings, expected in (
         ({}, ENGINE),
         ({"vllm_importance_sampling_clip_max": None}, OWN),

@@ -94,7 +94,7 @@ def ended(model: Path, output_dir: Path, **options: Any) -> CORYTrainer:
 def test_afterwards_the_team_is_one_without_knowledge_transfer(
     tiny_gpt2_dir: Path, tmp_path: Path
 ) -> None:
-    """Prevents observers' prompts, or lessons of them, that outlive the transfer."""
+    """Prevents observers' prompts, or samples of them, that outlive the transfer."""
     options = {"transfer_back_weight": 1.0, "partner_samples_weight": 1.0}
     team = ended(tiny_gpt2_dir, tmp_path / "ended", **options)
     never = trainer(tiny_gpt2_dir, tmp_path / "never", knowledge_transfer=False, **options)

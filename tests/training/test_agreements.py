@@ -6,12 +6,12 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.test_processes import Heard
 
 from cory.distributed.world import SINGLE
 from cory.io.files import LOCK, alone_in
 from cory.io.signals import Interruption
 from cory.training.launch import first_alone_in, reason_to_stop
+from tests.distributed.test_world import Heard
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console as RichConsole
 
-from cory.training.console import Console
 from cory.training.trainer import CORYTrainer
 from tests.tiny_runs import queries, trainer
 
@@ -63,8 +62,11 @@ def test_the_terminal_is_given_back_after_an_error(
     assert text.getvalue().count(hide) == text.getvalue().count(show) == int(is_terminal)
 
 
-def test_closing_twice_is_harmless() -> None:
-    """Prevents an error at the end from hiding the error before it."""
-    console = Console(RichConsole(file=io.StringIO()))
-    console.close()
-    console.close()
+def test_closing_twice_gives_the_terminal_back_once(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an error at the end from hiding the error before it, and a bar drawn again."""
+    team, text = watched(trainer(tiny_gpt2_dir, tmp_path, max_steps=1), is_terminal=True)
+    team.train()
+    shown = text.getvalue()
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+    team.console.close()
+    assert text.getvalue() == shown

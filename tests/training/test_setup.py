@@ -44,14 +44,14 @@ def test_data_by_name_and_rewards_by_name(
     bench = build_components(args, UserObjects())
     assert bench.eval_dataset is not None
     assert len(bench.train_dataset) + len(bench.eval_dataset) == 20
-    assert bench.reward_funcs[0](completions=["abc"]) == [3]
+    assert bench.rewards.funcs[0](completions=["abc"]) == [3]
 
 
 def test_data_by_name_and_rewards_as_objects(args: CORYConfig, data_file: Path) -> None:
     """Prevents a function that was passed from being asked for again by name."""
     args = args.replace(dataset_name=str(data_file))
     bench = build_components(args, UserObjects(reward_funcs=share_of_letters))
-    assert bench.reward_funcs == [share_of_letters]
+    assert bench.rewards.funcs == [share_of_letters]
     assert bench.eval_dataset is not None
     assert len(bench.train_dataset) + len(bench.eval_dataset) == 20
 
@@ -60,7 +60,7 @@ def test_data_as_objects_and_rewards_by_name(args: CORYConfig, reward_name: str)
     """Prevents a data set that was passed from being asked for again by name."""
     args = args.replace(reward_funcs=[reward_name])
     bench = build_components(args, UserObjects(train_dataset=queries(3)))
-    assert bench.reward_funcs[0](completions=["abc"]) == [3]
+    assert bench.rewards.funcs[0](completions=["abc"]) == [3]
     assert len(bench.train_dataset) == 3
     assert bench.eval_dataset is None
 
@@ -91,10 +91,10 @@ def test_a_task_with_other_rewards(tiny_gpt2_dir: Path, tmp_path: Path, shared_d
     own_reward = build_components(
         args, UserObjects(reward_funcs=share_of_letters, train_dataset=rows)
     )
-    assert own_reward.reward_funcs == [share_of_letters]
+    assert own_reward.rewards.funcs == [share_of_letters]
     own_rows = build_components(args, UserObjects(train_dataset=rows))
     assert len(own_rows.train_dataset) == 2
-    assert own_rows.reward_funcs[0].__name__ == "gsm8k_reward"
+    assert own_rows.rewards.funcs[0].__name__ == "gsm8k_reward"
 
 
 def test_the_tokenizer_that_is_brought_is_used(args: CORYConfig, tiny_gpt2_dir: Path) -> None:
@@ -108,5 +108,5 @@ def test_the_tokenizer_that_is_brought_is_used(args: CORYConfig, tiny_gpt2_dir: 
     )
     assert bench.tokenizer is tokenizer
     assert bench.encoder.tokenizer is tokenizer
-    assert bench.rollout.tokenizer is tokenizer
-    assert bench.evaluator.tokenizer is tokenizer
+    assert bench.rollout.encoder.tokenizer is tokenizer
+    assert bench.evaluator.encoder.tokenizer is tokenizer

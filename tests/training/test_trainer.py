@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from pyarrow.parquet import read_table
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory import CORYTrainer, PPOTrainer
-from cory.team.types import Iteration
+from cory.config.presets import PRESETS
+from cory.team.agent import Agent, AgentState
 from cory.training.optimizers import make_scheduler
 from tests.tiny_runs import (
     queries,
@@ -49,89 +51,148 @@ def test_the_first_ratio_is_one_in_every_iteration(
                 assert abs(metrics[f"{agent.name}/kl"]) < 1e-6
 
 
-def play(team: CORYTrainer, step: int) -> Iteration:
-    """A rollout and all updates, without records."""
-    iteration = team.rollout.run(team.queries.at(step), step)
-    for record in iteration.records:
-        team.agents[record.generation.agent].update(record, step)
-    return iteration
+# Everything that an agent has of its own, and that differs between agents.
+OWN_STATE: dict[str, Any] = {
+    "max_steps": 5,
+    "role_exchange_period": 2,
+    "partner_reward_weight": 0.5,
+    "kl_controller": "adaptive",
+    "kl_target": 0.1,
+    "kl_horizon": 50,
+    "normalize_rewards": True,
+    "elastic_reset_period": 4,
+    "elastic_reset_decay": 0.9,
+    "weight_average_decay": 0.7,
+    "partner_samples_weight": 0.5,
+    "learning_rate": [4e-3, 5e-4],
+    "lr_scheduler_type": "linear",
+    "weight_decay": 0.1,
+}
 
 
-def moments(team: CORYTrainer) -> dict[int, dict[str, torch.Tensor]]:
-    """Optimizer state by the identity of the parameter."""
-    return {id(parameter): dict(state) for parameter, state in team.optimizer.state.items()}
+def belongings(team: CORYTrainer) -> list[tuple[Agent, dict[str, Tensor], AgentState, float]]:
+    """What each agent has: its tensors, its other state, and its learning rate."""
+    rates = [group["lr"] for group in team.optimizer.param_groups]
+    assert len(rates) == len(team.agents)
+    return [
+        (agent, snapshot(agent), deepcopy(agent.state), rate)
+        for agent, rate in zip(team.agents, rates, strict=True)
+    ]
+
+
+def assert_all_kept(before: Any, after: Any) -> None:
+    for (agent, tensors, state, rate), (same, now, state_now, rate_now) in zip(
+        before, after, strict=True
+    ):
+        assert same is agent
+        assert same_bits(tensors, now)
+        assert (state_now, rate_now) == (state, rate)
+
+
+def assert_all_differ(found: Any) -> None:
+    """Nothing can be swapped between the agents unnoticed."""
+    (_, tensors, state, _), (_, others, other_state, _) = found
+    kinds = {name.partition("/")[0] for name in tensors}
+    assert kinds == {"weight", "step", "exp_avg", "exp_avg_sq", "average", "weight_average"}
+    for kind in kinds - {"step"}:
+        pairs = [(tensors[name], others[name]) for name in tensors if name.startswith(f"{kind}/")]
+        assert not any(torch.equal(*pair) for pair in pairs if pair[0].any()), kind
+        assert any(pair[0].any() for pair in pairs), kind
+    assert state.kl_coef != other_state.kl_coef
+    assert state.reward_scalers != other_state.reward_scalers
 
 
 @pytest.mark.parametrize("options", [{}, {"use_peft": True}], ids=["full", "adapters"])
-def test_exchange_moves_roles_and_nothing_else(
+def test_an_exchange_changes_roles_and_nothing_else(
     tiny_gpt2_dir: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    """Prevents an exchange that resets, copies or hands over what belongs to an agent."""
-    team = trainer(
-        tiny_gpt2_dir,
-        tmp_path,
-        role_exchange_period=2,
-        kl_controller="adaptive",
-        kl_target=1.0,
-        kl_horizon=50,
-        normalize_rewards=True,
-        **options,
-    )
-    orders = [
-        [generation.generation.agent for generation in play(team, step).records]
-        for step in range(2)
-    ]
-    snapshots = [snapshot(agent) for agent in team.agents]
-    tensors, states = moments(team), [agent.state for agent in team.agents]
-    scalers = [
-        agent.state.reward_scalers["pioneer" if not i else "observer"]
-        for i, agent in enumerate(team.agents)
-    ]
-    coefficients = [agent.state.kl_coef for agent in team.agents]
-    exchanged = team.rollout.run(team.queries.at(2), 2)
+    """Prevents an exchange that resets, copies or hands over what belongs to an agent.
 
-    assert orders == [[0, 1], [0, 1]]
-    assert [generation.generation.agent for generation in exchanged.records] == [1, 0]
-    for agent, before in zip(team.agents, snapshots, strict=True):
-        assert same_bits(snapshot(agent), before)
-    after = moments(team)
-    assert after.keys() == tensors.keys()
-    for parameter, state in tensors.items():
-        for name, moment in state.items():
-            assert after[parameter][name].data_ptr() == moment.data_ptr()
+    What each has is looked at between its last update and the first answers in its new role.
+    """
+    seen: list[Any] = []
 
-    team.iterate(2)
-    assert [agent.state for agent in team.agents] == states
-    assert all(agent.state is state for agent, state in zip(team.agents, states, strict=True))
-    for agent, coefficient, role, scaler in zip(
-        team.agents, coefficients, ("pioneer", "observer"), scalers, strict=True
-    ):
-        assert agent.state.kl_coef != coefficient, "the controller goes on from its own value"
-        assert agent.state.reward_scalers[role] is scaler
-        assert set(agent.state.reward_scalers) == {"pioneer", "observer"}
+    def looking(completions: list[str], **columns: Any) -> list[float]:
+        seen.append(belongings(team))
+        return share_of_letters([], completions)
+
+    team = trainer(tiny_gpt2_dir, tmp_path, looking, **OWN_STATE, **options)
+    team.iterate(0)
+    team.iterate(1)
+    # Both are 0 as long as nothing goes wrong.
+    team.agents[0].state.skips_in_a_row = 1
+    team.agents[1].state.alarms_in_a_row = 3
+    before, where = belongings(team), addresses(team)
+    assert_all_differ(before)
+    assert before[0][-1] != before[1][-1], "learning rates differ"
+    seen.clear()
+    metrics = team.iterate(2)
+    assert metrics["agent_1/task_reward"] == metrics["pioneer/task_reward"], "they did exchange"
+    assert_all_kept(before, seen[0])
+    assert addresses(team) == where, "moments stay where they are"
 
 
-def test_several_observer_answers_are_learnt_from_and_counted(
-    tiny_gpt2_dir: Path, tmp_path: Path
+def addresses(team: CORYTrainer) -> dict[tuple[int, str], int]:
+    """Where in memory the optimizer keeps what it has of each parameter."""
+    return {
+        (id(parameter), name): moment.data_ptr()
+        for parameter, state in team.optimizer.state.items()
+        for name, moment in state.items()
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"use_peft": True}], ids=["full", "adapters"])
+def test_training_over_exchanges_is_a_loop_without_them(
+    tiny_gpt2_dir: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    """Prevents samples that matched compute does not see, and groups that mix references."""
+    """Prevents an exchange, or what follows it, from giving an agent what is another one's.
+
+    By hand, each agent keeps what it has, and only who speaks first is looked up; nothing else
+    knows of exchanges. The result must be the same, bit for bit.
+    """
+    trained = trainer(tiny_gpt2_dir, tmp_path / "train", **OWN_STATE, **options)
+    trained.train()
+    team = trainer(tiny_gpt2_dir, tmp_path / "by hand", **OWN_STATE, **options)
+    for step, order in enumerate([(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]):
+        found = team.rollout.run(team.queries.at(step), step).records
+        assert tuple(record.generation.agent for record in found) == order
+        agents = [team.agents[index] for index in order]
+        scaled = [agent.scale_rewards(record) for agent, record in zip(agents, found, strict=True)]
+        for agent, record in zip(agents, scaled, strict=True):
+            agent.update(record, step, scaled)
+        team.scheduler.step()
+    assert_all_differ(belongings(team))
+    for ours, theirs in zip(belongings(trained), belongings(team), strict=True):
+        assert same_bits(ours[1], theirs[1])
+        assert ours[2:] == theirs[2:]
+
+
+def test_an_agent_counts_its_own_rewards_only(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents statistics of what a partner earned, from whose answers the preset `team` learns."""
     team = trainer(
         tiny_gpt2_dir,
         tmp_path,
-        observer_generations=3,
-        num_generations=2,
-        advantage_estimator="leave_one_out",
-        log_samples_steps=1,
+        **PRESETS["team"],
+        normalize_rewards=True,
         role_exchange_period=1,
     )
-    team.train()
-    lines = records(tmp_path)
-    assert [line["total_samples"] for line in lines if "total_samples" in line] == [32, 64]
-    rows = read_table(tmp_path / "samples/step-000001.parquet").to_pylist()
-    indices = [row["index"] for row in rows if row["role"] == "observer"]
-    assert indices == [index for index in range(8) for _ in range(3)]
-    queries_of = {row["index"]: row["query"] for row in rows if row["role"] == "pioneer"}
-    assert all(row["query"] == queries_of[row["index"]] for row in rows)
+
+    def counts() -> list[dict[str, float]]:
+        return [
+            {role: scaler.count for role, scaler in agent.state.reward_scalers.items()}
+            for agent in team.agents
+        ]
+
+    metrics = team.iterate(0)
+    assert "agent_1/from_agent_0/importance" in metrics, "it learns from its partner"
+    assert counts() == [{"pioneer": 8}, {"observer": 8}]
+    for agent, role in zip(team.agents, ("pioneer", "observer"), strict=True):
+        mean = agent.state.reward_scalers[role].mean
+        assert mean == pytest.approx(metrics[f"{role}/team_reward"])
+    team.iterate(1)
+    assert counts() == [{"pioneer": 8, "observer": 8}] * 2
+    team.iterate(2)
+    assert counts() == [{"pioneer": 16, "observer": 8}, {"pioneer": 8, "observer": 16}]
 
 
 def test_prompts_show_the_exchange(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_restarted_server_gets_its_adapter_again(tiny_llama_dir: Path, tmp_pat
     with fake_server() as running:
         served = ServedAdapters(Server(running.url, 5.0), tmp_path)
         name = served.publish(adapter)
-    served.reset_state()
+    served.forget()
     with pytest.raises(NoAnswerError):
         served.publish(adapter)
     with fake_server(port=running.port) as again:
@@ -135,9 +135,9 @@ def test_adapters_that_vllm_does_not_serve(tiny_llama_dir: Path) -> None:
     """Prevents hours of answers from something else than the agent."""
     with pytest.raises(ValueError, match=r"needs adapters, .*full copies.*NCCL.*use_peft=True"):
         initial_adapter(policies_of(tiny_llama_dir, use_peft=False), "http://localhost:8000")
-    with pytest.raises(ValueError, match=r"LoRA adapters, not .*PREFIX_TUNING"):
+    with pytest.raises(ValueError, match=r"plain LoRA, not .*PREFIX_TUNING"):
         check_servable(PrefixTuningConfig(num_virtual_tokens=2))
     for options in ({"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}):
-        with pytest.raises(ValueError, match=r"does not serve LoRA with .* use plain LoRA"):
+        with pytest.raises(ValueError, match=r"plain LoRA, not adapters with .* use plain LoRA"):
             check_servable(LoraConfig(**options))
     check_servable(LoraConfig(use_rslora=True))

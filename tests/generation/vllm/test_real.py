@@ -11,7 +11,6 @@ import torch
 from cory.generation.vllm.server import ServerLostError
 from cory.models.batch import make_batch
 from cory.models.policy import LanguageModel
-from cory.models.scoring import score
 from cory.training.checkpoint import Checkpoints
 from cory.training.trainer import CORYTrainer
 from tests.generation.vllm.servers import Running, real_server
@@ -65,7 +64,7 @@ def served_and_own(team: CORYTrainer, policy: LanguageModel) -> tuple[torch.Tens
     batch = make_batch(prompts, answers.token_ids)
     mask = batch.response_mask
     own = [
-        score(model, bench.reference, batch, team.args.temperature).logprobs[mask]
+        bench.scorer.score(model, batch).logprobs[mask]
         for model in team.policies
         if model is policy
     ]
@@ -121,7 +120,7 @@ def older_weights_leave_nothing_in_the_cache(
             generator = torch.Generator().manual_seed(1)
             answers = team.components.sampler.generate(policy, [prompt], 6, 0.8, generator)
             batch = make_batch([prompt], answers.token_ids)
-            own = score(policy, team.components.reference, batch, 0.8).logprobs
+            own = team.components.scorer.score(policy, batch).logprobs
             assert answers.logprobs is not None
             torch.testing.assert_close(answers.logprobs, own, atol=TOLERANCE, rtol=0)
 

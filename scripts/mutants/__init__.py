@@ -1,0 +1,1 @@
+"""Mutation testing: known faults are put into the source one at a time; tests must notice each."""
