@@ -53,16 +53,18 @@ def test_the_first_ratio_is_one_in_every_iteration(
 
 # Everything that an agent has of its own, and that differs between agents.
 OWN_STATE: dict[str, Any] = {
+    "max_steps": 5,
     "role_exchange_period": 2,
+    "partner_reward_weight": 0.5,
     "kl_controller": "adaptive",
-    "kl_target": 0.02,
+    "kl_target": 0.1,
     "kl_horizon": 50,
     "use_score_scaling": True,
     "elastic_reset_period": 4,
     "elastic_reset_decay": 0.9,
     "weight_average_decay": 0.7,
     "partner_samples_weight": 0.5,
-    "learning_rate": [2e-3, 5e-4],
+    "learning_rate": [4e-3, 5e-4],
     "lr_scheduler_type": "linear",
     "weight_decay": 0.1,
 }
@@ -89,7 +91,7 @@ def assert_all_kept(before: Any, after: Any) -> None:
 
 def assert_all_differ(found: Any) -> None:
     """Nothing can be swapped between the agents unnoticed."""
-    (_, tensors, state, rate), (_, others, other_state, other_rate) = found
+    (_, tensors, state, _), (_, others, other_state, _) = found
     kinds = {name.partition("/")[0] for name in tensors}
     assert kinds == {"weight", "step", "exp_avg", "exp_avg_sq", "average", "weight_average"}
     for kind in kinds - {"step"}:
@@ -98,7 +100,6 @@ def assert_all_differ(found: Any) -> None:
         assert any(pair[0].any() for pair in pairs), kind
     assert state.kl_coef != other_state.kl_coef
     assert state.reward_scalers != other_state.reward_scalers
-    assert rate != other_rate
 
 
 @pytest.mark.parametrize("options", [{}, {"use_peft": True}], ids=["full", "adapters"])
@@ -123,6 +124,7 @@ def test_an_exchange_changes_roles_and_nothing_else(
     team.agents[1].state.alarms_in_a_row = 3
     before, where = belongings(team), addresses(team)
     assert_all_differ(before)
+    assert before[0][-1] != before[1][-1], "learning rates differ"
     seen.clear()
     metrics = team.iterate(2)
     assert metrics["agent_1/task_reward"] == metrics["pioneer/task_reward"], "they did exchange"
@@ -148,9 +150,9 @@ def test_training_over_exchanges_is_a_loop_without_them(
     By hand, each agent keeps what it has, and only who speaks first is looked up; nothing else
     knows of exchanges. The result must be the same, bit for bit.
     """
-    trained = trainer(tiny_gpt2_dir, tmp_path / "train", max_steps=5, **OWN_STATE, **options)
+    trained = trainer(tiny_gpt2_dir, tmp_path / "train", **OWN_STATE, **options)
     trained.train()
-    team = trainer(tiny_gpt2_dir, tmp_path / "by hand", max_steps=5, **OWN_STATE, **options)
+    team = trainer(tiny_gpt2_dir, tmp_path / "by hand", **OWN_STATE, **options)
     for step, order in enumerate([(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]):
         found = team.rollout.run(team.queries.at(step), step).records
         assert tuple(record.generation.agent for record in found) == order
