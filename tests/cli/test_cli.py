@@ -191,7 +191,7 @@ def test_another_task_brings_its_questions_only() -> None:
         (["train", "--num-agents=3"], "unknown option --num-agents: did you mean num_agents?"),
         (["train", "--seed", "x"], "--seed: 'x' is not a whole number"),
         (["train", "--save_steps", "0.5"], "'0.5' is not a whole number or null"),
-        (["train", "--credit", "all"], "'all' is not one of collective, causal, own"),
+        (["train", "--kl_placement", "all"], "'all' is not one of reward, loss, both"),
         (["train", "--lam", "1.5"], "lam=1.5 must lie between 0 and 1"),
         (["train", "--task", "imbd"], "task='imbd' is not one of pocket-reviews"),
         (["train", "--preset", "papers"], "no preset 'papers': did you mean paper?"),
@@ -230,6 +230,23 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, message: st
     with pytest.raises(ValueError, match=r"run\.yaml.*") as caught:
         settings_of(["--config", str(path)])
     assert message in str(caught.value)
+
+
+def test_all_mistakes_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents a command that has to be started once for each of its mistakes."""
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: many\nlam: 0.9\ndtype: int3\nmax_steps: 0.5\n")
+    cases = {
+        ("--seed", "x", "--lam", "0.9", "--save_steps=y"): ("--seed: 'x'", "--save_steps: 'y'"),
+        ("--max_step", "3", "--seeds", "3"): ("--max_step: did", "--seeds: did"),
+        ("--config", str(path)): ("seed: 'many'", "dtype: 'int3'", "max_steps: '0.5'"),
+    }
+    for words, messages in cases.items():
+        with pytest.raises(SystemExit):
+            main(["train", *words])
+        title, *lines = capsys.readouterr().err.splitlines()
+        assert title == f"cory: {len(messages)} problems with the settings:"
+        assert all(message in line for message, line in zip(messages, lines, strict=True))
 
 
 def test_a_failing_reward_function_is_named_without_traceback(
