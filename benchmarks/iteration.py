@@ -3,7 +3,7 @@
     python -m benchmarks.iteration [--texts DIRECTORY] [--trl_ppo_python PATH] [--output PATH]
 
 Every case of `benchmarks/suite.py` runs in a process of its own, on one thread unless it is about
-two. `--output NAME` writes NAME.json and NAME.md. docs/speed.md explains the columns.
+two. `--output NAME` writes NAME.json and NAME.md. docs/explanation/speed.md explains the columns.
 """
 
 from __future__ import annotations

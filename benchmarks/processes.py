@@ -74,7 +74,7 @@ def local(tensor: Any) -> Tensor:
 
 def held(trainer: CORYTrainer) -> dict[str, int]:
     """Bytes of this process after an iteration: weights, gradients of one agent, and moments."""
-    models = [*trainer.policies, trainer.workbench.reference]
+    models = [*trainer.policies, trainer.components.reference]
     weights = {id(weight): weight for model in models for weight in model.parameters()}
     trained = [weight for group in trainer.optimizer.param_groups for weight in group["params"]]
     moments = [
@@ -104,7 +104,7 @@ def measure(args: CORYConfig) -> dict[str, Any] | None:
             wall.append(time.perf_counter() - started[1])
         sizes = held(trainer)
         trainer.world.close()
-        if not trainer.world.is_first:
+        if not trainer.world.is_main:
             return None
         return {
             "processes": trainer.world.size,

@@ -1,180 +1,151 @@
-"""Train CORY and single-agent PPO on pocket-reviews under equal settings, and compare them.
+"""Train PPO, the paper's team and the preset `team` on equal samples, and say who is ahead.
 
-    python -m examples.quickstart [--max_steps 60] [--output_dir runs/quickstart] [options of train]
+    python -m examples.quickstart [--max_steps 60] [options of `cory compare`]
 
-The two trainings run at the same time, as one process of one thread each. Everything is done by the
-commands `cory train` and `cory eval`; this file starts them and puts their results side by side.
+A small language model finishes film reviews; a classifier pays it for sounding positive. PPO gets
+twice the batch, since a team of two answers every query twice. `cory compare` does the work.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shlex
-import shutil
+import math
 import subprocess
 import sys
-import time
+import textwrap
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
+import pandas as pd
 
-from cory.cli.tables import evaluation_table
-from cory.io.terminal import model_text
+from cory.compare import load_results
 
 TASK = "pocket-reviews"
-INITIAL_MODEL = "initial model"
-MAX_STEPS = 60
-STEPS_BETWEEN_EVALUATIONS = 10
+ARMS = {
+    "ppo-2x": "PPO with twice the batch",
+    "cory": "the paper's team",
+    "team": "the preset team",
+}
 NUM_QUERIES = 512
-NUM_SHOWN = 3
+OPENING = "This ghost story about a lost"
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One side of the comparison: a training, its options and its run directory."""
+class Result:
+    """One row of the table: each agent alone on the plain query, averaged over the agents."""
 
-    title: str
-    options: tuple[str, ...]
-    directory: Path
-
-    @property
-    def train(self) -> list[str]:
-        return ["train", *self.options, "--output_dir", str(self.directory)]
-
-    @property
-    def eval(self) -> list[str]:
-        count = str(NUM_QUERIES)
-        return ["eval", str(self.directory), "--num_queries", count, "--num_samples", "1"]
-
-    @property
-    def log(self) -> Path:
-        return self.directory.with_suffix(".log")
-
-    def title_of(self, agent: str) -> str:
-        """What to call an agent of this arm; a single one is called as the arm."""
-        is_team = len(self.evaluation()["checkpoints"]) > 1
-        return f"{self.title} {agent}" if is_team else self.title
-
-    def records(self) -> list[dict[str, Any]]:
-        """Lines of metrics.jsonl that are complete."""
-        path = self.directory / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-
-    def evaluation(self) -> dict[str, Any]:
-        return json.loads((self.directory / "eval.json").read_text())
+    name: str
+    samples: float
+    reward: float
+    half_interval: float
+    kl: float
+    distinct_2: float
+    seconds: float
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the comparison; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--max_steps", type=int, default=MAX_STEPS)
+    parser.add_argument("--max_steps", type=int, default=60)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/quickstart"))
-    known, passed_on = parser.parse_known_args(argv)
-    console = Console(highlight=False)
-    arms = make_arms(known.output_dir, known.max_steps, passed_on)
-    console.print("[bold]CORY and PPO under equal settings[/bold]: only num_agents differs.\n")
-    for arm in arms:
-        shutil.rmtree(arm.directory, ignore_errors=True)
-        arm.directory.parent.mkdir(parents=True, exist_ok=True)
-        console.print(f"  cory {shlex.join(arm.train)}", soft_wrap=True)
-    console.print()
-    started = time.monotonic()
-    run_side_by_side(arms, known.max_steps, console)
-    show(arms, console)
-    draw(arms, known.output_dir, console)
-    console.print(f"All of it took {time.monotonic() - started:.0f} seconds.")
+    options, passed_on = parser.parse_known_args(argv)
+    print("Three trainings, some minutes on two cores; the same command goes on.\n", flush=True)
+    compare(options.output_dir, options.max_steps, passed_on)
+    table = load_results(options.output_dir)
+    initial, *arms = results(table)
+    print(f"each agent alone on the plain query, {NUM_QUERIES} held-out queries\n")
+    print_table([initial, *arms])
+    print(f"\n{textwrap.fill(verdict(arms), 92)}")
+    print("One seed is an example; docs/explanation/results has five seeds of each.\n", flush=True)
+    print_answers(options.output_dir, table)
+    seconds = ", ".join(f"{arm.seconds:.0f} ({arm.name})" for arm in arms)
+    print(f"\nSeconds of training: {seconds}.")
+    print(f"Curves and answers on one page: {options.output_dir / 'report.html'}")
 
 
-def make_arms(output_dir: Path, max_steps: int, passed_on: Sequence[str]) -> list[Arm]:
-    """CORY and PPO; `passed_on` are further options of `cory train`, for both."""
-    equal = [
-        *("--task", TASK, "--max_steps", str(max_steps)),
-        *("--eval_steps", str(min(max_steps, STEPS_BETWEEN_EVALUATIONS))),
-        *passed_on,
-    ]
-    return [
-        Arm("CORY", ("--num_agents", "2", *equal), output_dir / "cory"),
-        Arm("PPO", ("--num_agents", "1", *equal), output_dir / "ppo"),
-    ]
+def compare(output_dir: Path, max_steps: int, passed_on: Sequence[str]) -> None:
+    """Run `cory compare`: progress goes to the terminal, its own tables to a file."""
+    settings = {
+        "task": TASK,
+        "arms": "team,cory,ppo-2x",  # the slowest one first, so that two cores end together
+        "baseline": "ppo-2x",
+        "seeds": "0",
+        "max_steps": str(max_steps),
+        "eval_steps": str(min(max_steps, 10)),
+        "num_eval_queries": str(NUM_QUERIES),
+        "output_dir": str(output_dir),
+    }
+    words = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    command = [sys.executable, "-m", "cory", "compare", *words, *passed_on]
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with (output_dir / "tables.txt").open("w") as tables:
+        status = subprocess.run(command, stdout=tables, check=False).returncode
+    if status:
+        sys.exit(status)
 
 
-def run_side_by_side(arms: Sequence[Arm], max_steps: int, console: Console) -> None:
-    """Train and evaluate all arms at the same time, with a bar for each."""
-    with ThreadPoolExecutor(len(arms)) as executor, Progress(console=console) as progress:
-        bars = {arm: progress.add_task(f"{arm.title:<5}", total=max_steps) for arm in arms}
-        jobs: list[Future[None]] = [executor.submit(run_arm, arm) for arm in arms]
-        while not all(job.done() for job in jobs):
-            time.sleep(0.5)
-            for arm, bar in bars.items():
-                step = max((record["step"] for record in arm.records()), default=0)
-                progress.update(bar, completed=step)
-    for job in jobs:
-        job.result()
+def results(table: pd.DataFrame) -> list[Result]:
+    """The initial model, then each arm after its last iteration."""
+    rows = [_result("initial model", table[table["step"] == 0])]
+    for arm, name in ARMS.items():
+        of_arm = table[table["arm"] == arm]
+        rows.append(_result(name, of_arm[of_arm["step"] == of_arm["step"].max()]))
+    return rows
 
 
-def run_arm(arm: Arm) -> None:
-    """Train, then evaluate each agent alone, in processes of one thread."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with arm.log.open("w") as log:
-        for words in (arm.train, arm.eval):
-            command = [sys.executable, "-m", "cory", *words]
-            status = subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False
-            )
-            if status.returncode:
-                tail = "\n".join(arm.log.read_text().splitlines()[-20:])
-                sys.exit(f"`cory {shlex.join(words)}` failed:\n{tail}\n(all of it: {arm.log})")
+def _result(name: str, rows: pd.DataFrame) -> Result:
+    keys = ("total_samples", "task_reward", "task_reward_ci95", "kl", "distinct_2", "total_seconds")
+    return Result(name, *(float(rows[key].mean()) for key in keys))
 
 
-def show(arms: Sequence[Arm], console: Console) -> None:
-    """The comparison as a table, some answers, and what the numbers do not say."""
-    columns: dict[str, dict[str, float]] = {}
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for arm in arms:
-        evaluation = arm.evaluation()
-        spent = next(record for record in reversed(arm.records()) if "total_samples" in record)
-        for name, metrics in evaluation["metrics"].items():
-            is_agent = name != INITIAL_MODEL
-            title = arm.title_of(name) if is_agent else name
-            columns[title] = {**metrics, **(spent if is_agent else {})}
-            answers[title] = evaluation["answers"][name]
-    title = f"each model alone on the plain query, {NUM_QUERIES} held-out queries"
-    console.print(evaluation_table(title, columns))
-    console.print("\n[bold]answers[/bold] (reward)\n")
-    for row in range(NUM_SHOWN):
-        console.print(model_text(next(iter(answers.values()))[row]["query"]), style="bold")
-        for title, rows in answers.items():
-            line = model_text(
-                f"  {title:<13} …{rows[row]['answer']}  ({rows[row]['task_reward']:+.2f})"
-            )
-            console.print(line, soft_wrap=True)
-        console.print()
-    console.print(
-        "Matched steps are not matched compute: in as many steps a team of two samples and learns\n"
-        "from twice the answers of PPO, and an observer's prompt is longer. `cory train\n"
-        "--num_agents 1` with twice the --batch_size gives PPO as many answers. One seed proves\n"
-        "nothing: what has been measured so far is in docs/log.md.\n",
-        soft_wrap=True,
+def print_table(rows: Sequence[Result]) -> None:
+    """The results, a row for each model."""
+    print(f"{'':<25}{'samples':>9}{'reward':>16}{'KL (nats)':>11}{'distinct-2':>12}")
+    for row in rows:
+        reward = f"{row.reward:.3f} ± {row.half_interval:.3f}"
+        numbers = f"{row.samples:>9,.0f}{reward:>16}{row.kl:>11.3f}{row.distinct_2:>12.3f}"
+        print(f"{row.name:<25}{numbers}")
+
+
+def verdict(arms: Sequence[Result]) -> str:
+    """One sentence: who earns most, and by how much the others earn less, at what KL."""
+    best, *others = sorted(arms, key=lambda arm: arm.reward, reverse=True)
+    parts = [_behind(arm, best) for arm in others]
+    return (
+        f"At {best.samples:,.0f} samples each, {best.name} earns most ({best.reward:.2f}); "
+        f"{'; '.join(parts)}."
     )
 
 
-def draw(arms: Sequence[Arm], output_dir: Path, console: Console) -> None:
-    """Plots of each run, and of both against each other."""
-    from cory.report.style import plot_run, plot_runs
+def _behind(arm: Result, best: Result) -> str:
+    gap, kl = best.reward - arm.reward, arm.kl - best.kl
+    is_level = gap <= math.hypot(best.half_interval, arm.half_interval)
+    level = " (within the intervals)" if is_level else ""
+    how = "more" if kl > 0 else "less"
+    return f"{arm.name} earns {gap:.2f} less{level} at {abs(kl):.2f} nats {how} KL"
 
-    for arm in arms:
-        plot_run(arm.directory)
-    path = plot_runs({arm.title: arm.directory for arm in arms}, output_dir / "comparison.png")
-    runs = " and ".join(str(arm.directory) for arm in arms)
-    console.print(f"Runs: {runs} (curves in their plots/). Comparison: {path}", soft_wrap=True)
+
+def print_answers(output_dir: Path, table: pd.DataFrame) -> None:
+    """One opening, finished by the initial model and by the first agent of each arm."""
+    directories = table.drop_duplicates("arm").set_index("arm")["run"]
+    models = {"initial model": "pocket-reviews-lm"}
+    models |= {name: str(output_dir / directories[arm]) for arm, name in ARMS.items()}
+    processes = {name: _generate(model) for name, model in models.items()}
+    print(f"{OPENING} …")
+    for name, process in processes.items():
+        answer, _ = process.communicate()
+        if process.returncode:
+            sys.exit(f"`cory generate` failed for {name}: see above")
+        shown = "".join(letter if letter.isprintable() else " " for letter in answer.strip())
+        print(f"  {name:<25}… {shown}")
+
+
+def _generate(model: str) -> subprocess.Popen[str]:
+    words = ["generate", model, "--task", TASK, "--prompt", OPENING, "--eval_steps", "null"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "cory", *words], stdout=subprocess.PIPE, text=True
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor
 from cory.config import CORYConfig
 from cory.models.loading import load_model
 from cory.models.policy import LanguageModel, Policy
-from cory.training.setup import Brought, Workbench, build_workbench
+from cory.training.setup import RunComponents, UserObjects, build_components
 
 # Ragged, and one holds GPT-2's pad token as text: padding must be known by the masks alone.
 QUERIES = (
@@ -53,18 +53,18 @@ def make_team(
     reward_funcs: Any = length_reward,
     queries: Sequence[Any] = QUERIES,
     **settings: Any,
-) -> Workbench:
-    """A workbench whose answers end at any of END_IDS, so that they are ragged."""
+) -> RunComponents:
+    """A components whose answers end at any of END_IDS, so that they are ragged."""
     args = make_args(model, **settings)
     loaded = load_model(str(model), args)
     eos = loaded.config.eos_token_id
     loaded.generation_config.eos_token_id = [eos, *END_IDS]
     dataset = Dataset.from_dict({"prompt": list(queries), "number": list(range(len(queries)))})
-    brought = Brought(model=loaded, reward_funcs=reward_funcs, train_dataset=dataset)
-    return build_workbench(args, brought)
+    user = UserObjects(model=loaded, reward_funcs=reward_funcs, train_dataset=dataset)
+    return build_components(args, user)
 
 
-def rows_of(team: Workbench) -> list[dict[str, Any]]:
+def rows_of(team: RunComponents) -> list[dict[str, Any]]:
     return list(team.train_dataset)
 
 

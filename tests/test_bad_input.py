@@ -105,7 +105,7 @@ def test_a_prompt_that_does_not_fit(
 def test_the_longest_prompt_that_fits_can_be_trained(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a check that is off by a few tokens."""
     team = trainer(tiny_gpt2_dir, tmp_path)
-    encode = team.workbench.encoder.encode
+    encode = team.components.encoder.encode
     needed = {size: len(encode("a" * size, [[65] * 6])) + 6 for size in range(480, 520)}
     fits = max(size for size, length in needed.items() if length <= 1024)
     rows = Dataset.from_dict({"prompt": ["a" * fits]})

@@ -1,4 +1,4 @@
-"""docs/comparing.md keeps its word: its files run, its arms, presets and settings exist."""
+"""docs/how-to/comparing.md keeps its word: its files run, its arms, presets and settings exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cory.compare.presets import PRESETS
 from cory.training.trainer import CORYTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "docs" / "comparing.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "comparing.md").read_text()
 FILES = dict(
     zip(
         re.findall(r"\[(examples/\S+\.yaml)\]", PAGE),
@@ -77,5 +77,5 @@ def first_column(header: str) -> set[str]:
 def test_arms_presets_and_keys_are_all_explained() -> None:
     """Prevents a page about yesterday's arms, or an arm that nobody can find."""
     assert first_column("| standard arm |") == set(STANDARD_ARMS)
-    assert first_column("| key | |") == KEYS
+    assert first_column("| key | meaning |") == KEYS
     assert all(f"`{name}`" in PAGE for name in PRESETS)

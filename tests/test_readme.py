@@ -1,114 +1,92 @@
-"""The README keeps its word: its commands and its code run, its files exist."""
+"""The README keeps its word: its commands and its code run, its files exist, it stays short."""
 
 from __future__ import annotations
 
+import csv
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from cory.cli import COMMANDS, main
-from cory.cli.options import make_parser, parse
-from cory.cli.settings import training_settings
-from cory.config import CORYConfig
+from examples.quickstart import ARMS
+from tests.pages import ROOT, blocks, commands, run, running
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCK = re.compile(r"(<!-- runs -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
-BLOCKS = [(language, text, bool(runs)) for runs, language, text in BLOCK.findall(README)]
-TINY = {"max_steps": 1, "batch_size": 4, "num_eval_queries": 4, "num_queries": 4}
-
-
-def commands(text: str) -> list[list[str]]:
-    """The words of each command line, lines that go on joined."""
-    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line]
-
-
-ALL_COMMANDS = [words for kind, text, _ in BLOCKS if kind == "bash" for words in commands(text)]
-RUNNING_COMMANDS = [commands(text) for kind, text, runs in BLOCKS if kind == "bash" and runs]
-RUNNING_PROGRAMS = [text for kind, text, runs in BLOCKS if kind == "python" and runs]
+PAGE = ROOT / "README.md"
+README = PAGE.read_text()
+SECTIONS = [
+    "Install",
+    "Two commands",
+    "Your own reward",
+    "A real model",
+    "A team, or plain PPO?",
+    "Where to read on",
+]
+OWN_TASK = (ROOT / "examples" / "own_task.py").read_text().split('"""', 2)[2].strip()
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory that looks like the checkout, and keeps what is run out of it."""
-    for name in ("examples", "recipes"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def test_it_is_short_and_in_order() -> None:
+    """Prevents a first page that grows until nobody reads it."""
+    assert len(README.splitlines()) <= 150
+    assert re.findall(r"^## (.+)", README, re.MULTILINE) == SECTIONS
+    before_install = README.split("## Install")[0]
+    assert "docs/pictures/team.svg" in before_install
 
 
-def test_the_blocks_are_found() -> None:
-    """Prevents a search that finds nothing and so passes."""
-    assert ["make", "quickstart"] in ALL_COMMANDS
-    assert ["make", "test"] in ALL_COMMANDS
-    assert len(RUNNING_COMMANDS) == 2
-    assert len(RUNNING_PROGRAMS) == 2
+def test_the_commands_are_found() -> None:
+    """Prevents a search that finds nothing and so passes, and an install that leaves out `cory`."""
+    shown = [block.text for block in blocks(PAGE) if block.language == "bash"]
+    found = [words for text in shown for words in commands(text)]
+    assert ["make", "quickstart"] in found
+    assert ["make", "test"] in found
+    assert found.index(["source", ".venv/bin/activate"]) < found.index(["cory", "--help"])
+    assert len(running(PAGE)) == 1
 
 
-@pytest.mark.parametrize("words", ALL_COMMANDS, ids=" ".join)
-def test_every_command_is_valid(words: list[str]) -> None:
-    """Prevents commands with options, targets or files that no longer exist."""
-    program, command, *rest = words
-    if program == "make":
-        assert re.search(rf"^{command}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        return
-    assert program == "cory"
-    assert command in COMMANDS
-    if command == "train":
-        rest = [str(ROOT / word) if word.startswith("recipes/") else word for word in rest]
-        training_settings(parse(make_parser("", ""), rest)[0])
-
-
-@pytest.mark.parametrize("block", RUNNING_COMMANDS, ids=["own-task", "command-line"])
-def test_commands_run(block: list[list[str]], project: Path) -> None:
-    """Prevents a newcomer's first command from failing; only sizes are changed."""
-    for done, (program, *words) in enumerate(block):
-        assert program == "cory"
-        sizes = {**TINY, "max_steps": done + 1}
-        for name, size in sizes.items():
-            if f"--{name}" in words:
-                words[words.index(f"--{name}") + 1] = str(size)
-        if words[0] == "train":
-            words += ["--batch_size", "4", "--num_eval_queries", "4"]
-        main(words)
-
-
-@pytest.mark.parametrize("program", RUNNING_PROGRAMS, ids=["own-task", "python"])
-def test_programs_run(program: str, project: Path) -> None:
+def test_the_code_runs(project: Path) -> None:
     """Prevents code that the library no longer understands; only sizes are changed."""
-    small = re.sub(r"max_steps=\d+", "max_steps=1", program)
-    small = re.sub(r"batch_size=\d+", "batch_size=4", small)
-    assert small != program
-    if "batch_size" not in small:
-        small = small.replace("max_steps=1", "max_steps=1, batch_size=4, num_eval_queries=4")
-    exec(compile(small, "README.md", "exec"), {"__name__": "__main__"})
-    assert list(project.glob("runs/*/checkpoints/step-1/agent_0/config.json"))
+    [own_task] = running(PAGE)
+    run(own_task)
+    assert (project / "runs/own/checkpoints/step-1/agent_0/config.json").is_file()
 
 
-def test_the_own_task_is_the_example() -> None:
-    """Prevents the README and examples/own_task.py from drifting apart."""
-    _, _, code = (ROOT / "examples" / "own_task.py").read_text().split('"""', 2)
-    assert code.strip() == RUNNING_PROGRAMS[0].strip()
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorials/own-reward.md"])
+def test_the_own_reward_is_the_example(page: str) -> None:
+    """Prevents pages and examples/own_task.py from drifting apart, and an example that grows."""
+    programs = [block.text.strip() for block in blocks(ROOT / page) if block.language == "python"]
+    assert programs[0] == OWN_TASK
+    assert len([line for line in OWN_TASK.splitlines() if line]) <= 15
 
 
-def test_files_that_are_named_exist() -> None:
-    """Prevents a file tree and links that describe yesterday's checkout."""
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    tree = README.split("```text\nsrc/cory/\n")[1].split("```")[0]
-    rooms = re.findall(r"^  (\S+)", tree, re.MULTILINE)
-    rooms += re.findall(r"; (\w+\.py):", tree)
-    folders = re.findall(r"^(\w\S+)", tree, re.MULTILINE)
-    named = [*links, *(f"src/cory/{room}" for room in rooms), *folders]
-    assert len(named) > 25
-    assert [name for name in named if not (ROOT / name).exists()] == []
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorials/first-run.md"])
+def test_the_quickstart_s_output_is_of_today(page: str) -> None:
+    """Prevents an output of yesterday's quickstart: other arms, or no sentence on the winner."""
+    _, output = (ROOT / page).read_text().split("<!-- quickstart output -->\n```text\n")
+    table = output.split("```")[0]
+    rows = [line.split("  ")[0] for line in table.splitlines()]
+    assert all(name in rows for name in ["initial model", *ARMS.values()])
+    assert "samples each," in table
+    assert "earns most" in table
 
 
-def test_settings_that_are_named_exist() -> None:
-    """Prevents a table of settings that were renamed."""
-    table = README.split("| setting |")[1].split("\n\n")[0]
-    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
-    names = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert len(names) > 6
-    assert [name for name in names if not hasattr(CORYConfig, name)] == []
+@pytest.mark.parametrize(
+    ("results", "arm", "digits"),
+    [
+        ("arithmetic", "ppo-2x-ema", 3),
+        ("arithmetic", "team", 3),
+        ("arithmetic", "cory", 3),
+        ("reviews", "ppo-2x-ema", 2),
+        ("reviews", "team", 2),
+        ("sparse-lift", "ppo-2x-ema", 3),
+        ("sparse-lift", "team", 3),
+        ("convinced-eta", "ppo-2x-ema", 3),
+        ("convinced-eta", "team-back-1", 3),
+    ],
+)
+def test_the_numbers_are_the_stored_ones(results: str, arm: str, digits: int) -> None:
+    """Prevents a table of numbers that nobody measured."""
+    with (ROOT / "experiments/pocket/results" / results / "summary.csv").open(newline="") as file:
+        [row] = [row for row in csv.DictReader(file) if (row["arm"], row["agent"]) == (arm, "mean")]
+    numbers = (float(row["task_reward"]), float(row["task_reward_interval"]))
+    mean, half = (f"{number:.{digits}f}".removeprefix("0") for number in numbers)
+    assert int(row["seeds"]) == 5
+    assert f"{mean} ± {half}" in README

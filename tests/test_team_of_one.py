@@ -65,7 +65,7 @@ class PlainPPO:
         texts = self.data(step)
         prompts = [tokenizer(text)["input_ids"] for text in texts]
         pad_id = tokenizer.eos_token_id
-        sampler = LocalSampler(pad_id, frozenset(END_IDS), rows_per_pass=256)
+        sampler = LocalSampler(frozenset(END_IDS), rows_per_pass=256)
         answers = sampler.generate(
             LanguageModel(self.model),
             prompts,
@@ -276,12 +276,12 @@ def test_a_team_of_one_is_plain_ppo(tiny_gpt2_dir: Path, team: PPOTrainer) -> No
     lengths: set[int] = set()
     for step in range(ITERATIONS):
         iteration = team.rollout.run(team.queries.at(step), step)
-        (experience,) = iteration.experiences
-        team.agents[0].update(experience, step)
+        (record,) = iteration.records
+        team.agents[0].update(record, step)
         team.scheduler.step()
         answers, rewards = plain.iterate(step, team.tokenizer)
-        assert experience.turn.response_ids == answers, f"answers of iteration {step}"
-        assert torch.equal(experience.team_reward, rewards), f"rewards of iteration {step}"
+        assert record.generation.response_ids == answers, f"answers of iteration {step}"
+        assert torch.equal(record.team_reward, rewards), f"rewards of iteration {step}"
         assert_same_weights(team, plain, step)
         lengths |= set(map(len, answers))
     assert lengths == set(range(1, NEW_TOKENS + 1)), "the answers were not ragged"

@@ -67,8 +67,8 @@ def measure(work: Work) -> Measurement:
     def counted_run(rows: Sequence[dict[str, Any]], step: int) -> Iteration:
         with work.meter.phase("score"):
             iteration = run(rows, step)
-        for turn in (experience.turn for experience in iteration.experiences):
-            work.saw(sum(map(len, turn.response_ids)), sum(map(len, turn.prompt_ids)))
+        for generation in (record.generation for record in iteration.records):
+            work.saw(sum(map(len, generation.response_ids)), sum(map(len, generation.prompt_ids)))
         return iteration
 
     trainer.rollout.run = counted_run

@@ -18,7 +18,6 @@ from torch import Tensor
 from cory.algorithm.seeding import derive_generator
 from cory.models.policy import Policy
 from cory.team.evaluation import Evaluator
-from cory.team.rollout import judge
 from cory.training.data import held_out_queries
 from cory.training.records import load_config
 from cory.training.runs import build, open_run, take_weights
@@ -45,19 +44,18 @@ def answer(
         policy, prompts, args.max_completion_length, args.temperature, generator
     )
     texts = evaluator.encoder.decode(answers.token_ids)
-    judged = judge(evaluator.reward_funcs, rows, texts, answers.token_ids, args)
-    return answers.token_ids, judged.total
+    return answers.token_ids, evaluator.rewards.score(rows, texts, answers.token_ids).total
 
 
 def measure(run: Path, num_queries: int, *, is_trained: bool) -> list[float]:
     """The columns for the agents of a run, or for the initial model."""
     subject = open_run(run, load_config(run).replace(num_eval_queries=num_queries))
-    workbench = build(subject)
+    components = build(subject)
     if is_trained:
-        take_weights(workbench.policies, subject)
-    assert workbench.eval_dataset is not None, "tasks hold queries out"
-    rows = held_out_queries(workbench.eval_dataset, num_queries)
-    evaluator, (first, second) = workbench.evaluator, workbench.policies
+        take_weights(components.policies, subject)
+    assert components.eval_dataset is not None, "tasks hold queries out"
+    rows = held_out_queries(components.eval_dataset, num_queries)
+    evaluator, (first, second) = components.evaluator, components.policies
     nothing: list[list[list[int]]] = [[] for _ in rows]
     ids, rewards = answer(evaluator, first, rows, nothing, "first")
     _, observed = answer(evaluator, second, rows, [[seen] for seen in ids], "observer")

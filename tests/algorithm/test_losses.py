@@ -230,7 +230,7 @@ def test_all_but_k1_are_never_negative(name: str) -> None:
 def test_what_each_estimator_does_as_a_loss_and_as_a_reward(
     policy_and_reference: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    """Holds docs/algorithm.md to its word: mean gradients over all tokens, weighted as sampled."""
+    """Prevents another mean gradient than docs/explanation/algorithm.md says."""
     logits, logprobs, ref_logprobs = policy_and_reference
     weights = logprobs.detach().exp()
 
@@ -255,7 +255,7 @@ def test_what_each_estimator_does_as_a_loss_and_as_a_reward(
 
 
 def test_what_the_full_kl_in_the_reward_lacks() -> None:
-    """Holds docs/algorithm.md to its word, over all nine two-token answers of a tiny policy.
+    """Prevents another gradient than docs/explanation/algorithm.md says, over all nine answers.
 
     The exact gradient of a sequence's KL is the score-function gradient that any unbiased reward
     gives. With k1 in the reward it is complete; with the full KL the direct term is missing.

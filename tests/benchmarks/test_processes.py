@@ -1,4 +1,4 @@
-"""The bytes behind the table in docs/scaling.md."""
+"""The bytes behind the table in docs/how-to/clusters.md."""
 
 from __future__ import annotations
 

@@ -146,9 +146,9 @@ def test_options_win_over_the_file_and_the_file_over_the_task(tmp_path: Path) ->
 def test_a_preset_stands_between_the_task_and_the_file(tmp_path: Path) -> None:
     """Prevents a preset that a task's defaults undo, or that undoes what the user wrote."""
     path = tmp_path / "run.yaml"
-    path.write_text("preset: paper\ntask: pocket-arithmetic\nlam: 0.9\ncredit: own\n")
-    args = training_settings(settings_of(["--config", str(path), "--credit", "causal"]))
-    assert (args.lam, args.credit, args.kl_estimator) == (0.9, "causal", "full")
+    path.write_text("preset: paper\ntask: pocket-arithmetic\nlam: 0.9\nvf_coef: 0.3\n")
+    args = training_settings(settings_of(["--config", str(path), "--vf_coef", "0.4"]))
+    assert (args.lam, args.vf_coef, args.kl_estimator) == (0.9, 0.4, "full")
     assert args.batch_size == task_defaults("pocket-arithmetic")["batch_size"]
 
 

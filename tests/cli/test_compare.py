@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from cory.compare.publish import write_tables
 
 from cory.cli import main
 from cory.cli.comparison import read_comparison
@@ -15,7 +16,6 @@ from cory.compare.arms import STANDARD_ARMS, Times
 from cory.compare.collapse import CollapseRule
 from cory.compare.plan import Comparison
 from cory.compare.presets import PRESETS
-from cory.compare.publish import write_tables
 from cory.tasks import task_defaults
 from tests.compare.made_up import comparison, measures, planned, rising, write_runs
 

@@ -39,10 +39,8 @@ def test_the_paper_preset_turns_everything_beyond_the_paper_off() -> None:
         evaluate_merged=True,
         merge_on_exchange=1.0,
         transfer_back_weight=1.0,
-        transfer_back="clipped",
         transfer_min_lift=0.0,
         partner_samples_weight=1.0,
-        observer_generations=2,
     ).to_dict()
     names = {field.name for field in fields(THEMES["extensions"])}
     assert all(beyond[name] != getattr(CORYConfig(), name) for name in names)

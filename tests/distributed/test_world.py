@@ -12,8 +12,8 @@ from torch import nn
 
 from cory.cli import main
 from cory.config import CORYConfig
-from cory.distributed.fsdp import at_hand, gathered, like, whole, whole_state
-from cory.distributed.world import ALONE, LostProcessError, OtherProcessError, World, _buckets
+from cory.distributed.fsdp import full_state_dict, full_tensor, unsharded, unsharded_heads
+from cory.distributed.world import SINGLE, LostProcessError, OtherProcessError, World, _buckets
 from cory.training.launch import check_launch
 
 
@@ -43,7 +43,7 @@ def test_a_part_is_joined_with_the_others() -> None:
     assert Heard(1, 3, [["a", "b"], ["d"]]).join(["c"], 4) == ["a", "b", "c", "d"]
     assert Heard(2, 3, [["a"], ["b"]]).join(["b"], 2) == ["a", "b"]
     own = torch.rand(2, 3)
-    assert torch.equal(ALONE.join_rows(own, 2, 5), torch.cat([own, torch.zeros(2, 2)], 1))
+    assert torch.equal(SINGLE.join_rows(own, 2, 5), torch.cat([own, torch.zeros(2, 2)], 1))
 
 
 def test_every_process_does_as_many_passes() -> None:
@@ -57,16 +57,16 @@ def test_every_process_does_as_many_passes() -> None:
         ([1], False),
     ]
     assert [counts for _, counts in Heard(1, 2, [2]).passes(pieces, 1)] == [False, False]
-    assert [counts for _, counts in ALONE.passes(pieces, 3)] == [True, True]
+    assert [counts for _, counts in SINGLE.passes(pieces, 3)] == [True, True]
 
 
 def test_a_failure_elsewhere_stops_this_process_and_its_own_is_kept() -> None:
     """Prevents a process from going on alone, and a message that hides its own failure."""
     with pytest.raises(OtherProcessError, match=r"process 1 of 2 failed, .*: KeyError: 'gold'"):
-        Heard(0, 2, ["KeyError: 'gold'"]).together().__exit__(None, None, None)
-    with pytest.raises(KeyError), Heard(0, 2, ["KeyError: 'silver'"]).together():
+        Heard(0, 2, ["KeyError: 'gold'"]).fail_together().__exit__(None, None, None)
+    with pytest.raises(KeyError), Heard(0, 2, ["KeyError: 'silver'"]).fail_together():
         raise KeyError("gold")
-    with ALONE.together():
+    with SINGLE.fail_together():
         pass
 
 
@@ -78,7 +78,7 @@ def test_who_is_interrupted_waits_for_nobody(error: BaseException) -> None:
         def gather(self, own: Any) -> list[Any]:
             raise AssertionError("it waited")
 
-    with pytest.raises(type(error)), Deaf().together():
+    with pytest.raises(type(error)), Deaf().fail_together():
         raise error
 
 
@@ -94,10 +94,10 @@ def test_gradients_travel_in_bounded_messages(monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_not_sharded_is_left_alone() -> None:
     """Prevents a special case, and a copy, where one process holds everything."""
     model = nn.Linear(2, 3)
-    with gathered(model), at_hand(model):
-        assert whole(model.weight) is model.weight
-    assert like(model.weight, model.bias) is model.weight
-    state = whole_state(model)
+    with unsharded(model), unsharded_heads(model):
+        assert full_tensor(model.weight) is model.weight
+    assert shard_like(model.weight, model.bias) is model.weight
+    state = full_state_dict(model)
     assert state["weight"].data_ptr() == model.weight.data_ptr()
 
 

@@ -59,15 +59,15 @@ def first_layer(policy: Policy) -> nn.Module:
 
 def learnt(team: CORYTrainer, rows: int | None = None, only_backward: bool = False) -> list[int]:
     """Let the team answer, then learn with little memory; return the sizes tried by agent 0."""
-    experiences = team.rollout.run(team.queries.at(0), 0).experiences
+    records = team.rollout.run(team.queries.at(0), 0).records
     tried: list[int] = []
-    for experience in experiences:
-        agent = team.agents[experience.turn.agent]
+    for record in records:
+        agent = team.agents[record.generation.agent]
         if rows is None:
-            agent.update(experience, 0, experiences)
+            agent.update(record, 0, records)
             continue
         with little_memory(agent.policy, rows, only_backward) as found:
-            agent.update(experience, 0, experiences)
+            agent.update(record, 0, records)
         tried = tried or found
     return tried
 
@@ -102,7 +102,7 @@ def test_learning_is_what_smaller_passes_would_have_learnt(
 def test_the_gradient_is_that_of_one_whole_pass(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents smaller passes from weighing answers otherwise, or from counting some twice."""
     team = trainer(tiny_gpt2_dir, tmp_path)
-    (first, _) = team.rollout.run(team.queries.at(0), 0).experiences
+    (first, _) = team.rollout.run(team.queries.at(0), 0).records
     agent = team.agents[0]
     lesson, _ = agent._prepare(first)
 
@@ -182,12 +182,12 @@ options = dict(
 from cory.models.loading import policy
 policy.TOKENS_PER_PASS["cpu"] = 10**9
 team = trainer(model, out, num_agents=1, **options)
-(experience,) = team.rollout.run(team.queries.at(0), 0).experiences
+(record,) = team.rollout.run(team.queries.at(0), 0).records
 agent = team.agents[0]
-agent._gradient([agent._prepare(experience)[0].select(torch.arange(1))])
+agent._gradient([agent._prepare(record)[0].select(torch.arange(1))])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[3]) * 2**20,) * 2)
-metrics = agent.update(experience, 0)
+metrics = agent.update(record, 0)
 print("limit", agent.passes.limit, "norm", repr(metrics["grad_norm"]), metrics["optimizer_steps"])
 """
 

@@ -237,7 +237,7 @@ def test_training_goes_on_after_failures_and_counts_them(
     whole.train()
     counts = [line["total_reward_failures"] for line in records(tmp_path / "whole")]
     assert counts == sorted(counts)
-    assert counts[-1] == whole.workbench.failures.count > counts[0] > 0
+    assert counts[-1] == whole.components.failures.count > counts[0] > 0
     team("parts", max_steps=2, max_reward_failures=99).train()
     parts = team("parts", max_steps=4, max_reward_failures=99, resume=True)
     parts.train()

@@ -32,7 +32,7 @@ from cory.generation.cuda_graph import (
 )
 from cory.generation.local import Answers, LocalSampler, sample_tokens
 from cory.models.policy import LanguageModel
-from cory.training.setup import Workbench
+from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, disturb, make_team
 from tests.tiny_models import TINY, tiny_model
 
@@ -50,7 +50,7 @@ LOOKS = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "maske
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def team(request: pytest.FixtureRequest) -> Workbench:
+def team(request: pytest.FixtureRequest) -> RunComponents:
     fixture, settings = SETTINGS[request.param]
     team = make_team(request.getfixturevalue(fixture), **settings)
     for index, policy in enumerate(team.policies):
@@ -72,18 +72,18 @@ def generate(
     length: int = LENGTH,
 ) -> Answers:
     generator = torch.Generator(policy.device).manual_seed(0)
-    sampler = LocalSampler(0, end_ids, rows_per_pass)
+    sampler = LocalSampler(end_ids, rows_per_pass)
     return sampler.generate(policy, prompts, length, temperature, generator)
 
 
-def prompts_of(team: Workbench) -> list[list[int]]:
+def prompts_of(team: RunComponents) -> list[list[int]]:
     return [team.encoder.encode(query, []) for query in QUERIES]
 
 
 @pytest.mark.parametrize("rows_per_pass", [100, 7])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_answers_are_those_of_growing_shapes(
-    team: Workbench,
+    team: RunComponents,
     temperature: float,
     rows_per_pass: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -118,7 +118,7 @@ def test_answers_are_those_of_growing_shapes(
         )
 
 
-def test_hidden_states_are_those_of_a_plain_pass(team: Workbench, fixed_on_cpu: None) -> None:
+def test_hidden_states_are_those_of_a_plain_pass(team: RunComponents, fixed_on_cpu: None) -> None:
     """Prevents old log-probabilities of other states than the update will see."""
     policy, prompts = team.policies[0], prompts_of(team)
     answers = generate(policy, prompts, 1.0)
@@ -135,7 +135,7 @@ def test_hidden_states_are_those_of_a_plain_pass(team: Workbench, fixed_on_cpu: 
 
 
 def test_nobody_leaves_and_all_stop_together(
-    team: Workbench, fixed_on_cpu: None, monkeypatch: pytest.MonkeyPatch
+    team: RunComponents, fixed_on_cpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents shapes that change, and decoding on when everybody has long finished."""
     monkeypatch.setattr(answering, "STEPS_BETWEEN_LOOKS", {"cpu": 4})
@@ -174,7 +174,7 @@ class Looks(TorchDispatchMode):
 
 def fixed_answers(policy: LanguageModel, prompts: list[list[int]], length: int) -> FixedAnswers:
     device = policy.device
-    decoding = FixedDecoding(policy, prompts, 0, room=length)
+    decoding = FixedDecoding(policy, prompts, room=length)
     decoding.fix(length)
 
     def draw(hidden: Tensor, uniform: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def fixed_answers(policy: LanguageModel, prompts: list[list[int]], length: int) 
 
 
 @torch.no_grad()
-def test_a_token_is_drawn_and_appended_without_a_look(team: Workbench) -> None:
+def test_a_token_is_drawn_and_appended_without_a_look(team: RunComponents) -> None:
     """Prevents an operation, ours or the model's, at which an accelerator would be waited for."""
     answers = fixed_answers(team.policies[0], prompts_of(team), 6)
     with Looks() as looks:
@@ -195,7 +195,7 @@ def test_a_token_is_drawn_and_appended_without_a_look(team: Workbench) -> None:
     assert bool((answers.tokens.sum(0) > 0).all())
 
 
-def test_looks_are_counted(team: Workbench) -> None:
+def test_looks_are_counted(team: RunComponents) -> None:
     """Prevents a counter that sees nothing."""
     numbers = torch.arange(4.0)
     with Looks() as looks:

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from cory.generation.local import LocalSampler, sample_tokens
-from cory.training.setup import Workbench
+from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, disturb, make_team
 
 SETTINGS = {
@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def team(request: pytest.FixtureRequest) -> Workbench:
+def team(request: pytest.FixtureRequest) -> RunComponents:
     fixture, settings = SETTINGS[request.param]
     team = make_team(request.getfixturevalue(fixture), **settings)
     for index, policy in enumerate(team.policies):
@@ -29,14 +29,14 @@ def team(request: pytest.FixtureRequest) -> Workbench:
     return team
 
 
-def prompts_of(team: Workbench) -> list[list[int]]:
+def prompts_of(team: RunComponents) -> list[list[int]]:
     return [team.encoder.encode(query, []) for query in QUERIES]
 
 
 def sample(
-    team: Workbench, agent: int, length: int = 12, temperature: float = 0.0, rows: int = 3
+    team: RunComponents, agent: int, length: int = 12, temperature: float = 0.0, rows: int = 3
 ) -> list[list[int]]:
-    sampler = LocalSampler(team.tokenizer.pad_token_id, team.encoder.end_ids, rows)
+    sampler = LocalSampler(team.encoder.end_ids, rows)
     generator = torch.Generator().manual_seed(0)
     answers = sampler.generate(
         team.policies[agent], prompts_of(team), length, temperature, generator
@@ -44,7 +44,7 @@ def sample(
     return answers.token_ids
 
 
-def test_greedy_answers_are_those_of_transformers(team: Workbench) -> None:
+def test_greedy_answers_are_those_of_transformers(team: RunComponents) -> None:
     """Prevents wrong positions or masks where ragged prompts are decoded together."""
     policy, expected = team.policies[0], []
     for prompt in prompts_of(team):
@@ -65,7 +65,7 @@ def test_greedy_answers_are_those_of_transformers(team: Workbench) -> None:
     assert len({len(answer) for answer in expected}) > 1
 
 
-def test_answers_do_not_depend_on_the_rows_per_pass(team: Workbench) -> None:
+def test_answers_do_not_depend_on_the_rows_per_pass(team: RunComponents) -> None:
     """Prevents neighbours in a batch from changing an answer, or its random numbers."""
     for temperature in (0.0, 1.0):
         alone = sample(team, agent=0, length=30, temperature=temperature, rows=1)
@@ -73,11 +73,11 @@ def test_answers_do_not_depend_on_the_rows_per_pass(team: Workbench) -> None:
         assert alone == together
 
 
-def test_answers_to_one_query_share_its_prefill_and_nothing_else(team: Workbench) -> None:
+def test_answers_to_one_query_share_its_prefill_and_nothing_else(team: RunComponents) -> None:
     """Prevents equal prompts from being read again, and answers to them from being copies."""
     policy, prompts = team.policies[0], prompts_of(team)
     repeated = [prompt for prompt in prompts for _ in range(3)]
-    sampler = LocalSampler(team.tokenizer.pad_token_id, frozenset(), 100)
+    sampler = LocalSampler(frozenset(), 100)
     sizes: list[int] = []
     embedding = policy.model.get_input_embeddings()
     handle = embedding.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
@@ -90,7 +90,7 @@ def test_answers_to_one_query_share_its_prefill_and_nothing_else(team: Workbench
     assert greedy == [answer for answer in once for _ in range(3)]
 
 
-def test_finished_answers_are_no_longer_decoded(team: Workbench) -> None:
+def test_finished_answers_are_no_longer_decoded(team: RunComponents) -> None:
     """Prevents long answers from being paid for by short ones, and rows from being mixed up.
 
     Many end tokens let the rows finish one after the other.
@@ -99,7 +99,7 @@ def test_finished_answers_are_no_longer_decoded(team: Workbench) -> None:
     sizes: list[int] = []
     embedding = policy.model.get_input_embeddings()
     handle = embedding.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    sampler = LocalSampler(0, frozenset(range(0, 300, 5)), 100)
+    sampler = LocalSampler(frozenset(range(0, 300, 5)), 100)
     answers = sampler.generate(policy, prompts, 40, 1.0, torch.Generator().manual_seed(0))
     handle.remove()
     lengths = [len(answer) for answer in answers.token_ids]
@@ -118,7 +118,7 @@ def test_finished_answers_are_no_longer_decoded(team: Workbench) -> None:
         )
 
 
-def test_answers_stop_at_the_first_end_token(team: Workbench) -> None:
+def test_answers_stop_at_the_first_end_token(team: RunComponents) -> None:
     """Prevents tokens after EOS, and an EOS that is cut off and so never scored."""
     end_ids = team.encoder.end_ids
     answers = sample(team, agent=0, length=30, temperature=1.0)
@@ -127,7 +127,7 @@ def test_answers_stop_at_the_first_end_token(team: Workbench) -> None:
     assert any(answer[-1] in end_ids for answer in answers)
 
 
-def test_every_agent_answers_with_its_own_weights(team: Workbench) -> None:
+def test_every_agent_answers_with_its_own_weights(team: RunComponents) -> None:
     """Prevents adapters that are never switched, in either order of speaking."""
     first, second = sample(team, agent=0), sample(team, agent=1)
     assert first != second

@@ -15,7 +15,7 @@ from cory.generation.local import Answers, LocalSampler
 from cory.generation.mixed_adapters import can_be_mixed
 from cory.models.policy import LanguageModel
 from cory.team.rollout import Rollout
-from cory.training.setup import Brought, Workbench, build_workbench
+from cory.training.setup import RunComponents, UserObjects, build_components
 from tests.teams import ADAPTERS, QUERIES, disturb, length_reward, make_args, make_team, rows_of
 
 END_IDS = frozenset(range(0, 300, 5))
@@ -23,7 +23,7 @@ LENGTH = 30
 
 
 @pytest.fixture(scope="module", params=["tiny_gpt2_dir", "tiny_llama_dir"])
-def team(request: pytest.FixtureRequest) -> Workbench:
+def team(request: pytest.FixtureRequest) -> RunComponents:
     directory = request.getfixturevalue(request.param)
     team = make_team(directory, num_agents=3, knowledge_transfer=False, **ADAPTERS)
     for index, policy in enumerate(team.policies):
@@ -35,13 +35,13 @@ def generators() -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in (5, 6, 5)]
 
 
-def prompts_of(team: Workbench) -> list[list[list[int]]]:
+def prompts_of(team: RunComponents) -> list[list[list[int]]]:
     """Different numbers of them for each agent, some alike, ragged."""
     prompts = [team.encoder.encode(query, []) for query in QUERIES]
     return [prompts, prompts[:2] * 2, [*prompts[3:], prompts[0]]]
 
 
-def alone(team: Workbench, sampler: LocalSampler, temperature: float) -> list[Answers]:
+def alone(team: RunComponents, sampler: LocalSampler, temperature: float) -> list[Answers]:
     return [
         sampler.generate(policy, prompts, LENGTH, temperature, generator)
         for policy, prompts, generator in zip(
@@ -53,14 +53,14 @@ def alone(team: Workbench, sampler: LocalSampler, temperature: float) -> list[An
 @pytest.mark.parametrize("rows_per_pass", [100, 5])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_answers_are_those_of_each_alone(
-    team: Workbench, temperature: float, rows_per_pass: int
+    team: RunComponents, temperature: float, rows_per_pass: int
 ) -> None:
     """Prevents a row with another agent's adapter: at the start, or once others have finished.
 
     Agents share queries, so equal prompts must not share a prefill; passes cut across agents.
     """
     assert can_be_mixed(team.policies)
-    sampler = LocalSampler(0, END_IDS, rows_per_pass)
+    sampler = LocalSampler(END_IDS, rows_per_pass)
     expected = alone(team, sampler, temperature)
     mixed = sampler.generate_each(
         team.policies, prompts_of(team), LENGTH, temperature, generators()
@@ -77,21 +77,21 @@ def test_answers_are_those_of_each_alone(
             assert_close(ours.hidden[row, columns], theirs.hidden[row, columns], rtol=0, atol=1e-4)
 
 
-def test_the_base_is_read_once_for_all(team: Workbench) -> None:
+def test_the_base_is_read_once_for_all(team: RunComponents) -> None:
     """Prevents batches that are mixed in name, one agent after the other in fact."""
     sizes: list[int] = []
     embedding = team.reference.model.get_input_embeddings()
     handle = embedding.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    sampler = LocalSampler(0, frozenset(), 100)
+    sampler = LocalSampler(frozenset(), 100)
     sampler.generate_each(team.policies, prompts_of(team), 4, 1.0, generators())
     handle.remove()
     rows = sum(map(len, prompts_of(team)))
     assert sizes == [rows - 2, rows, rows, rows]
 
 
-def test_nothing_stays_mixed(team: Workbench) -> None:
+def test_nothing_stays_mixed(team: RunComponents) -> None:
     """Prevents the next pass of an agent from asking for rows of the last batch."""
-    sampler = LocalSampler(0, END_IDS, 100)
+    sampler = LocalSampler(END_IDS, 100)
     before = alone(team, sampler, 0.0)
     sampler.generate_each(team.policies, prompts_of(team), LENGTH, 1.0, generators())
     for ours, theirs in zip(alone(team, sampler, 0.0), before, strict=True):
@@ -118,27 +118,30 @@ class OneByOne:
         return self.sampler.generate(policy, prompt_ids, max_new_tokens, temperature, generator)
 
 
-def rollout_with(team: Workbench, sampler: object) -> Rollout:
+def rollout_with(team: RunComponents, sampler: object) -> Rollout:
     rollout = team.rollout
     rollout.sampler = sampler
     return rollout
 
 
 def test_a_team_without_transfer_speaks_at_once(
-    team: Workbench, monkeypatch: pytest.MonkeyPatch
+    team: RunComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents other answers, speakers or seeds than those of one after the other."""
     assert isinstance(team.sampler, LocalSampler)
     expected = rollout_with(team, OneByOne(team.sampler)).run(rows_of(team), 7)
     monkeypatch.setattr(LocalSampler, "generate", None)
     iteration = team.rollout.run(rows_of(team), 7)
-    for ours, theirs in zip(iteration.experiences, expected.experiences, strict=True):
-        assert ours.turn.response_ids == theirs.turn.response_ids
-        assert (ours.turn.agent, ours.turn.place) == (theirs.turn.agent, theirs.turn.place)
+    for ours, theirs in zip(iteration.records, expected.records, strict=True):
+        assert ours.generation.response_ids == theirs.generation.response_ids
+        assert (ours.generation.agent, ours.generation.role_index) == (
+            theirs.generation.agent,
+            theirs.generation.role_index,
+        )
         assert_close(ours.scores.logprobs, theirs.scores.logprobs, rtol=0, atol=1e-4)
 
 
-def test_evaluations_are_those_of_each_alone(team: Workbench) -> None:
+def test_evaluations_are_those_of_each_alone(team: RunComponents) -> None:
     """Prevents an agent from being credited with another one's answers."""
     evaluator, rows = team.evaluator, rows_of(team)
     policies = dict(zip("abc", team.policies, strict=True))
@@ -149,7 +152,7 @@ def test_evaluations_are_those_of_each_alone(team: Workbench) -> None:
         assert together[name].metrics == pytest.approx(single.metrics, abs=1e-4)
 
 
-def test_whole_copies_and_singles_are_not_mixed(tiny_gpt2_dir: Path, team: Workbench) -> None:
+def test_whole_copies_and_singles_are_not_mixed(tiny_gpt2_dir: Path, team: RunComponents) -> None:
     """Prevents agents without a common base from being decoded on the first one's."""
     assert not can_be_mixed(make_team(tiny_gpt2_dir).policies)
     assert not can_be_mixed(team.policies[:1])
@@ -158,16 +161,16 @@ def test_whole_copies_and_singles_are_not_mixed(tiny_gpt2_dir: Path, team: Workb
 def test_more_than_adapters_is_not_mixed(tiny_llama_dir: Path) -> None:
     """Prevents trained modules that are no adapters from being taken from the active agent."""
     config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"])
-    brought = Brought(
+    user = UserObjects(
         reward_funcs=length_reward,
         train_dataset=make_team(tiny_llama_dir).train_dataset,
         peft_config=config,
     )
-    policies = build_workbench(make_args(tiny_llama_dir), brought).policies
+    policies = build_components(make_args(tiny_llama_dir), user).policies
     assert not can_be_mixed(policies)
 
 
-def test_graphs_are_not_mixed(team: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_are_not_mixed(team: RunComponents, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents lists of rows on the host from being frozen into a graph."""
     monkeypatch.setattr(fixed_decoding, "FIXED_SHAPES_ON", {"cpu"})
     assert not can_be_mixed(team.policies)

@@ -11,7 +11,7 @@ import pytest
 
 from cory.models.allocation import SETTINGS_OF_THE_USER
 from cory.models.loading import policy
-from cory.training import setup as workbench
+from cory.training import setup as components
 from tests.tiny_runs import trainer
 
 PAGES_CLEARED = """
@@ -66,6 +66,6 @@ def test_memory_is_kept_for_small_models(
     """Prevents a trainer without it, and holes in the heap of a large model."""
     kept: list[bool] = []
     monkeypatch.setattr(policy, "SMALL_MODEL", largest)
-    monkeypatch.setattr(workbench, "keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr(components, "keep_freed_memory", lambda: kept.append(True))
     trainer(tiny_gpt2_dir, tmp_path)
     assert len(kept) == calls

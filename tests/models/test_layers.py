@@ -37,7 +37,7 @@ from cory.models.loading import checkpoint_gradients
 from cory.models.policy import LanguageModel
 from tests.tiny_models import TINY, tiny_model
 
-BATCH = make_batch([[50, 51, 52, 53], [60], [70, 71]], [[80, 81], [90, 91, 92], [100]], 0)
+BATCH = make_batch([[50, 51, 52, 53], [60], [70, 71]], [[80, 81], [90, 91, 92], [100]])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -75,7 +75,7 @@ def test_attention_in_float32_is_attention(
 ) -> None:
     """Prevents another mask or scale, a name in the saved config, and attention in bfloat16."""
     model = AutoModelForCausalLM.from_pretrained(request.getfixturevalue(fixture)).eval()
-    tokens, mask = pad_left([[50, 51, 52, 53], [60]], 0)
+    tokens, mask = pad_left([[50, 51, 52, 53], [60]])
     plain = model(input_ids=tokens, attention_mask=mask).logits[mask.bool()]
     use_float32_attention(model)
     assert model.config._attn_implementation == FLOAT32_ATTENTION

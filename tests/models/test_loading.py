@@ -28,7 +28,7 @@ from cory.models.policy import LanguageModel, Policy
 from cory.models.scoring import score
 from tests.teams import ADAPTERS, disturb, make_args
 
-BATCH = make_batch([[50, 51, 52, 53], [60]], [[80, 81], [90, 91, 92]], 0)
+BATCH = make_batch([[50, 51, 52, 53], [60]], [[80, 81], [90, 91, 92]])
 FOUR_BITS = {**ADAPTERS, "load_in_4bit": True}
 
 
@@ -135,10 +135,10 @@ def test_four_bit_base_samples_and_scores(tiny_llama_dir: Path) -> None:
     policies, reference = policies_of(tiny_llama_dir, **FOUR_BITS)
     quantised = {type(module).__name__ for module in reference.model.modules()}
     assert "Linear4bit" in quantised
-    sampler = LocalSampler(0, frozenset({2}), rows_per_pass=2)
+    sampler = LocalSampler(frozenset({2}), rows_per_pass=2)
     generator = torch.Generator().manual_seed(0)
     answers = sampler.generate(policies[1], [[50, 51, 52], [60]], 5, 1.0, generator)
-    batch = make_batch([[50, 51, 52], [60]], answers.token_ids, 0)
+    batch = make_batch([[50, 51, 52], [60]], answers.token_ids)
     scores = score(policies[1], reference, batch, 1.0)
     assert scores.logprobs.isfinite().all()
     assert scores.full_kl.abs().max() < 1e-6
@@ -272,7 +272,7 @@ def test_gradient_checkpointing_keeps_the_cache(tiny_llama_dir: Path) -> None:
     widths: list[int] = []
     embedding = policies[0].model.get_input_embeddings()
     embedding.register_forward_pre_hook(lambda _, inputs: widths.append(inputs[0].shape[1]))
-    sampler = LocalSampler(0, frozenset(), rows_per_pass=2)
+    sampler = LocalSampler(frozenset(), rows_per_pass=2)
     checkpointed = sampler.generate(
         policies[0], [[50, 51, 52], [60]], 4, 1.0, torch.Generator().manual_seed(0)
     )

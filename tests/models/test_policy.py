@@ -23,7 +23,7 @@ from cory.models.loading import checkpoint_gradients
 from cory.models.policy import LanguageModel, Policy, check_head, differentiable_full_kl
 from cory.models.scoring import score
 from cory.models.weights import FullCopy
-from cory.training.setup import Workbench
+from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, disturb, make_team, plain_logits
 from tests.tiny_models import TINY, tiny_model
 
@@ -38,7 +38,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def team(request: pytest.FixtureRequest) -> Workbench:
+def team(request: pytest.FixtureRequest) -> RunComponents:
     """A team whose first agent is far from the initial model."""
     fixture, settings = SETTINGS[request.param]
     team = make_team(request.getfixturevalue(fixture), **settings)
@@ -56,10 +56,10 @@ def dense_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1)
 
 
-def test_scores_equal_a_dense_reference(team: Workbench) -> None:
+def test_scores_equal_a_dense_reference(team: RunComponents) -> None:
     """Prevents a shift by one token, a temperature that is left out, and KL(π_0 ‖ π)."""
     policy, reference = team.policies[0], team.reference
-    scores = score(policy, reference, make_batch(PROMPTS, RESPONSES, 0), TEMPERATURE)
+    scores = score(policy, reference, make_batch(PROMPTS, RESPONSES), TEMPERATURE)
     for row, response in enumerate(RESPONSES):
         logprobs, ref_logprobs = dense_logprobs(policy, row), dense_logprobs(reference, row)
         tokens = torch.tensor(response)[:, None]
@@ -76,9 +76,11 @@ def test_scores_equal_a_dense_reference(team: Workbench) -> None:
         assert float(expected["full_kl"].min()) > 0.01
 
 
-def test_scores_do_not_depend_on_pieces(team: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_do_not_depend_on_pieces(
+    team: RunComponents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Prevents results that change with memory settings: one token and one row at a time."""
-    batch = make_batch(PROMPTS, RESPONSES, 0)
+    batch = make_batch(PROMPTS, RESPONSES)
     arguments = (team.policies[0], team.reference, batch, TEMPERATURE)
     whole = score(*arguments, keep_ref_hidden=True)
     monkeypatch.setattr("cory.models.policy.LOGITS_PER_PIECE", 1)
@@ -87,10 +89,10 @@ def test_scores_do_not_depend_on_pieces(team: Workbench, monkeypatch: pytest.Mon
         torch.testing.assert_close(getattr(pieces, name), values, rtol=0, atol=1e-5, msg=name)
 
 
-def test_values_are_read_where_the_token_is_decided(team: Workbench) -> None:
+def test_values_are_read_where_the_token_is_decided(team: RunComponents) -> None:
     """Prevents a value that has seen the token it is a baseline for, which would bias PPO."""
     policy = team.policies[0]
-    scores = score(policy, team.reference, make_batch(PROMPTS, RESPONSES, 0), TEMPERATURE)
+    scores = score(policy, team.reference, make_batch(PROMPTS, RESPONSES), TEMPERATURE)
     for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         with torch.no_grad(), policy.activate():
             output = policy.model(
@@ -101,9 +103,9 @@ def test_values_are_read_where_the_token_is_decided(team: Workbench) -> None:
         assert values.abs().min() > 0
 
 
-def test_reference_hidden_states_come_back_by_token(team: Workbench) -> None:
+def test_reference_hidden_states_come_back_by_token(team: RunComponents) -> None:
     """Prevents a KL in the loss that pairs a token with the reference of another."""
-    batch = make_batch(PROMPTS, RESPONSES, 0)
+    batch = make_batch(PROMPTS, RESPONSES)
     scores = score(
         team.policies[0], team.reference, batch, TEMPERATURE, max_rows=2, keep_ref_hidden=True
     )
@@ -115,12 +117,12 @@ def test_reference_hidden_states_come_back_by_token(team: Workbench) -> None:
 
 
 def test_differentiable_kl_has_the_dense_gradient(
-    team: Workbench, monkeypatch: pytest.MonkeyPatch
+    team: RunComponents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents a gradient that is lost, or taken twice, where logits are computed again."""
     monkeypatch.setattr("cory.models.policy.LOGITS_PER_PIECE", 3 * team.reference.vocab_size)
     policy, reference = team.policies[0], team.reference
-    batch = make_batch(PROMPTS, RESPONSES, 0)
+    batch = make_batch(PROMPTS, RESPONSES)
     weights = torch.arange(1.0, 9.0)
     with torch.no_grad():
         ref_hidden = reference.response_hidden(batch)
@@ -163,7 +165,7 @@ def test_dropout_never_acts(config: PreTrainedConfig, is_checkpointed: bool) -> 
     policy = Policy(FullCopy(model))
     if is_checkpointed:
         checkpoint_gradients(model)
-    batch = make_batch(PROMPTS, RESPONSES, 0)
+    batch = make_batch(PROMPTS, RESPONSES)
     scores = score(policy, reference, batch, TEMPERATURE)
     hidden = policy.response_hidden(batch)
     tokens = batch.response_tokens
@@ -175,7 +177,7 @@ def test_dropout_never_acts(config: PreTrainedConfig, is_checkpointed: bool) -> 
 def test_bfloat16_scores_are_those_of_the_update(tiny_llama_dir: Path) -> None:
     """Prevents sampling, scoring and learning in different precisions, and statistics in bf16."""
     team = make_team(tiny_llama_dir, bf16=True)
-    policy, batch = team.policies[0], make_batch(PROMPTS, RESPONSES, 0)
+    policy, batch = team.policies[0], make_batch(PROMPTS, RESPONSES)
     scores = score(policy, team.reference, batch, TEMPERATURE)
     hidden = policy.response_hidden(batch)
     logprobs = policy.logprobs(hidden, batch.response_tokens, TEMPERATURE)
@@ -202,7 +204,7 @@ def test_known_heads_are_accepted(config: PreTrainedConfig) -> None:
     check_head(model, torch.tensor([PROMPTS[0]]))
     expected = plain_logits(model, PROMPTS[0], RESPONSES[0]).log_softmax(-1)
     with torch.no_grad():
-        hidden = model.response_hidden(make_batch(PROMPTS, RESPONSES, 0))[:2]
+        hidden = model.response_hidden(make_batch(PROMPTS, RESPONSES))[:2]
         logits = model.logits(hidden, temperature=1.0)
     torch.testing.assert_close(logits.log_softmax(-1), expected, rtol=0, atol=1e-5)
 
@@ -224,7 +226,7 @@ def test_an_unknown_head_is_refused(tiny_gpt2_dir: Path) -> None:
         check_head(squaring, torch.tensor([PROMPTS[0]]))
 
 
-def test_the_value_head_starts_at_zero_and_is_trained(team: Workbench) -> None:
+def test_the_value_head_starts_at_zero_and_is_trained(team: RunComponents) -> None:
     """Prevents a random baseline at the start, and a value head that the optimizer never sees."""
     second = team.policies[1]
     assert not second.value_head.weight.any()

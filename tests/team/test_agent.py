@@ -16,7 +16,7 @@ from cory.team import update as learning
 from cory.team.agent import Agent
 from cory.team.kl_penalty import KL_PENALTIES
 from cory.team.nonfinite import NotFiniteError
-from cory.team.types import Experience, Turn
+from cory.team.types import Generation, RolloutRecord
 from cory.training.trainer import CORYTrainer
 from tests.teams import disturb
 from tests.tiny_runs import same_bits, snapshot, trainer
@@ -26,15 +26,15 @@ ADAM_EPSILON = 1e-3
 rounding error (that of a key's bias); not so with this."""
 
 
-def experiences(team: CORYTrainer, step: int = 0) -> list[Experience]:
+def records(team: CORYTrainer, step: int = 0) -> list[RolloutRecord]:
     """What the team answers in an iteration, by agent number."""
-    found = team.rollout.run(team.queries.at(step), step).experiences
-    return sorted(found, key=lambda experience: experience.turn.agent)
+    found = team.rollout.run(team.queries.at(step), step).records
+    return sorted(found, key=lambda record: record.generation.agent)
 
 
 def updated(team: CORYTrainer, agent: int = 0, step: int = 0) -> dict[str, float]:
     """Metrics of one update of one agent."""
-    return team.agents[agent].update(experiences(team, step)[agent], step)
+    return team.agents[agent].update(records(team, step)[agent], step)
 
 
 def weights(agent: Agent) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_an_update_moves_its_own_agent_only(
     updated(team, agent=0, step=1)
     assert same_bits(snapshot(second), before[1])
     assert not same_bits(snapshot(first), before[0])
-    reference = set(team.workbench.reference.model.parameters())
+    reference = set(team.components.reference.model.parameters())
     if not options:
         assert all(parameter.grad is None for parameter in reference)
 
@@ -100,7 +100,7 @@ def test_several_cores_change_nothing(
             per_device_train_batch_size=1,
             **options,
         )
-        rollout = experiences(team)
+        rollout = records(team)
         torch.set_num_threads(cores)
         try:
             metrics = team.agents[1].update(rollout[1], 0, rollout)
@@ -132,28 +132,28 @@ def test_the_order_of_rows_changes_nothing(tiny_gpt2_dir: Path, tmp_path: Path) 
     results = []
     for name, order in (("as they are", range(8)), ("reversed", range(7, -1, -1))):
         team = trainer(tiny_gpt2_dir, tmp_path / name, adam_epsilon=ADAM_EPSILON)
-        experience = experiences(team)[0]
-        team.agents[0].update(reordered(experience, list(order)), 0)
+        record = records(team)[0]
+        team.agents[0].update(reordered(record, list(order)), 0)
         results.append(weights(team.agents[0]))
     torch.testing.assert_close(*results, atol=1e-6, rtol=0)
 
 
-def reordered(experience: Experience, order: list[int]) -> Experience:
+def reordered(record: RolloutRecord, order: list[int]) -> RolloutRecord:
     """The same answers in another order."""
-    turn, scores = experience.turn, experience.scores
+    generation, scores = record.generation, record.scores
     rows = torch.tensor(order)
-    return Experience(
-        turn=Turn(
-            agent=turn.agent,
-            place=turn.place,
-            prompt_ids=[turn.prompt_ids[row] for row in order],
-            response_ids=[turn.response_ids[row] for row in order],
-            completions=[turn.completions[row] for row in order],
+    return RolloutRecord(
+        generation=Generation(
+            agent=generation.agent,
+            place=generation.role_index,
+            prompt_ids=[generation.prompt_ids[row] for row in order],
+            response_ids=[generation.response_ids[row] for row in order],
+            completions=[generation.completions[row] for row in order],
         ),
-        batch=experience.batch.select(rows),
+        batch=record.batch.select(rows),
         scores=type(scores)(*(None if part is None else part[rows] for part in scores)),
-        task_reward=experience.task_reward[rows],
-        team_reward=experience.team_reward[rows],
+        task_reward=record.task_reward[rows],
+        team_reward=record.team_reward[rows],
     )
 
 
@@ -172,24 +172,24 @@ def team(tiny_gpt2_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> CORYT
 
 
 @pytest.fixture(scope="module")
-def experience(team: CORYTrainer) -> Experience:
-    return experiences(team)[0]
+def record(team: CORYTrainer) -> RolloutRecord:
+    return records(team)[0]
 
 
 @pytest.mark.parametrize("placement", ["reward", "loss"])
 @pytest.mark.parametrize("estimator", KL_PENALTIES)
 @pytest.mark.parametrize("advantages", ESTIMATORS)
 def test_every_way_of_learning_learns(
-    team: CORYTrainer, experience: Experience, advantages: str, estimator: str, placement: str
+    team: CORYTrainer, record: RolloutRecord, advantages: str, estimator: str, placement: str
 ) -> None:
     """Prevents a combination of settings that nobody has tried from failing, or giving NaN."""
     args = team.args.replace(
         advantage_estimator=advantages, kl_estimator=estimator, kl_placement=placement
     )
     policy, optimizer = team.policies[0], team.optimizer
-    agent = Agent(0, policy, team.workbench.reference, optimizer, args)
+    agent = Agent(0, policy, team.components.reference, optimizer, args)
     before = weights(agent)
-    metrics = agent.update(experience, 0)
+    metrics = agent.update(record, 0)
     assert all(torch.tensor(list(metrics.values())).isfinite())
     assert weights(agent).isfinite().all()
     assert not torch.equal(weights(agent), before)
@@ -199,13 +199,13 @@ def test_every_way_of_learning_learns(
 
 @pytest.mark.parametrize("advantages", ESTIMATORS)
 def test_the_kl_may_be_in_reward_and_loss(
-    team: CORYTrainer, experience: Experience, advantages: str
+    team: CORYTrainer, record: RolloutRecord, advantages: str
 ) -> None:
     """Prevents an exact gradient of the KL that fails, or gives NaN, with some estimator."""
     args = team.args.replace(advantage_estimator=advantages, kl_placement="both")
-    agent = Agent(0, team.policies[0], team.workbench.reference, team.optimizer, args)
+    agent = Agent(0, team.policies[0], team.components.reference, team.optimizer, args)
     before = weights(agent)
-    metrics = agent.update(experience, 0)
+    metrics = agent.update(record, 0)
     assert all(torch.tensor(list(metrics.values())).isfinite())
     assert not torch.equal(weights(agent), before)
     assert "kl_loss" in metrics
@@ -331,8 +331,8 @@ def test_reward_statistics_are_kept_per_agent_and_role(tiny_gpt2_dir: Path, tmp_
     """Prevents an observer's rewards from being measured by a pioneer's."""
     team = trainer(tiny_gpt2_dir, tmp_path, normalize_rewards=True, role_exchange_period=1)
     for step in range(3):
-        for experience in experiences(team, step):
-            team.agents[experience.turn.agent].update(experience, step)
+        for record in records(team, step):
+            team.agents[record.generation.agent].update(record, step)
     counts = [
         {role: scaler.count for role, scaler in agent.state.reward_scalers.items()}
         for agent in team.agents
@@ -410,12 +410,12 @@ def test_bfloat16_learns(tiny_llama_dir: Path, tmp_path: Path) -> None:
         assert weights(agent).isfinite().all()
 
 
-def spoil(team: CORYTrainer, agent: int, sample: int) -> Experience:
-    """An agent's experience with one return that is not a number."""
-    experience = experiences(team)[agent]
-    rewards = experience.team_reward.clone()
+def spoil(team: CORYTrainer, agent: int, sample: int) -> RolloutRecord:
+    """An agent's record with one return that is not a number."""
+    record = records(team)[agent]
+    rewards = record.team_reward.clone()
     rewards[sample] = float("nan")
-    return replace(experience, team_reward=rewards)
+    return replace(record, team_reward=rewards)
 
 
 def test_a_step_that_is_not_finite_is_not_taken(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_the_third_skip_in_a_row_names_the_sample(tiny_gpt2_dir: Path, tmp_path:
 def test_weights_that_overflow_are_named(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents an error that blames a reward for what the weights did."""
     team = trainer(tiny_gpt2_dir, tmp_path, num_ppo_epochs=3, num_mini_batches=1)
-    found = experiences(team)[0]
+    found = records(team)[0]
     with torch.no_grad():
         team.policies[0].value_head.weight.fill_(float("inf"))
     with pytest.raises(NotFiniteError, match=r"sample 0 .*such new values"):

@@ -18,7 +18,7 @@ from cory.models.batch import position_ids
 from cory.models.policy import LanguageModel
 from cory.models.weights import replaced
 from cory.team.agent import Agent
-from cory.team.averaging import WeightAverage, merged, pull_together
+from cory.team.averaging import WeightAverage, interpolate_to_mean, merged
 from cory.training.runs import build, open_model, take_weights
 from cory.training.trainer import CORYTrainer
 from tests.teams import disturb
@@ -307,7 +307,7 @@ def test_agents_meet_at_an_exchange_and_only_there(
     assert all(map(same_bits, apart, map(snapshot, plain.agents)))
     assert any(not torch.equal(apart[0][name], apart[1][name]) for name in apart[0])
 
-    pull_together(plain.policies, share)
+    interpolate_to_mean(plain.policies, share)
     met = [snapshot(agent) for agent in plain.agents]
     for name, first in apart[0].items():
         second = apart[1][name]

@@ -13,7 +13,7 @@ import torch
 from cory.models.batch import make_batch
 from cory.models.scoring import TokenScores
 from cory.team.evaluation import Evaluation, pass_at_k, reward_metrics, score_metrics
-from cory.training.setup import Workbench
+from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, disturb, make_team, rows_of
 
 METRICS = {
@@ -36,7 +36,7 @@ def even_length(completions: list[str], **columns: Any) -> list[float]:
     return [float(len(completion) % 2 == 0) for completion in completions]
 
 
-def evaluate(team: Workbench, agent: int = 0, num_samples: int = 3) -> Evaluation:
+def evaluate(team: RunComponents, agent: int = 0, num_samples: int = 3) -> Evaluation:
     return team.evaluator.evaluate(team.policies[agent], rows_of(team), num_samples)
 
 
@@ -91,7 +91,7 @@ def test_evaluation_measures_what_the_answers_are(tiny_gpt2_dir: Path) -> None:
 
 def test_score_metrics_by_hand() -> None:
     """Prevents a KL interval that shrinks with every further answer to the same queries."""
-    mask = make_batch([[5]] * 4, [[7, 8], [9], [7, 8], [9]], pad_id=0).response_mask
+    mask = make_batch([[5]] * 4, [[7, 8], [9], [7, 8], [9]]).response_mask
     ones = mask.float()
     scores = TokenScores(
         logprobs=-ones,

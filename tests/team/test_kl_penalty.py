@@ -20,7 +20,7 @@ from cory.models.scoring import score
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS, LiveTokens
 from tests.teams import disturb, make_team
 
-BATCH = make_batch([[50, 51], [60]], [[80, 81, 82], [90, 91]], 0)
+BATCH = make_batch([[50, 51], [60]], [[80, 81, 82], [90, 91]])
 
 
 def test_every_configurable_penalty_exists() -> None:
@@ -148,7 +148,7 @@ def test_full_kl_in_both_places_has_the_exact_gradient(tiny_policy: TinyPolicy) 
 
 
 def test_k1_in_the_reward_has_the_same_mean_and_more_variance(tiny_policy: TinyPolicy) -> None:
-    """Holds docs/algorithm.md to its word: the gradient in both places is the less noisy one."""
+    """Prevents a noisier gradient in both places than docs/explanation/algorithm.md says."""
     k1 = tiny_policy.gradients("k1", "reward")
     torch.testing.assert_close(tiny_policy.mean(k1), tiny_policy.exact_gradient())
     both = tiny_policy.gradients("full", "both")

@@ -15,11 +15,11 @@ from cory.team.metrics import (
     MetricsFile,
     confidence_interval,
     diversity,
-    experience_metrics,
     mean_of,
     read_metrics,
+    record_metrics,
 )
-from cory.team.types import Experience, Turn
+from cory.team.types import Generation, RolloutRecord
 
 
 def test_diversity_by_hand() -> None:
@@ -51,7 +51,7 @@ def test_mean_of_takes_any_iterable() -> None:
 
 def test_experience_metrics_by_hand() -> None:
     """Prevents padding in a mean, and a KL per token that averages sequences of any length."""
-    mask = make_batch([[5], [6]], [[7, 8, 2], [9]], pad_id=0).response_mask
+    mask = make_batch([[5], [6]], [[7, 8, 2], [9]]).response_mask
     scores = TokenScores(
         logprobs=torch.tensor([[-1.0, -2.0, -3.0], [-4.0, 0, 0]]),
         values=torch.zeros(2, 3),
@@ -59,16 +59,16 @@ def test_experience_metrics_by_hand() -> None:
         ref_logprobs=torch.tensor([[-2.0, -2.0, -4.0], [-3.0, 0, 0]]),
         full_kl=torch.tensor([[0.5, 1.0, 1.5], [7.0, 0, 0]]),
     )
-    experience = Experience(
-        turn=Turn(0, 0, [[5], [6]], [[7, 8, 2], [9]], ["a", "b"]),
-        batch=make_batch([[5], [6]], [[7, 8, 2], [9]], pad_id=0),
+    record = RolloutRecord(
+        generation=Generation(0, 0, [[5], [6]], [[7, 8, 2], [9]], ["a", "b"]),
+        batch=make_batch([[5], [6]], [[7, 8, 2], [9]]),
         scores=scores,
         task_reward=torch.tensor([1.0, 4.0]),
         team_reward=torch.tensor([2.0, 6.0]),
         reward_parts={"length": 2.5},
     )
     assert mask.sum() == 4
-    assert experience_metrics(experience, frozenset({2})) == {
+    assert record_metrics(record, frozenset({2})) == {
         "task_reward": 2.5,
         "task_reward_std": 1.5,
         "team_reward": 4.0,

@@ -14,8 +14,8 @@ from cory.models.batch import to_rows
 from cory.models.policy import Policy
 from cory.models.scoring import score
 from cory.team.rollout import Rollout, judge, recomputes_logprobs
-from cory.team.types import Experience, Iteration
-from cory.training.setup import Workbench
+from cory.team.types import Iteration, RolloutRecord
+from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, make_team, plain_logits, rows_of
 
 SETTINGS = {
@@ -34,7 +34,7 @@ def spy_reward(prompts: list[Any], completions: list[str], **columns: Any) -> li
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
-def chain(request: pytest.FixtureRequest) -> tuple[Workbench, Iteration]:
+def chain(request: pytest.FixtureRequest) -> tuple[RunComponents, Iteration]:
     """Three agents and their first rollout; scored in passes of four, at another temperature."""
     fixture, settings = SETTINGS[request.param]
     directory = request.getfixturevalue(fixture)
@@ -44,11 +44,11 @@ def chain(request: pytest.FixtureRequest) -> tuple[Workbench, Iteration]:
     return team, team.rollout.run(rows_of(team), step=0)
 
 
-def update_logprobs(policy: Policy, experience: Experience, temperature: float) -> Tensor:
+def update_logprobs(policy: Policy, record: RolloutRecord, temperature: float) -> Tensor:
     """Log-probabilities (B, T) as an update computes them, in micro-batches of two."""
-    whole = torch.zeros(experience.batch.response_mask.shape)
-    for rows in experience.batch.split(2, 10_000):
-        batch = experience.batch.select(rows)
+    whole = torch.zeros(record.batch.response_mask.shape)
+    for rows in record.batch.split(2, 10_000):
+        batch = record.batch.select(rows)
         hidden = policy.response_hidden(batch)
         logprobs = policy.logprobs(hidden, batch.response_tokens, temperature)
         mask = batch.response_mask
@@ -56,44 +56,44 @@ def update_logprobs(policy: Policy, experience: Experience, temperature: float) 
     return whole
 
 
-def test_the_rollout_is_as_hard_as_it_should_be(chain: tuple[Workbench, Iteration]) -> None:
+def test_the_rollout_is_as_hard_as_it_should_be(chain: tuple[RunComponents, Iteration]) -> None:
     """Prevents the next tests from passing because nothing is ragged or nothing is padded."""
     team, iteration = chain
     assert team.tokenizer.pad_token_id == team.tokenizer.eos_token_id
-    assert [experience.turn.role for experience in iteration.experiences] == [
+    assert [record.generation.role for record in iteration.records] == [
         "pioneer",
         "observer",
         "observer_2",
     ]
-    for experience in iteration.experiences:
-        assert len(set(experience.batch.prompt_lengths.tolist())) > 1
-        assert not experience.batch.response_mask.all()
+    for record in iteration.records:
+        assert len(set(record.batch.prompt_lengths.tolist())) > 1
+        assert not record.batch.response_mask.all()
 
 
-def test_first_ratio_is_one_for_every_role(chain: tuple[Workbench, Iteration]) -> None:
+def test_first_ratio_is_one_for_every_role(chain: tuple[RunComponents, Iteration]) -> None:
     """Prevents scoring that depends on padding, on the split, or on dropout in the update."""
     team, iteration = chain
-    for experience in iteration.experiences:
-        policy = team.policies[experience.turn.agent]
-        logprobs = update_logprobs(policy, experience, team.args.temperature)
+    for record in iteration.records:
+        policy = team.policies[record.generation.agent]
+        logprobs = update_logprobs(policy, record, team.args.temperature)
         assert logprobs.requires_grad
-        assert ((logprobs - experience.scores.logprobs).exp() - 1).abs().max() < 1e-4
+        assert ((logprobs - record.scores.logprobs).exp() - 1).abs().max() < 1e-4
 
 
 def test_what_sampling_computed_is_what_a_pass_of_its_own_computes(
-    chain: tuple[Workbench, Iteration],
+    chain: tuple[RunComponents, Iteration],
 ) -> None:
     """Prevents hidden states of another column, row or temperature from being taken for a token's.
 
     `recompute_logprobs` chooses between the two.
     """
     team, iteration = chain
-    for experience in iteration.experiences:
-        policy = team.policies[experience.turn.agent]
+    for record in iteration.records:
+        policy = team.policies[record.generation.agent]
         nn.init.normal_(policy.value_head.weight)
         kept, recomputed = (
-            score(policy, team.reference, experience.batch, 0.7, hidden=hidden)
-            for hidden in (experience.turn.hidden, None)
+            score(policy, team.reference, record.batch, 0.7, hidden=hidden)
+            for hidden in (record.generation.hidden, None)
         )
         for name in ("logprobs", "values", "entropy", "full_kl"):
             difference = getattr(kept, name) - getattr(recomputed, name)
@@ -121,51 +121,51 @@ def test_scores_are_recomputed_where_sampling_computes_in_another_way(
 
 
 def test_scores_are_those_of_transformers_without_padding(
-    chain: tuple[Workbench, Iteration],
+    chain: tuple[RunComponents, Iteration],
 ) -> None:
     """Prevents wrong positions, masks or shifts, which a ratio of two own passes would hide."""
     team, iteration = chain
-    for experience in iteration.experiences:
-        policy, turn = team.policies[experience.turn.agent], experience.turn
+    for record in iteration.records:
+        policy, generation = team.policies[record.generation.agent], record.generation
         for row, (prompt, response) in enumerate(
-            zip(turn.prompt_ids, turn.response_ids, strict=True)
+            zip(generation.prompt_ids, generation.response_ids, strict=True)
         ):
             logits = plain_logits(policy, prompt, response) / team.args.temperature
             expected = logits.log_softmax(-1).gather(1, torch.tensor(response)[:, None])[:, 0]
-            scored = experience.scores.logprobs[row, : len(response)]
+            scored = record.scores.logprobs[row, : len(response)]
             assert ((scored - expected).exp() - 1).abs().max() < 1e-4
-            assert not experience.scores.logprobs[row, len(response) :].any()
+            assert not record.scores.logprobs[row, len(response) :].any()
 
 
-def test_the_initial_kl_is_zero(chain: tuple[Workbench, Iteration]) -> None:
+def test_the_initial_kl_is_zero(chain: tuple[RunComponents, Iteration]) -> None:
     """Prevents a reference that is not the initial model, or that sees another prompt (Eq 8)."""
-    for experience in chain[1].experiences:
-        scores = experience.scores
+    for record in chain[1].records:
+        scores = record.scores
         assert scores.full_kl.sum(1).abs().max() < 1e-6
         assert (scores.logprobs - scores.ref_logprobs).abs().max() < 1e-5
         assert not scores.values.any()
 
 
 def test_an_observer_sees_the_earlier_answers_of_its_own_row(
-    chain: tuple[Workbench, Iteration],
+    chain: tuple[RunComponents, Iteration],
 ) -> None:
     """Prevents answers that are re-tokenised, mixed up between rows, or shown with their EOS."""
     team, iteration = chain
-    turns = [experience.turn for experience in iteration.experiences]
-    for place, turn in enumerate(turns):
+    generations = [record.generation for record in iteration.records]
+    for place, generation in enumerate(generations):
         for row, query in enumerate(QUERIES):
-            earlier = [previous.response_ids[row] for previous in turns[:place]]
-            assert turn.prompt_ids[row] == team.encoder.encode(query, earlier)
-    shown = [token for token in turns[0].response_ids[1] if token not in team.encoder.end_ids]
-    assert str(shown)[1:-1] in str(turns[1].prompt_ids[1])
+            earlier = [previous.response_ids[row] for previous in generations[:place]]
+            assert generation.prompt_ids[row] == team.encoder.encode(query, earlier)
+    shown = [token for token in generations[0].response_ids[1] if token not in team.encoder.end_ids]
+    assert str(shown)[1:-1] in str(generations[1].prompt_ids[1])
 
 
-def test_completions_are_what_was_sampled(chain: tuple[Workbench, Iteration]) -> None:
+def test_completions_are_what_was_sampled(chain: tuple[RunComponents, Iteration]) -> None:
     """Prevents special tokens in the judged text, and answers longer than asked for."""
     team, iteration = chain
-    for experience in iteration.experiences:
-        turn = experience.turn
-        for ids, completion in zip(turn.response_ids, turn.completions, strict=True):
+    for record in iteration.records:
+        generation = record.generation
+        for ids, completion in zip(generation.response_ids, generation.completions, strict=True):
             assert completion == team.tokenizer.decode(ids, skip_special_tokens=True)
             assert 1 <= len(ids) <= team.args.max_completion_length
             assert not set(ids[:-1]) & team.encoder.end_ids
@@ -174,9 +174,9 @@ def test_completions_are_what_was_sampled(chain: tuple[Workbench, Iteration]) ->
 def test_without_knowledge_transfer_everybody_gets_the_plain_query(tiny_gpt2_dir: Path) -> None:
     """Prevents the control arm from leaking the observer's template or the pioneer's answer."""
     team = make_team(tiny_gpt2_dir, knowledge_transfer=False)
-    pioneer, observer = team.rollout.run(rows_of(team), step=0).experiences
-    assert pioneer.turn.prompt_ids == observer.turn.prompt_ids
-    assert pioneer.turn.response_ids != observer.turn.response_ids
+    pioneer, observer = team.rollout.run(rows_of(team), step=0).records
+    assert pioneer.generation.prompt_ids == observer.generation.prompt_ids
+    assert pioneer.generation.response_ids != observer.generation.response_ids
 
 
 def test_every_answer_is_judged_on_the_plain_query(tiny_gpt2_dir: Path) -> None:
@@ -184,14 +184,14 @@ def test_every_answer_is_judged_on_the_plain_query(tiny_gpt2_dir: Path) -> None:
     SEEN.clear()
     team = make_team(tiny_gpt2_dir, reward_funcs=spy_reward)
     iteration = team.rollout.run(rows_of(team), step=0)
-    assert iteration.queries == list(QUERIES)
+    assert [row["prompt"] for row in iteration.rows] == list(QUERIES)
     assert [seen["prompts"] for seen in SEEN] == [list(QUERIES)] * 2
     assert [seen["number"] for seen in SEEN] == [list(range(len(QUERIES)))] * 2
-    for seen, experience in zip(SEEN, iteration.experiences, strict=True):
-        assert seen["completions"] == experience.turn.completions
-        assert seen["completion_ids"] == experience.turn.response_ids
-        mean = pytest.approx(experience.task_reward.mean().item())
-        assert experience.reward_parts == {"spy_reward": mean}
+    for seen, record in zip(SEEN, iteration.records, strict=True):
+        assert seen["completions"] == record.generation.completions
+        assert seen["completion_ids"] == record.generation.response_ids
+        mean = pytest.approx(record.task_reward.mean().item())
+        assert record.reward_parts == {"spy_reward": mean}
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ def test_team_rewards_by_hand(
         max_completion_length=3,
     )
     iteration = team.rollout.run(rows_of(team), step=1)
-    assert [experience.turn.agent for experience in iteration.experiences] == [1, 2, 0]
-    own = [experience.task_reward for experience in iteration.experiences]
+    assert [record.generation.agent for record in iteration.records] == [1, 2, 0]
+    own = [record.task_reward for record in iteration.records]
     sums = {
         "0": own[0],
         "1": own[1],
@@ -232,8 +232,8 @@ def test_team_rewards_by_hand(
         "0+.5*1+.5*2": own[0] + own[1] / 2 + own[2] / 2,
         "1+.5*2": own[1] + own[2] / 2,
     }
-    for experience, name in zip(iteration.experiences, expected, strict=True):
-        torch.testing.assert_close(experience.team_reward, sums[name])
+    for record, name in zip(iteration.records, expected, strict=True):
+        torch.testing.assert_close(record.team_reward, sums[name])
 
 
 @pytest.mark.parametrize("credit", ["collective", "causal", "own"])
@@ -249,18 +249,18 @@ def test_several_observer_answers_by_hand(tiny_gpt2_dir: Path, credit: Any) -> N
     )
     SEEN.clear()
     iteration = team.rollout.run(rows_of(team), step=0)
-    assert iteration.queries == list(QUERIES)
-    pioneer, *observers = (experience.turn for experience in iteration.experiences)
+    assert [row["prompt"] for row in iteration.rows] == list(QUERIES)
+    pioneer, *observers = (record.generation for record in iteration.records)
     twice = [query for query in QUERIES for _ in range(2)]
     assert [len(seen["completions"]) for seen in SEEN] == [6, 12, 12]
     assert [seen["prompts"] for seen in SEEN] == [list(QUERIES), twice, twice]
-    for place, turn in enumerate(observers):
+    for place, generation in enumerate(observers):
         for row, query in enumerate(twice):
             earlier = [observer.response_ids[row] for observer in observers[:place]]
             answers = [pioneer.response_ids[row // 2], *earlier]
-            assert turn.prompt_ids[row] == team.encoder.encode(query, answers)
-        assert turn.response_ids[0::2] != turn.response_ids[1::2]
-    first, second, third = (experience.task_reward for experience in iteration.experiences)
+            assert generation.prompt_ids[row] == team.encoder.encode(query, answers)
+        assert generation.response_ids[0::2] != generation.response_ids[1::2]
+    first, second, third = (record.task_reward for record in iteration.records)
     means = (second[0::2] + second[1::2]) / 2, (third[0::2] + third[1::2]) / 2
     seen_first = torch.stack([first, first], dim=1).flatten()
     expected = {
@@ -272,20 +272,22 @@ def test_several_observer_answers_by_hand(tiny_gpt2_dir: Path, credit: Any) -> N
         "causal": (first + means[0] / 2 + means[1] / 2, second + third / 2, third),
         "own": (first, second, third),
     }
-    for experience, paid in zip(iteration.experiences, expected[credit], strict=True):
-        torch.testing.assert_close(experience.team_reward, paid)
-        assert len(experience.batch) == len(paid)
+    for record, paid in zip(iteration.records, expected[credit], strict=True):
+        torch.testing.assert_close(record.team_reward, paid)
+        assert len(record.batch) == len(paid)
 
 
 def test_generations_of_a_query_are_neighbours(tiny_gpt2_dir: Path) -> None:
     """Prevents groups that mix queries, which would compare answers to different questions."""
     team = make_team(tiny_gpt2_dir, num_generations=2, batch_size=2 * len(QUERIES))
     iteration = team.rollout.run(rows_of(team), step=0)
-    assert iteration.queries == [query for query in QUERIES for _ in range(2)]
-    pioneer, observer = (experience.turn for experience in iteration.experiences)
+    assert [row["prompt"] for row in iteration.rows] == [
+        query for query in QUERIES for _ in range(2)
+    ]
+    pioneer, observer = (record.generation for record in iteration.records)
     assert pioneer.prompt_ids[0::2] == pioneer.prompt_ids[1::2]
     assert pioneer.response_ids[0::2] != pioneer.response_ids[1::2]
-    for row, query in enumerate(iteration.queries):
+    for row, query in enumerate([row["prompt"] for row in iteration.rows]):
         assert observer.prompt_ids[row] == team.encoder.encode(query, [pioneer.response_ids[row]])
 
 
@@ -307,7 +309,7 @@ def test_a_rollout_is_a_function_of_seed_and_step(tiny_gpt2_dir: Path) -> None:
 
     def answers(rollout: Rollout, step: int) -> list[list[list[int]]]:
         iteration = rollout.run(rows_of(team), step)
-        return [experience.turn.response_ids for experience in iteration.experiences]
+        return [record.generation.response_ids for record in iteration.records]
 
     first = answers(team.rollout, 3)
     torch.rand(17)
@@ -324,8 +326,8 @@ def test_reference_hidden_states_are_kept_for_a_full_kl_loss_only(tiny_gpt2_dir:
         ({"kl_estimator": "full", "kl_placement": "reward"}, False),
     ):
         team = make_team(tiny_gpt2_dir, max_completion_length=2, **settings)
-        for experience in team.rollout.run(rows_of(team)[:2], step=0).experiences:
-            assert (experience.scores.ref_hidden is not None) == is_kept
+        for record in team.rollout.run(rows_of(team)[:2], step=0).records:
+            assert (record.scores.ref_hidden is not None) == is_kept
 
 
 def test_judge_reads_the_named_prompt_column() -> None:

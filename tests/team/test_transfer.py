@@ -17,10 +17,10 @@ PERIOD = 2
 
 def rewards_by_turn(*levels: float) -> Any:
     """A reward function that pays the same to all answers of a turn, turn after turn."""
-    turns = count()
+    generations = count()
 
     def pay(completions: list[str], **columns: Any) -> list[float]:
-        return [levels[next(turns) % len(levels)]] * len(completions)
+        return [levels[next(generations) % len(levels)]] * len(completions)
 
     return pay
 

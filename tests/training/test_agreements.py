@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.test_processes import Heard
 
-from cory.distributed.world import ALONE
+from cory.distributed.world import SINGLE
 from cory.io.locks import LOCK, alone_in
 from cory.io.signals import Interruption
 from cory.training.agreements import first_alone_in, reason_to_stop
@@ -40,5 +40,5 @@ def test_the_first_process_locks_for_all(tmp_path: Path) -> None:
             alone_in(tmp_path, "cory train").__enter__()
         with first_alone_in(tmp_path, "cory train", Heard(1, 2, [""])):
             assert (tmp_path / LOCK).exists()
-    with first_alone_in(tmp_path, "cory train", ALONE):
+    with first_alone_in(tmp_path, "cory train", SINGLE):
         pass

@@ -40,7 +40,7 @@ def test_samples_hold_every_answer(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
         (agent, role, index) for agent, role in speakers for index in range(8)
     ]
     for row in rows:
-        (judged,) = team.workbench.reward_funcs[0](prompts=[""], completions=[row["answer"]])
+        (judged,) = team.components.reward_funcs[0](prompts=[""], completions=[row["answer"]])
         assert row["task_reward"] == pytest.approx(judged)
         assert row["step"] == 2
     for mine, theirs, initial in zip(rows[:8], rows[8:16], rows[16:], strict=True):

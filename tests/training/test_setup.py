@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from cory.config import CORYConfig
 from cory.tasks import for_task
-from cory.training.setup import Brought, build_workbench
+from cory.training.setup import UserObjects, build_components
 from tests.tiny_runs import queries, settings, share_of_letters
 
 
@@ -41,7 +41,7 @@ def test_data_by_name_and_rewards_by_name(
 ) -> None:
     """Prevents the command line from needing Python."""
     args = args.replace(dataset_name=str(data_file), reward_funcs=[reward_name])
-    bench = build_workbench(args, Brought())
+    bench = build_components(args, UserObjects())
     assert bench.eval_dataset is not None
     assert len(bench.train_dataset) + len(bench.eval_dataset) == 20
     assert bench.reward_funcs[0](completions=["abc"]) == [3]
@@ -50,7 +50,7 @@ def test_data_by_name_and_rewards_by_name(
 def test_data_by_name_and_rewards_as_objects(args: CORYConfig, data_file: Path) -> None:
     """Prevents a function that was passed from being asked for again by name."""
     args = args.replace(dataset_name=str(data_file))
-    bench = build_workbench(args, Brought(reward_funcs=share_of_letters))
+    bench = build_components(args, UserObjects(reward_funcs=share_of_letters))
     assert bench.reward_funcs == [share_of_letters]
     assert bench.eval_dataset is not None
     assert len(bench.train_dataset) + len(bench.eval_dataset) == 20
@@ -59,7 +59,7 @@ def test_data_by_name_and_rewards_as_objects(args: CORYConfig, data_file: Path) 
 def test_data_as_objects_and_rewards_by_name(args: CORYConfig, reward_name: str) -> None:
     """Prevents a data set that was passed from being asked for again by name."""
     args = args.replace(reward_funcs=[reward_name])
-    bench = build_workbench(args, Brought(train_dataset=queries(3)))
+    bench = build_components(args, UserObjects(train_dataset=queries(3)))
     assert bench.reward_funcs[0](completions=["abc"]) == [3]
     assert len(bench.train_dataset) == 3
     assert bench.eval_dataset is None
@@ -70,7 +70,7 @@ def test_what_is_held_out_can_be_brought_alone(
 ) -> None:
     """Prevents one's own held-out queries from being replaced by the task's."""
     args = args.replace(dataset_name=str(data_file), reward_funcs=[reward_name])
-    bench = build_workbench(args, Brought(eval_dataset=queries(2)))
+    bench = build_components(args, UserObjects(eval_dataset=queries(2)))
     assert bench.eval_dataset is not None
     assert list(bench.eval_dataset["prompt"]) == list(queries(2)["prompt"])
 
@@ -88,9 +88,11 @@ def test_a_task_with_other_rewards(tiny_gpt2_dir: Path, tmp_path: Path, shared_d
         use_cpu=True,
     )
     rows = queries(2)
-    own_reward = build_workbench(args, Brought(reward_funcs=share_of_letters, train_dataset=rows))
+    own_reward = build_components(
+        args, UserObjects(reward_funcs=share_of_letters, train_dataset=rows)
+    )
     assert own_reward.reward_funcs == [share_of_letters]
-    own_rows = build_workbench(args, Brought(train_dataset=rows))
+    own_rows = build_components(args, UserObjects(train_dataset=rows))
     assert len(own_rows.train_dataset) == 2
     assert own_rows.reward_funcs[0].__name__ == "gsm8k_reward"
 
@@ -98,9 +100,11 @@ def test_a_task_with_other_rewards(tiny_gpt2_dir: Path, tmp_path: Path, shared_d
 def test_the_tokenizer_that_is_brought_is_used(args: CORYConfig, tiny_gpt2_dir: Path) -> None:
     """Prevents tokens that were added by the user from being unknown."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_gpt2_dir)
-    bench = build_workbench(
+    bench = build_components(
         args,
-        Brought(processing_class=tokenizer, reward_funcs=share_of_letters, train_dataset=queries()),
+        UserObjects(
+            processing_class=tokenizer, reward_funcs=share_of_letters, train_dataset=queries()
+        ),
     )
     assert bench.tokenizer is tokenizer
     assert bench.encoder.tokenizer is tokenizer

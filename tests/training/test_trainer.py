@@ -52,8 +52,8 @@ def test_the_first_ratio_is_one_in_every_iteration(
 def play(team: CORYTrainer, step: int) -> Iteration:
     """A rollout and all updates, without records."""
     iteration = team.rollout.run(team.queries.at(step), step)
-    for experience in iteration.experiences:
-        team.agents[experience.turn.agent].update(experience, step)
+    for record in iteration.records:
+        team.agents[record.generation.agent].update(record, step)
     return iteration
 
 
@@ -77,7 +77,10 @@ def test_exchange_moves_roles_and_nothing_else(
         normalize_rewards=True,
         **options,
     )
-    orders = [[turn.turn.agent for turn in play(team, step).experiences] for step in range(2)]
+    orders = [
+        [generation.generation.agent for generation in play(team, step).records]
+        for step in range(2)
+    ]
     snapshots = [snapshot(agent) for agent in team.agents]
     tensors, states = moments(team), [agent.state for agent in team.agents]
     scalers = [
@@ -88,7 +91,7 @@ def test_exchange_moves_roles_and_nothing_else(
     exchanged = team.rollout.run(team.queries.at(2), 2)
 
     assert orders == [[0, 1], [0, 1]]
-    assert [turn.turn.agent for turn in exchanged.experiences] == [1, 0]
+    assert [generation.generation.agent for generation in exchanged.records] == [1, 0]
     for agent, before in zip(team.agents, snapshots, strict=True):
         assert same_bits(snapshot(agent), before)
     after = moments(team)
@@ -137,13 +140,18 @@ def test_prompts_show_the_exchange(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     pioneers = []
     for step in range(6):
         iteration = team.rollout.run(team.queries.at(step), step)
-        first, second = iteration.experiences
-        plain = [team.tokenizer(query)["input_ids"] for query in iteration.queries]
-        assert first.turn.prompt_ids == plain
-        for prompt, answer in zip(second.turn.prompt_ids, first.turn.response_ids, strict=True):
+        first, second = iteration.records
+        plain = [
+            team.tokenizer(query)["input_ids"]
+            for query in [row["prompt"] for row in iteration.rows]
+        ]
+        assert first.generation.prompt_ids == plain
+        for prompt, answer in zip(
+            second.generation.prompt_ids, first.generation.response_ids, strict=True
+        ):
             shown = [token for token in answer if token != team.tokenizer.eos_token_id]
             assert str(shown)[1:-1] in str(prompt)
-        pioneers.append(first.turn.agent)
+        pioneers.append(first.generation.agent)
     assert pioneers == [0, 0, 1, 1, 0, 0]
 
 
@@ -203,7 +211,7 @@ def test_forgetting_keeps_the_weights(tiny_gpt2_dir: Path, tmp_path: Path) -> No
     team.iterate(0)
     parameters = [agent.policy.trainable_parameters() for agent in team.agents]
     before = [[weight.detach().clone() for weight in weights] for weights in parameters]
-    team.agents[0].forget()
+    team.agents[0].reset_state()
     assert all(map(torch.equal, parameters[0], before[0]))
     assert not any(parameter in team.optimizer.state for parameter in parameters[0])
     assert all(parameter in team.optimizer.state for parameter in parameters[1])
@@ -354,15 +362,20 @@ def test_reward_functions_of_trl_work_unchanged(tiny_gpt2_dir: Path, tmp_path: P
     )
     iteration = team.rollout.run(team.queries.at(0), 0)
     expected = torch.tensor(
-        [len(query) % 3 + 10.0 + 100.0 * (len(query) > 10) for query in iteration.queries]
+        [
+            len(query) % 3 + 10.0 + 100.0 * (len(query) > 10)
+            for query in [row["prompt"] for row in iteration.rows]
+        ]
     )
-    for experience, columns in zip(iteration.experiences, seen, strict=True):
-        assert torch.equal(experience.task_reward, expected)
-        assert torch.equal(experience.team_reward, 2 * expected)
-        assert columns["prompts"] == iteration.queries, "observers are judged on the plain query"
-        assert columns["completion_ids"] == experience.turn.response_ids
-        assert experience.reward_parts["sometimes"] == 1.0
-        assert set(experience.reward_parts) == {"with_columns", "asynchronous", "sometimes"}
+    for record, columns in zip(iteration.records, seen, strict=True):
+        assert torch.equal(record.task_reward, expected)
+        assert torch.equal(record.team_reward, 2 * expected)
+        assert columns["prompts"] == [row["prompt"] for row in iteration.rows], (
+            "observers are judged on the plain query"
+        )
+        assert columns["completion_ids"] == record.generation.response_ids
+        assert record.reward_parts["sometimes"] == 1.0
+        assert set(record.reward_parts) == {"with_columns", "asynchronous", "sometimes"}
 
 
 def test_a_reward_model_by_name(
@@ -398,12 +411,12 @@ def test_chat_messages_as_queries(tiny_llama_dir: Path, tmp_path: Path) -> None:
     prompts, completions = seen[0]
     assert prompts[0] in rows
     assert completions[0][0]["role"] == "assistant"
-    first, second = team.rollout.run(team.queries.at(0), 0).experiences
-    text = team.tokenizer.decode(first.turn.prompt_ids[0])
+    first, second = team.rollout.run(team.queries.at(0), 0).records
+    text = team.tokenizer.decode(first.generation.prompt_ids[0])
     assert text.startswith("<s>[system] Be kind.\n[user] How is")
     assert text.endswith("[assistant] ")
     assert text.count("<s>") == 1
-    assert "Better: How is" in team.tokenizer.decode(second.turn.prompt_ids[0])
+    assert "Better: How is" in team.tokenizer.decode(second.generation.prompt_ids[0])
 
 
 def test_trackers_are_told_what_the_file_holds(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

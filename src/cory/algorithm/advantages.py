@@ -18,6 +18,9 @@ from torch import Tensor
 
 from cory.algorithm.losses import masked_mean, zero_padding
 
+LARGEST_IMPORTANCE = 2.0
+"""Default cut of importance weights: more would let a few tokens decide an update."""
+
 
 def gae(
     token_rewards: Float[Tensor, "B T"],
@@ -118,6 +121,21 @@ def leave_one_out(
     deviations = _deviations_in_groups(token_rewards, response_mask, num_generations)
     scale = num_generations / (num_generations - 1)
     return _broadcast_to_tokens(scale * deviations, response_mask)
+
+
+def truncated_importance(
+    logprobs: Float[Tensor, "B T"],
+    behaviour_logprobs: Float[Tensor, "B T"],
+    largest: float = LARGEST_IMPORTANCE,
+) -> Float[Tensor, "B T"]:
+    """Importance weights of tokens that another policy drew, cut off at `largest`.
+
+        c_t = min(π(w_t) / μ(w_t), largest)        1 on padding, where both log-probabilities are 0
+
+    Truncated importance sampling (Espeholt et al., arXiv 1802.01561, §4.1). Where μ is π
+    all weights are 1.
+    """
+    return (logprobs - behaviour_logprobs).exp().clamp(max=largest)
 
 
 def _deviations_in_groups(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cory import __version__
-from cory.io.errors import EXIT_STATUS, FaultError
+from cory.io.errors import EXIT_STATUS, CoryRuntimeError
 from cory.io.terminal import print_printable_traceback, say, write
 
 COMMANDS = {
@@ -44,7 +44,7 @@ REFUSED_BY_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBI
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; what ends it early is one message and an exit status (docs/faults.md).
+    """Run a command; what ends it early is one message and an exit status (docs/how-to/faults.md).
 
     2: a mistake in settings, data or a reward function; 3: a fault, such as a full disk; 128 + its
     number: a signal.
@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         say(f"cory: {error}")
         sys.exit(2)
-    except (FaultError, OSError) as error:
-        is_known = isinstance(error, FaultError) or error.errno in REFUSED_BY_DISK
+    except (CoryRuntimeError, OSError) as error:
+        is_known = isinstance(error, CoryRuntimeError) or error.errno in REFUSED_BY_DISK
         if wants_traceback or not is_known:
             raise
         say(f"cory: {error}")

@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> None:
     trainer = CORYTrainer(args=args)
     metrics = trainer.train()
     trainer.world.close()
-    if not trainer.world.is_first:
+    if not trainer.world.is_main:
         return
     names = [*(f"agent_{index}" for index in range(args.num_agents)), "merged"]
     alone = {

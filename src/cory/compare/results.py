@@ -26,7 +26,7 @@ def load_results(output_dir: Path | str) -> pd.DataFrame:
 
     Columns: `arm`, `kl_coef`, `learning_rate`, `seed`, `agent`, `step`, `run` (its directory),
     `total_samples`, `total_tokens`, `total_seconds`, `collapsed`, then every measure of an
-    evaluation (`task_reward`, `kl` …; docs/metrics.md).
+    evaluation (`task_reward`, `kl` …; docs/reference/metrics.md).
 
     Raises:
         ValueError: there is no such table.

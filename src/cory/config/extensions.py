@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from cory.config.fields import FRACTION, NON_NEGATIVE, POSITIVE, setting
+from cory.config.fields import FRACTION, NON_NEGATIVE, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +23,6 @@ class ExtensionConfig:
     transfer_back_weight: float = setting(0.0, NON_NEGATIVE, arm_may_change=True)
     """Weight of transfer back in the loss: all agents learn observers' answers that earn more than
     the pioneer's, as answers to the plain query."""
-    transfer_back: Literal["likelihood", "clipped"] = setting("likelihood", arm_may_change=True)
-    """How: by their likelihood, or by PPO's clipped ratio to the probability that they had where
-    they were given."""
     transfer_min_lift: float | None = setting(None, arm_may_change=True)
     """End knowledge transfer at an exchange of roles if, since the previous exchange, observers
     earned on average at most this much more than the pioneer. Afterwards every agent gets the
@@ -34,6 +30,3 @@ class ExtensionConfig:
     partner_samples_weight: float = setting(0.0, NON_NEGATIVE, arm_may_change=True)
     """Weight in the loss of a partner's answers to the plain query, which each agent learns from
     beside its own. They are importance-weighted."""
-    observer_generations: int = setting(1, POSITIVE, arm_may_change=True)
-    """Answers of a later speaker to each query and answer of the pioneer, who is paid its share of
-    their mean; so an observer has this many times `batch_size` answers per iteration."""

@@ -20,7 +20,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_agents": 2,
         "knowledge_transfer": True,
         "role_exchange_period": 5,
-        "credit": "collective",
         "partner_reward_weight": 1.0,
         "reset_on_exchange": False,
         "advantage_estimator": "gae",
@@ -54,9 +53,9 @@ two experiments share. Their schedules come with the tasks `imdb` and `gsm8k`. N
 rewards, which the paper does not have, are a matter of the task too: arms of a comparison must not
 differ in them.
 
-`team` came out ahead of `paper`'s team in docs/results.md: everybody is paid for their own answer
-and learns from all answers to the plain query, and from the better ones of those who saw more; the
-two become one at every exchange, and what counts is the average over time.
+`team` is the best team measured so far (docs/explanation/results). Each agent is paid for its own
+answer, learns from all answers to the plain query and from the better ones of those who saw more;
+the two become one at every exchange, and what counts is the average over time.
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from cory.config.fields import POSITIVE, setting
 
@@ -21,8 +20,6 @@ class TeamConfig:
     partner_reward_weight: float = setting(1.0, arm_may_change=True)
     """λ, the weight of the partners' task rewards in the team reward. 1: shared equally (the
     paper), 0: each agent earns its own reward only, negative: agents compete."""
-    credit: Literal["collective", "causal", "own"] = setting("collective", arm_may_change=True)
-    """Whose rewards count: all partners' (the paper), those who speak later, or nobody's."""
     reset_on_exchange: bool = setting(False, arm_may_change=True)
     """Reset optimizer state, reward statistics and KL coefficients whenever an exchange is due, as
     the paper's reference code does. A control: a single agent is reset at the same iterations."""

@@ -2,8 +2,8 @@
 
 At rest a process holds its share of every tensor: of weights, gradients and moments. A pass gathers
 one layer after the other; what is outside of the layers (embeddings, head, value head) is gathered
-by `at_hand`. Sampling, in which processes do different numbers of passes, needs the whole model
-for that time: `gathered`. Modules that are not sharded go through all this unchanged.
+by `unsharded_heads`. Sampling, in which processes do different numbers of passes, needs the whole
+model for that time: `unsharded`. Modules that are not sharded go through all this unchanged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def shard(language_model: nn.Module, num_processes: int) -> None:
     ]
     for layer in layers:
         fully_shard(layer, mesh=mesh)
-    # The rest is used after the pass as well: `at_hand` says until when.
+    # The rest is used after the pass as well: `unsharded_heads` says until when.
     fully_shard(language_model, mesh=mesh, reshard_after_forward=False)
     for part in _parts(language_model):
         part.set_gradient_divide_factor(1.0)
@@ -50,7 +50,7 @@ def _on_accelerator() -> bool:
 
 
 @contextmanager
-def at_hand(*language_models: nn.Module) -> Iterator[None]:
+def unsharded_heads(*language_models: nn.Module) -> Iterator[None]:
     """Context in which heads are whole; it must surround every pass through sharded layers."""
     roots = [model for model in language_models if isinstance(model, FSDPModule)]
     for root in roots:
@@ -63,7 +63,7 @@ def at_hand(*language_models: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def gathered(language_model: nn.Module) -> Iterator[None]:
+def unsharded(language_model: nn.Module) -> Iterator[None]:
     """Context in which a model is whole, so that processes may do different numbers of passes."""
     parts = _parts(language_model)
     for part in parts:
@@ -81,19 +81,19 @@ def _parts(language_model: nn.Module) -> list[FSDPModule]:
     return [part for part in language_model.modules() if isinstance(part, FSDPModule)]
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor of which this process may hold only a share; all must ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
+def full_state_dict(module: nn.Module) -> dict[str, Tensor]:
     """`module.state_dict()` of whole tensors; tied weights stay one tensor."""
     state = module.state_dict(keep_vars=True)
-    wholes = {id(tensor): whole(tensor.detach()) for tensor in state.values()}
+    wholes = {id(tensor): full_tensor(tensor.detach()) for tensor in state.values()}
     return {name: wholes[id(tensor)] for name, tensor in state.items()}
 
 
-def like(value: Tensor, target: Tensor) -> Tensor:
+def shard_like(value: Tensor, target: Tensor) -> Tensor:
     """A whole tensor, spread over processes as `target` is."""
     if not isinstance(target, DTensor):
         return value

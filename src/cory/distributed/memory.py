@@ -8,15 +8,15 @@ from typing import TypeVar
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from cory.distributed.world import ALONE, World
-from cory.io.errors import FaultError
+from cory.distributed.world import SINGLE, World
+from cory.io.errors import CoryRuntimeError
 from cory.io.terminal import say
 
 T = TypeVar("T")
 Piece = TypeVar("Piece", bound=Sized)
 
 
-class MemoryLimitError(FaultError):
+class MemoryLimitError(CoryRuntimeError):
     """Not even one sequence at a time fits into memory."""
 
 
@@ -46,7 +46,7 @@ class PassSize:
         self._largest = max([self._largest, *map(len, listed)])
         return listed
 
-    def attempt(self, work: Callable[[], T], world: World = ALONE) -> T:
+    def attempt(self, work: Callable[[], T], world: World = SINGLE) -> T:
         """Do the work, and again with at most half as many sequences a pass while memory runs out.
 
         Args:

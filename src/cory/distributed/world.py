@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import pairwise
-from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from cory.distributed.fsdp import shard
-from cory.io.errors import FaultError
+from cory.io.errors import CoryRuntimeError
 
 T = TypeVar("T")
 
@@ -37,7 +36,7 @@ class OtherProcessError(ValueError):
     """Another process failed, so this one stops, too."""
 
 
-class LostProcessError(FaultError):
+class LostProcessError(CoryRuntimeError):
     """Another process ended without a word, or did not answer in time."""
 
 
@@ -53,7 +52,7 @@ class World:
     size = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that prints and writes."""
         return self.rank == 0
 
@@ -67,7 +66,7 @@ class World:
         """The same for tensors of equal shape."""
         return [own]
 
-    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors by those of the first process."""
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -108,7 +107,7 @@ class World:
         everybody = zip(self.gather_tensors(padded), parts, strict=True)
         return torch.cat([rows[: part.stop - part.start] for rows, part in everybody])[:count]
 
-    def passes(
+    def padded_microbatches(
         self, pieces: Iterable[Int[Tensor, " _"]], count: int
     ) -> list[tuple[Int[Tensor, " _"], bool]]:
         """Pieces of this process's rows, filled up so that every process has as many.
@@ -127,17 +126,30 @@ class World:
         missing = max(self.gather(len(own))) - len(own)
         return [(rows, has_rows) for rows in own] + [(own[-1][-1:], False)] * missing
 
-    def of_first(self, own: T) -> T:
+    def broadcast_from_main(self, own: T) -> T:
         """What the first process has."""
         return self.gather(own)[0]
 
-    def together(self) -> Together:
+    @contextmanager
+    def fail_together(self) -> Iterator[None]:
         """Context of work that each process does for itself: it succeeds everywhere or nowhere.
 
         Raises:
             OtherProcessError: it failed in another process; the message has that one's.
         """
-        return Together(self)
+        try:
+            yield
+        except (LostProcessError, OtherProcessError):
+            raise  # the others have ended, or know
+        except Exception as error:
+            self.gather(f"{type(error).__name__}: {error}")
+            raise
+        failures = self.gather("")
+        if any(failures):
+            rank = next(rank for rank, failure in enumerate(failures) if failure)
+            raise OtherProcessError(
+                f"process {rank} of {self.size} failed, so all stop: {failures[rank]}"
+            )
 
     def _parts(self, count: int) -> list[slice]:
         """Everybody's rows.
@@ -153,36 +165,7 @@ class World:
         ]
 
 
-ALONE = World()
-
-
-class Together:
-    """See `World.together`."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # Who is interrupted, or has heard from the others, must not wait for them.
-        if isinstance(error, LostProcessError | OtherProcessError):
-            return
-        if error is not None and not isinstance(error, Exception):
-            return
-        told = "" if error is None else f"{type(error).__name__}: {error}"
-        failures = self.world.gather(told)
-        if error is None and any(failures):
-            rank = next(rank for rank, failure in enumerate(failures) if failure)
-            raise OtherProcessError(
-                f"process {rank} of {self.world.size} failed, so all stop: {failures[rank]}"
-            )
+SINGLE = World()
 
 
 class Processes(World):
@@ -216,7 +199,7 @@ class Processes(World):
             dist.all_gather(received, own.contiguous(), group=self._group(own))
         return received
 
-    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         with self._listening():
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0, group=self._group(tensor))

@@ -71,18 +71,15 @@ class Decoding:
     Args:
         policy: decodes.
         prompts: token ids; padded on the left, so that all end in the same column.
-        pad_id: any token id; fills padded columns, which are masked.
         room: tokens that will be appended to each prompt, at most.
     """
 
     layer_type: type[RoomyLayer] = RoomyLayer
 
-    def __init__(
-        self, policy: LanguageModel, prompts: Sequence[Sequence[int]], pad_id: int, room: int
-    ) -> None:
+    def __init__(self, policy: LanguageModel, prompts: Sequence[Sequence[int]], room: int) -> None:
         self.policy = policy
         self.cache = roomy_cache(policy.model.config, room, self.layer_type)
-        input_ids, self.attention_mask = pad_left(prompts, pad_id, policy.device)
+        input_ids, self.attention_mask = pad_left(prompts, policy.device)
         self.positions = position_ids(self.attention_mask)[:, -1:]
         self.hidden: Float[Tensor, "B D"] = policy.hidden_states(
             input_ids, self.attention_mask, position_ids(self.attention_mask), self.cache
@@ -90,7 +87,7 @@ class Decoding:
 
     def keep(self, rows: Int[Tensor, " B"]) -> None:
         """Go on with these sequences only; one may be named several times."""
-        self.policy.follow(rows)
+        self.policy.select_rows(rows)
         for layer in self.cache.layers:
             layer.reorder_cache(cast(torch.LongTensor, rows))
         self.attention_mask = self.attention_mask[rows]

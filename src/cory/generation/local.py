@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cory.distributed.fsdp import gathered
+from cory.distributed.fsdp import unsharded
 from cory.distributed.memory import PassSize
-from cory.distributed.world import ALONE, World
+from cory.distributed.world import SINGLE, World
 from cory.generation.cuda_graph import FixedDecoding, has_fixed_shapes
 from cory.generation.decoding import Decoding
 from cory.generation.loops import answer_and_leave, answer_together
@@ -57,16 +57,12 @@ class LocalSampler:
     prompt has its own random number.
 
     Args:
-        pad_id: any token id; fills padded columns, which are masked.
         end_ids: token ids that end a response.
         rows_per_pass: prompts decoded at once.
         world: who decodes which prompts; all get all tokens.
     """
 
-    def __init__(
-        self, pad_id: int, end_ids: frozenset[int], rows_per_pass: int, world: World = ALONE
-    ) -> None:
-        self.pad_id = pad_id
+    def __init__(self, end_ids: frozenset[int], rows_per_pass: int, world: World = SINGLE) -> None:
         self.end_ids = end_ids
         self.rows_per_pass = rows_per_pass
         self.world = world
@@ -97,7 +93,7 @@ class LocalSampler:
     ) -> list[Answers]:
         """What `generate` gives for each policy; adapters on one base are decoded together.
 
-        Not where processes share the rows: each keeps the hidden states of its part of each turn.
+        Not where processes share the rows: each keeps the hidden states of its part of each batch.
         """
         if self.world.size > 1 or not can_be_mixed(policies):
             return [
@@ -111,7 +107,7 @@ class LocalSampler:
             for generator, size in zip(generators, sizes, strict=True)
         ]
         owners = [agent for agent, size in enumerate(sizes) for _ in range(size)]
-        with mixed.seated():
+        with mixed.routed():
             together = self._answer(
                 mixed,
                 [prompt for prompts in prompt_ids for prompt in prompts],
@@ -149,7 +145,7 @@ class LocalSampler:
                 for rows in self.passes.noted(self._split(own))
             ]
 
-        with gathered(policy):
+        with unsharded(policy):
             tokens, hidden = zip(*self.passes.attempt(attempt, self.world), strict=True)
         token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
         found = _shortened(token_ids, torch.cat(hidden))
@@ -195,8 +191,8 @@ class LocalSampler:
         keys = list(zip(owners, map(tuple, prompts), strict=True))
         distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
         if isinstance(policy, MixedAdapters):
-            policy.sit([owner for owner, _ in distinct])
-        decoding = kind(policy, [prompt for _, prompt in distinct], self.pad_id, room)
+            policy.set_row_adapters([owner for owner, _ in distinct])
+        decoding = kind(policy, [prompt for _, prompt in distinct], room)
         if len(distinct) < len(keys):
             decoding.keep(torch.tensor([distinct[key] for key in keys], device=policy.device))
         return decoding

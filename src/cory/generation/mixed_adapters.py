@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from cory.generation.cuda_graph import has_fixed_shapes
 from cory.models.policy import LanguageModel, Policy
-from cory.models.weights import Adapter
+from cory.models.weights import Adapter, options_beyond_plain_lora
 
 
 def can_be_mixed(policies: Sequence[Policy]) -> bool:
@@ -36,15 +35,10 @@ def can_be_mixed(policies: Sequence[Policy]) -> bool:
         and all(
             isinstance(other, Adapter)
             and other.peft_model is first.peft_model
-            and _is_plain(other.peft_model.peft_config[other.name])
+            and not options_beyond_plain_lora(other.peft_model.peft_config[other.name])
             for other in weights
         )
     )
-
-
-def _is_plain(config: Any) -> bool:
-    """Whether an adapter is nothing but LoRA layers, which can tell rows apart."""
-    return isinstance(config, LoraConfig) and not (config.modules_to_save or config.bias != "none")
 
 
 class MixedAdapters(LanguageModel):
@@ -60,15 +54,15 @@ class MixedAdapters(LanguageModel):
         self.names = [getattr(policy.weights, "name", "") for policy in policies]
         self.rows: list[str] = []
 
-    def sit(self, agents: Sequence[int]) -> None:
+    def set_row_adapters(self, agents: Sequence[int]) -> None:
         """Say whose row is whose, by places in the list of policies."""
         self.rows = [self.names[agent] for agent in agents]
 
-    def follow(self, rows: Int[Tensor, " B"]) -> None:
+    def select_rows(self, rows: Int[Tensor, " B"]) -> None:
         self.rows = [self.rows[row] for row in rows.tolist()]
 
     @contextmanager
-    def seated(self) -> Iterator[None]:
+    def routed(self) -> Iterator[None]:
         """Context in which LoRA layers give each row its own adapter; for inference only."""
 
         def name_rows(_: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 EXIT_STATUS = 3
-"""Of `cory` where a `FaultError` ended it."""
+"""Of `cory` where a `CoryRuntimeError` ended it."""
 
 
-class FaultError(RuntimeError):
+class CoryRuntimeError(RuntimeError):
     """Work could not go on. What was saved before is intact, and the message says what helps."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from cory.io.errors import FaultError
+from cory.io.errors import CoryRuntimeError
 
 
-class OutputError(FaultError):
+class OutputError(CoryRuntimeError):
     """The disk is full, or cannot be written."""
 
 

@@ -21,6 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+PADDING = 0
+"""Fills padded columns. They are masked, so any token id would do."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -92,11 +95,11 @@ def position_ids(attention_mask: Int[Tensor, "B S"]) -> Int[Tensor, "B S"]:
 
 
 def pad_left(
-    token_ids: Sequence[Sequence[int]], pad_id: int, device: torch.device | str = "cpu"
+    token_ids: Sequence[Sequence[int]], device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, "B P"], Int[Tensor, "B P"]]:
     """Prompts that end in the same column, for decoding, and their attention mask."""
     width = max(map(len, token_ids))
-    ids = [[pad_id] * (width - len(row)) + list(row) for row in token_ids]
+    ids = [[PADDING] * (width - len(row)) + list(row) for row in token_ids]
     real = [[0] * (width - len(row)) + [1] * len(row) for row in token_ids]
     return torch.tensor(ids, device=device), torch.tensor(real, device=device)
 
@@ -104,7 +107,6 @@ def pad_left(
 def make_batch(
     prompt_ids: Sequence[Sequence[int]],
     response_ids: Sequence[Sequence[int]],
-    pad_id: int,
     device: torch.device | str = "cpu",
 ) -> Batch:
     """Pad ragged prompts and responses into one `Batch`.
@@ -112,7 +114,7 @@ def make_batch(
     Raises:
         ValueError: a prompt or a response is empty.
 
-    >>> batch = make_batch([[5], [6, 7]], [[8, 9], [3]], pad_id=0)
+    >>> batch = make_batch([[5], [6, 7]], [[8, 9], [3]])
     >>> batch.input_ids.tolist(), batch.response_mask.tolist()
     ([[5, 8, 9], [6, 7, 3]], [[True, True], [True, False]])
     """
@@ -123,7 +125,7 @@ def make_batch(
         [*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)
     ]
     width, length = max(map(len, sequences)), max(map(len, response_ids))
-    ids = [row + [pad_id] * (width - len(row)) for row in sequences]
+    ids = [row + [PADDING] * (width - len(row)) for row in sequences]
     real = [[True] * len(row) + [False] * (length - len(row)) for row in response_ids]
     return Batch(
         input_ids=torch.tensor(ids, device=device),

@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.distributed.world import ALONE, World
+from cory.distributed.world import SINGLE, World
 from cory.models.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.models.policy import LanguageModel, Policy
@@ -102,17 +102,11 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
     return tokenizer
 
 
-def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills padded columns."""
-    assert isinstance(tokenizer.pad_token_id, int), "see ensure_pad_token"
-    return tokenizer.pad_token_id
-
-
 def build_policies(
     model: PreTrainedModel | PeftModel,
     args: CORYConfig,
     peft_config: PeftConfig | None = None,
-    world: World = ALONE,
+    world: World = SINGLE,
 ) -> tuple[list[Policy], LanguageModel]:
     """`args.num_agents` policies that start as the same model, and the frozen reference.
 

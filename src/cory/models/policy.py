@@ -90,7 +90,7 @@ class LanguageModel(nn.Module):
         """Context in which matrix products have the configured number format."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
-    def follow(self, rows: Int[Tensor, " B"]) -> None:
+    def select_rows(self, rows: Int[Tensor, " B"]) -> None:
         """Learn which rows of a batch go on; for models that do not treat all rows alike."""
 
     def hidden_states(

@@ -1,10 +1,11 @@
-"""What a policy and the frozen reference say of sampled answers.
+"""Log-probabilities, values, entropy and KL of sampled responses.
 
 Legend: B sequences, T response columns, N response tokens of all sequences together, D hidden size.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,14 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cory.algorithm import losses
-from cory.distributed.fsdp import at_hand
-from cory.distributed.world import ALONE, World
+from cory.distributed.fsdp import unsharded_heads
+from cory.distributed.world import SINGLE, World
 from cory.models.batch import Batch, to_rows
 from cory.models.policy import LanguageModel, Policy, pieces_of
 
 
 class TokenScores(NamedTuple):
-    """What a policy and the frozen reference say of sampled responses; 0 on padding.
+    """Scores of sampled responses under a policy and the frozen reference; 0 on padding.
 
     `full_kl` and `entropy` are in nats. `ref_hidden` is kept only when the loss needs it.
     """
@@ -32,57 +33,72 @@ class TokenScores(NamedTuple):
     ref_hidden: Float[Tensor, "B T D"] | None = None
 
 
-@torch.no_grad()
-def score(
-    policy: Policy,
-    reference: LanguageModel,
-    batch: Batch,
-    temperature: float,
-    max_rows: int | None = None,
-    hidden: Float[Tensor, "b T D"] | None = None,
-    keep_ref_hidden: bool = False,
-    world: World = ALONE,
-) -> TokenScores:
-    """Score sampled responses under the policy and the reference (Eq 2 and 8: on the same prompt).
+@dataclass(frozen=True)
+class TokenScorer:
+    """Scores sampled responses under a policy and the frozen reference.
+
+    Eq 2 and 8: both read the same prompt, an observer's with the earlier answers in it.
 
     Args:
+        reference: the frozen initial model.
+        temperature: of sampling, used in scoring too.
         max_rows: sequences per forward pass; None: as many as are fast.
-        hidden: the policy's hidden states from which the responses were sampled, of the rows of
-            this process; None: computed again.
-        keep_ref_hidden: also return the reference's hidden states.
+        keep_ref_hidden: also keep the reference's hidden states, for a KL in the loss.
         world: who scores which sequences; all get all scores.
     """
-    count, width = batch.response_mask.shape
-    own = batch.select(world.rows(count, batch.input_ids.device))
 
-    def attempt() -> dict[str, Tensor]:
-        scores: dict[str, Tensor] = {}
-        largest = policy.scoring.at_most(max_rows)
-        pieces = policy.scoring.noted(own.split(largest, policy.tokens_per_pass))
-        for rows, _ in world.passes(pieces, count):
-            piece = own.select(rows)
-            length = piece.response_mask.shape[1]
-            ref_hidden = reference.response_hidden(piece)
-            if hidden is None:
-                piece_hidden = policy.response_hidden(piece)
-            else:
-                piece_hidden = hidden[rows, :length][piece.response_mask]
-            columns = _score_tokens(
-                policy, reference, piece_hidden, ref_hidden, piece.response_tokens, temperature
-            )
-            if keep_ref_hidden:
-                columns |= {"ref_hidden": ref_hidden}
-            for name, flat in columns.items():
-                shape = (*own.response_mask.shape, *flat.shape[1:])
-                column = scores.setdefault(name, flat.new_zeros(shape))
-                column[rows, :length] = to_rows(flat, piece.response_mask)
-        return scores
+    reference: LanguageModel
+    temperature: float
+    max_rows: int | None = None
+    keep_ref_hidden: bool = False
+    world: World = SINGLE
 
-    with at_hand(policy, reference):
-        scores = policy.scoring.attempt(attempt, world)
-    return TokenScores(
-        **{name: world.join_rows(column, count, width) for name, column in scores.items()}
-    )
+    @torch.no_grad()
+    def score(
+        self, policy: Policy, batch: Batch, hidden: Float[Tensor, "b T D"] | None = None
+    ) -> TokenScores:
+        """Score B responses.
+
+        Args:
+            policy: whose responses they are, or are to become.
+            batch: of all processes.
+            hidden: the policy's hidden states from which the responses were sampled, of the rows
+                of this process; None: computed again.
+        """
+        count, width = batch.response_mask.shape
+        own = batch.select(self.world.rows(count, batch.input_ids.device))
+
+        def attempt() -> dict[str, Tensor]:
+            scores: dict[str, Tensor] = {}
+            largest = policy.scoring.at_most(self.max_rows)
+            pieces = policy.scoring.noted(own.split(largest, policy.tokens_per_pass))
+            for rows, _ in self.world.padded_microbatches(pieces, count):
+                piece = own.select(rows)
+                length = piece.response_mask.shape[1]
+                known = None if hidden is None else hidden[rows, :length][piece.response_mask]
+                for name, flat in self._score_piece(policy, piece, known).items():
+                    shape = (*own.response_mask.shape, *flat.shape[1:])
+                    column = scores.setdefault(name, flat.new_zeros(shape))
+                    column[rows, :length] = to_rows(flat, piece.response_mask)
+            return scores
+
+        with unsharded_heads(policy, self.reference):
+            scores = policy.scoring.attempt(attempt, self.world)
+        return TokenScores(
+            **{name: self.world.join_rows(column, count, width) for name, column in scores.items()}
+        )
+
+    def _score_piece(
+        self, policy: Policy, piece: Batch, hidden: Float[Tensor, "N D"] | None
+    ) -> dict[str, Tensor]:
+        """The fields of `TokenScores` for the N response tokens of a few sequences."""
+        ref_hidden = self.reference.response_hidden(piece)
+        if hidden is None:
+            hidden = policy.response_hidden(piece)
+        columns = _score_tokens(
+            policy, self.reference, hidden, ref_hidden, piece.response_tokens, self.temperature
+        )
+        return columns | ({"ref_hidden": ref_hidden} if self.keep_ref_hidden else {})
 
 
 def _score_tokens(

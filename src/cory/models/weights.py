@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -13,7 +14,7 @@ from peft.tuners.lora import LoraModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cory.distributed.fsdp import like, whole_state
+from cory.distributed.fsdp import full_state_dict, shard_like
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 
 MERGED = "merged"
@@ -84,6 +85,32 @@ class Weights(Protocol):
         ...
 
 
+PLAIN_LORA_OPTIONS = frozenset(
+    {
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "peft_type",
+        "peft_version",
+        "r",
+        "rank_pattern",
+        "revision",
+        "target_modules",
+        "task_type",
+        "use_rslora",
+    }
+)
+"""Options of `LoraConfig` that leave an adapter plain LoRA: two factors and a scale per layer."""
+
+
 class FullCopy:
     """A whole model of one's own."""
 
@@ -97,7 +124,7 @@ class FullCopy:
         return True
 
     def save(self, directory: Path, writes: bool = True) -> None:
-        weights = whole_state(self.model)
+        weights = full_state_dict(self.model)
         if writes:
             self.model.save_pretrained(directory, state_dict=weights)
 
@@ -112,7 +139,7 @@ class FullCopy:
             raise RuntimeError(f"weights of another architecture: {', '.join(keys[:3])} …")
         own = self.model.state_dict()
         self.model.load_state_dict(
-            {name: like(weight, own[name]) for name, weight in saved.state_dict().items()}
+            {name: shard_like(weight, own[name]) for name, weight in saved.state_dict().items()}
         )
 
     @contextmanager
@@ -180,13 +207,29 @@ class Adapter:
                 self.peft_model.delete_adapter(MERGED)
 
 
+def options_beyond_plain_lora(config: PeftConfig) -> dict[str, Any]:
+    """Options of an adapter that plain LoRA does not have, with their values.
+
+    Mixed batches, exact means and vLLM know plain LoRA only. What is not in `PLAIN_LORA_OPTIONS`
+    must be as peft has it by default.
+    """
+    if type(config) is not LoraConfig:
+        return {"peft_type": config.peft_type}
+    usual = LoraConfig()
+    return {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if field.name not in PLAIN_LORA_OPTIONS
+        and getattr(config, field.name) != getattr(usual, field.name)
+    }
+
+
 def _check_mergeable(config: PeftConfig) -> None:
-    is_plain = isinstance(config, LoraConfig) and not (
-        config.use_dora or config.use_rslora or config.modules_to_save or config.bias != "none"
-    )
-    if not is_plain:
+    beyond = options_beyond_plain_lora(config)
+    if getattr(config, "use_rslora", False):
+        beyond["use_rslora"] = True
+    if beyond:
         raise ValueError(
-            f"adapters of type {config.peft_type} with these options have no exact mean as an "
-            "adapter: use plain LoRA (without DoRA, rank-stabilised scale, biases or "
-            "modules_to_save), or evaluate and use the agents one by one"
+            f"adapters with {beyond} have no exact mean as an adapter: use plain LoRA, or evaluate "
+            "and use the agents one by one"
         )

@@ -11,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from numbers import Real
-from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -129,26 +128,6 @@ class _TimeIsUp(Exception):  # noqa: N818
     """A call has not returned in time."""
 
 
-class _Keeping:
-    """Context that hands what is raised inside to whoever waits for the result."""
-
-    def __init__(self, result: Future[Any]) -> None:
-        self.result = result
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if error is not None:
-            self.result.set_exception(error)
-        return True
-
-
 def _within(seconds: float | None, work: Callable[[], T]) -> T:
     """The result of some work; with a limit it runs in a thread that keeps nobody from exiting.
 
@@ -160,8 +139,10 @@ def _within(seconds: float | None, work: Callable[[], T]) -> T:
     result: Future[T] = Future()
 
     def run() -> None:
-        with _Keeping(result):
+        try:
             result.set_result(work())
+        except BaseException as error:  # noqa: BLE001  raised again by whoever waits
+            result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
     try:

@@ -1,9 +1,9 @@
-"""What the reward functions say of completions, added up."""
+"""Rewards of answers: the reward functions called, checked, and added up."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cory.distributed.world import World
+from cory.distributed.world import SINGLE, World
 from cory.rewards.calling import Call, RewardFunc, make_calls
 from cory.rewards.failures import RewardFailures
 
@@ -43,61 +43,99 @@ class Scores:
         return Scores(total, dict(zip(self.by_function, rows, strict=True)))
 
 
-def score_completions(
-    reward_funcs: Sequence[RewardFunc],
-    reward_weights: Sequence[float] | None,
-    prompts: Sequence[Any],
-    completions: Sequence[str],
-    completion_ids: Sequence[Sequence[int]],
-    columns: Mapping[str, Sequence[Any]],
-    failures: RewardFailures | None = None,
-) -> Scores:
-    """Reward of each completion: Σ_f weight_f · f, over the functions f that apply to it.
+class RewardScorer:
+    """Pays answers: the one door to the reward functions.
 
-    Functions are called as `f(prompts=…, completions=…, completion_ids=…, **columns)`, as TRL does;
-    where the prompt is a list of chat messages the completion is one, too. Async functions run at
-    the same time, also inside a running event loop.
+    Reward of an answer: Σ_f weight_f · f, over the functions f that apply to it. Functions are
+    called as `f(prompts=…, completions=…, completion_ids=…, **columns)`, as TRL does; where the
+    prompt is a list of chat messages the completion is one, too. Async functions run at the same
+    time, also inside a running event loop.
 
     Args:
-        reward_funcs: at least one.
-        reward_weights: one per function; None: all 1.
-        prompts: B queries, texts or chat messages.
-        completions: B answers without special tokens.
-        completion_ids: B lists of the sampled token ids.
-        columns: the other columns of the data set, B values each.
+        funcs: reward functions, at least one.
+        weights: one per function; None: all 1.
+        prompt_column: of the data set; it holds the query. Other columns are passed on as they are.
         failures: the rule for functions that fail; None: the first failure is an error.
+        world: each process pays its part of the answers, and all get all rewards.
 
     Raises:
-        RewardError: a function raised, or returned too few or too many values, or one that is
-            neither a finite number nor None.
         ValueError: the number of weights differs from that of functions.
     """
-    weights = [1.0] * len(reward_funcs) if reward_weights is None else list(reward_weights)
-    if not reward_funcs or len(weights) != len(reward_funcs):
-        raise ValueError(
-            f"{len(weights)} reward_weights for {len(reward_funcs)} reward functions; give at "
-            "least one function, and one weight to each."
+
+    def __init__(
+        self,
+        funcs: Sequence[RewardFunc],
+        weights: Sequence[float] | None = None,
+        prompt_column: str = "prompt",
+        failures: RewardFailures | None = None,
+        world: World = SINGLE,
+    ) -> None:
+        self.weights = [1.0] * len(funcs) if weights is None else list(weights)
+        if not funcs or len(self.weights) != len(funcs):
+            raise ValueError(
+                f"{len(self.weights)} reward_weights for {len(funcs)} reward functions; give at "
+                "least one function, and one weight to each."
+            )
+        self.funcs = list(funcs)
+        self.names = unique_names(funcs)
+        self.prompt_column = prompt_column
+        self.failures = failures or RewardFailures()
+        self.world = world
+
+    def score(
+        self,
+        rows: Sequence[dict[str, Any]],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+    ) -> Scores:
+        """Rewards of one answer per row, under the plain query (r(s0, a), for observers too).
+
+        Args:
+            rows: B rows of the data set.
+            completions: B answers without special tokens.
+            completion_ids: B lists of the sampled token ids.
+
+        Raises:
+            RewardError: a function raised, or returned too few or too many values, or one that is
+                neither a finite number nor None.
+        """
+        count, own = len(rows), self.world.part(len(rows))
+        failed_before = self.failures.count
+        with self.world.fail_together():
+            scores = self._score(rows[own], completions[own], completion_ids[own])
+        failed = sum(self.world.gather(self.failures.count - failed_before))
+        self.failures.count = failed_before + failed
+        return scores.joined(self.world, count)
+
+    def _score(
+        self,
+        rows: Sequence[dict[str, Any]],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+    ) -> Scores:
+        prompts = [row[self.prompt_column] for row in rows]
+        inputs = {
+            **{
+                name: [row[name] for row in rows]
+                for name in rows[0]
+                if name != self.prompt_column and name not in RESERVED_COLUMNS
+            },
+            "prompts": prompts,
+            "completions": [
+                completion
+                if isinstance(prompt, str)
+                else [{"role": "assistant", "content": completion}]
+                for prompt, completion in zip(prompts, completions, strict=True)
+            ],
+            "completion_ids": [list(ids) for ids in completion_ids],
+        }
+        calls = [Call(*called, inputs) for called in zip(self.funcs, self.names, strict=True)]
+        outcomes = make_calls(calls, self.failures.timeout)
+        rewards = torch.tensor(
+            [self.failures.settled(*made) for made in zip(calls, outcomes, strict=True)],
+            dtype=torch.float32,
         )
-    names = unique_names(reward_funcs)
-    inputs = {
-        **{name: list(column) for name, column in columns.items() if name not in RESERVED_COLUMNS},
-        "prompts": list(prompts),
-        "completions": [
-            completion
-            if isinstance(prompt, str)
-            else [{"role": "assistant", "content": completion}]
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ],
-        "completion_ids": [list(ids) for ids in completion_ids],
-    }
-    failures = failures or RewardFailures()
-    calls = [Call(*called, inputs) for called in zip(reward_funcs, names, strict=True)]
-    outcomes = make_calls(calls, failures.timeout)
-    rewards = torch.tensor(
-        [failures.settled(*made) for made in zip(calls, outcomes, strict=True)],
-        dtype=torch.float32,
-    )
-    return _weighted(rewards, torch.tensor(weights, dtype=torch.float32), names)
+        return _weighted(rewards, torch.tensor(self.weights, dtype=torch.float32), self.names)
 
 
 def unique_names(reward_funcs: Sequence[RewardFunc]) -> list[str]:
@@ -126,7 +164,7 @@ def _weighted(
         warnings.warn(
             f"No reward function applies to row {unpaid[0]} of the batch ({len(unpaid)} such "
             "rows): all returned None, so its reward is 0.",
-            stacklevel=3,
+            stacklevel=4,
         )
     total = (weights[:, None] * rewards).nansum(0)
     return Scores(total, dict(zip(names, rewards, strict=True)))

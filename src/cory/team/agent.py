@@ -1,4 +1,4 @@
-"""One agent: its weights, its way of learning, and all state that stays with it at an exchange."""
+"""One agent: its weights, its PPO update, and the state that stays with it at an exchange."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cory.algorithm import losses
-from cory.algorithm.advantages import ESTIMATORS
+from cory.algorithm.advantages import ESTIMATORS, truncated_importance
 from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
-from cory.distributed.fsdp import at_hand, whole
+from cory.distributed.fsdp import full_tensor, unsharded_heads
 from cory.distributed.memory import PassSize
-from cory.distributed.world import ALONE, World
-from cory.models.policy import LanguageModel, Policy
-from cory.models.scoring import score
+from cory.models.policy import Policy
+from cory.models.scoring import TokenScorer
 from cory.models.weights import replaced
-from cory.team.auxiliary import Lesson, better_answers, importance_of, plain_samples, select_each
 from cory.team.averaging import WeightAverage
 from cory.team.controllers import KL_CONTROLLERS, ElasticReset, RewardScaler
-from cory.team.engines import behaviour_logprobs, settle_engine
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.metrics import averages, combined, explained_variance
 from cory.team.nonfinite import LARGEST_RUN_OF_SKIPS, is_finite, not_finite
-from cory.team.roles import group_size_at
-from cory.team.types import Experience
-from cory.team.update import Loss, add_gradients, lesson_loss
+from cory.team.sampler_mismatch import behaviour_logprobs, correct_sampler_mismatch
+from cory.team.train_samples import TrainSamples, plain_records, select_each, transfer_back_samples
+from cory.team.types import RolloutRecord
+from cory.team.update import Loss, add_gradients, microbatch_loss
 
 
 @dataclass
@@ -54,29 +51,29 @@ class Agent:
     Args:
         index: number of the agent; its name is `agent_{index}`.
         policy: its weights.
-        reference: the frozen initial model.
+        scorer: scores partners' answers; holds the frozen reference, and the processes that
+            backpropagate.
         optimizer: shared by the team; in an agent's step its gradients are the only ones, so only
             its parameters and moments move.
         args: settings.
-        world: who backpropagates which rows.
     """
 
     def __init__(
         self,
         index: int,
         policy: Policy,
-        reference: LanguageModel,
+        scorer: TokenScorer,
         optimizer: Optimizer,
         args: CORYConfig,
-        world: World = ALONE,
     ) -> None:
         self.index = index
         self.name = f"agent_{index}"
         self.policy = policy
-        self.reference = reference
+        self.scorer = scorer
+        self.reference = scorer.reference
+        self.world = scorer.world
         self.optimizer = optimizer
         self.args = args
-        self.world = world
         self.estimator = ESTIMATORS[args.advantage_estimator]
         self.penalty = KL_PENALTIES[args.kl_estimator]
         self.placement = KL_PLACEMENTS[args.kl_placement]
@@ -85,35 +82,54 @@ class Agent:
         self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
         self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
 
+    def scale_rewards(self, record: RolloutRecord) -> RolloutRecord:
+        """Include the agent's own pay in its running statistics, and scale it by them.
+
+        Every answer is scaled once, by the statistics of the agent who gave it in its role.
+        Partners learn from the scaled reward.
+        """
+        args, reward = self.args, record.team_reward
+        if args.normalize_rewards:
+            scaler = self.state.reward_scaler(record.generation.role)
+            scaler.update(reward)
+            reward = scaler.scale(reward)
+        if args.score_clip is not None:
+            reward = reward.clamp(-args.score_clip, args.score_clip)
+        return replace(record, scaled_reward=reward)
+
     def update(
-        self, experience: Experience, step: int, team: Sequence[Experience] = ()
+        self, record: RolloutRecord, step: int, team: Sequence[RolloutRecord] = ()
     ) -> dict[str, float]:
         """One PPO update (Eq 10–13) on the agent's samples of this iteration.
 
         Args:
-            experience: its own.
+            record: its own, as `scale_rewards` returned it.
             step: of the iteration.
             team: everybody's, in the order of speaking, for what is learnt from partners.
 
         Returns:
-            metrics, averaged over optimizer steps unless docs/metrics.md says otherwise.
+            metrics, averaged over optimizer steps unless docs/reference/metrics.md says otherwise.
         """
-        own, metrics = settle_engine(*self._prepare(experience), experience, self.args)
-        lessons = [own]
-        for learnt, measured in (self.study(team), better_answers(team, self.args)):
-            lessons += learnt
+        made = self.make_train_samples(record)
+        own, metrics = correct_sampler_mismatch(*made, record, self.args)
+        samples = [own]
+        for taken, measured in (
+            self.partner_samples(team),
+            transfer_back_samples(team, self.args),
+        ):
+            samples += taken
             metrics |= measured
         history: list[dict[str, float]] = []
         skipped = 0
         for epoch in range(self.args.num_ppo_epochs):
-            parts = [self._mini_batches(len(lesson.batch), step, epoch) for lesson in lessons]
+            parts = [self._mini_batches(len(one.batch), step, epoch) for one in samples]
             for rows in zip(*parts, strict=True):
-                measured = self._optimizer_step(lessons, rows)
+                measured = self._optimizer_step(samples, rows)
                 history += [measured] if measured else []
                 skipped += not measured
                 self.state.skips_in_a_row = 0 if measured else self.state.skips_in_a_row + 1
                 if self.state.skips_in_a_row > LARGEST_RUN_OF_SKIPS:
-                    raise not_finite(self.name, step, self.policy, lessons, self.args.temperature)
+                    raise not_finite(self.name, step, self.policy, samples, self.args.temperature)
             limit = self.args.target_kl
             if limit is not None and history and history[-1]["approx_kl"] > limit:
                 break
@@ -122,36 +138,31 @@ class Agent:
         metrics["optimizer_steps"] = float(len(history))
         metrics["skipped_steps"] = float(skipped)
         metrics["kl_coef"] = self.state.kl_coef
-        self._finish(experience, step)
+        self._finish(record, step)
         return averages(history) | metrics
 
-    def study(self, team: Sequence[Experience]) -> tuple[list[Lesson], dict[str, float]]:
+    def partner_samples(
+        self, team: Sequence[RolloutRecord]
+    ) -> tuple[list[TrainSamples], dict[str, float]]:
         """Partners' answers to the plain query, as if this agent had given them in their place.
 
         Scored by its own weights; each advantage is weighted by how much likelier its token was to
         this agent than to the one who sampled it.
 
         Returns:
-            a lesson per partner, and their metrics.
+            samples of each partner, and their metrics.
         """
-        lessons, metrics = [], {}
-        for partner in plain_samples(team, self.index, self.args):
-            scores = score(
-                self.policy,
-                self.reference,
-                partner.batch,
-                self.args.temperature,
-                self.args.per_device_eval_batch_size,
-                world=self.world,
-            )._replace(ref_hidden=partner.scores.ref_hidden)
-            lesson, _ = self._prepare(replace(partner, scores=scores))
-            importance = importance_of(scores.logprobs, behaviour_logprobs(partner, self.args))
-            name = f"from_agent_{partner.turn.agent}/"
+        weight, samples, metrics = self.args.partner_samples_weight, [], {}
+        for partner in plain_records(team, self.index) if weight else ():
+            scores = self.scorer.score(self.policy, partner.batch)
+            made, _ = self.make_train_samples(replace(partner, scores=scores))
+            drawn_with = behaviour_logprobs(partner, self.args)
+            importance = truncated_importance(scores.logprobs, drawn_with)
+            name = f"from_agent_{partner.generation.agent}/"
             metrics[f"{name}importance"] = float(importance[partner.batch.response_mask].mean())
-            weighted = lesson.advantages * importance
-            weight = self.args.partner_samples_weight
-            lessons.append(replace(lesson, advantages=weighted, weight=weight, name=name))
-        return lessons, metrics
+            weighted = made.advantages * importance
+            samples.append(replace(made, advantages=weighted, weight=weight, name=name))
+        return samples, metrics
 
     def as_result(self) -> AbstractContextManager[None]:
         """Context in which the policy has the weights that count: their average, if one is kept."""
@@ -159,8 +170,8 @@ class Agent:
             return nullcontext()
         return replaced(self.weight_average.weights, self.weight_average.average)
 
-    def forget(self) -> None:
-        """Lose optimizer moments, KL coefficient and reward statistics; weights stay.
+    def reset_state(self) -> None:
+        """Reset optimizer moments, KL coefficient and reward statistics; weights stay.
 
         Reproduces what an exchange does in the paper's reference code.
         """
@@ -168,24 +179,27 @@ class Agent:
         for parameter in self.policy.trainable_parameters():
             self.optimizer.state.pop(parameter, None)
 
-    def _prepare(self, experience: Experience) -> tuple[Lesson, dict[str, float]]:
-        args, batch, scores = self.args, experience.batch, experience.scores
+    def make_train_samples(self, record: RolloutRecord) -> tuple[TrainSamples, dict[str, float]]:
+        """Training samples of some answers: token rewards, advantages, and returns.
+
+        Returns:
+            the samples, and metrics of their advantages.
+        """
+        args, batch, scores = self.args, record.batch, record.scores
         mask = batch.response_mask
-        team_reward = self._scaled(experience)
         kl = self.placement.in_reward(self.penalty.when_sampled(scores), mask, args.gamma)
-        token_rewards = losses.token_rewards(team_reward, kl, mask, self.state.kl_coef)
-        size = group_size_at(experience.turn.place, args.num_generations, args.observer_generations)
+        token_rewards = losses.token_rewards(record.scaled_reward, kl, mask, self.state.kl_coef)
         advantages, returns = self.estimator.compute(
-            token_rewards, scores.values, mask, args.gamma, args.lam, size
+            token_rewards, scores.values, mask, args.gamma, args.lam, args.num_generations
         )
         whiten = self.estimator.whiten if args.whiten_advantages is None else args.whiten_advantages
         advantage_std = float(advantages[mask].std(correction=0))
         metrics = {"advantage_std": advantage_std}
-        follows = whiten and self.placement.follows_whitening
         if self.estimator.uses_values:
             metrics["explained_variance"] = explained_variance(scores.values[mask], returns[mask])
+        follows = whiten and self.placement.follows_whitening
         kl_weight = self.state.kl_coef / (advantage_std + 1e-4 if follows else 1.0)
-        lesson = Lesson(
+        samples = TrainSamples(
             batch=batch,
             old_logprobs=scores.logprobs,
             old_values=scores.values if self.estimator.uses_values else None,
@@ -195,15 +209,7 @@ class Agent:
             returns=returns,
             kl_weight=kl_weight if self.placement.in_loss else None,
         )
-        return lesson, metrics
-
-    def _scaled(self, experience: Experience) -> Float[Tensor, " B"]:
-        args, reward = self.args, experience.team_reward
-        if args.normalize_rewards:
-            reward = self.state.reward_scaler(experience.turn.role).update_and_scale(reward)
-        return (
-            reward if args.score_clip is None else reward.clamp(-args.score_clip, args.score_clip)
-        )
+        return samples, metrics
 
     def _mini_batches(self, num_rows: int, step: int, epoch: int) -> Iterator[Tensor]:
         generator = derive_generator(self.args.seed, "mini-batches", self.index, step, epoch)
@@ -211,15 +217,15 @@ class Agent:
         yield from order.tensor_split(self.args.num_mini_batches)
 
     def _optimizer_step(
-        self, lessons: Sequence[Lesson], rows: Sequence[Tensor]
+        self, samples: Sequence[TrainSamples], rows: Sequence[Tensor]
     ) -> dict[str, float]:
-        """One step on some rows of each lesson; {} and no step if that is not finite."""
-        chosen = select_each(lessons, rows)
+        """One step on some rows of the samples; {} and no step if that is not finite."""
+        chosen = select_each(samples, rows)
         totals = self.passes.attempt(lambda: self._gradient(chosen), self.world)
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
         self.world.sum_gradients(weights)
-        totals["grad_norm"] = whole(nn.utils.clip_grad_norm_(weights, limit))
+        totals["grad_norm"] = full_tensor(nn.utils.clip_grad_norm_(weights, limit))
         if not is_finite(totals):
             return {}
         self.optimizer.step()
@@ -227,17 +233,17 @@ class Agent:
             self.elastic_reset.follow()
         return {key: float(value) for key, value in totals.items()}
 
-    def _gradient(self, lessons: Sequence[Lesson]) -> dict[str, Tensor]:
-        """The whole gradient of some lessons, of which nothing was there before."""
+    def _gradient(self, samples: Sequence[TrainSamples]) -> dict[str, Tensor]:
+        """The whole gradient on some samples, of which nothing was there before."""
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, Tensor] = {}
-        for lesson in lessons:
-            totals |= self._accumulate(lesson)
+        for one in samples:
+            totals |= self._accumulate(one)
         return totals
 
-    def _accumulate(self, lesson: Lesson) -> dict[str, Tensor]:
+    def _accumulate(self, samples: TrainSamples) -> dict[str, Tensor]:
         """Add the gradient of this process's rows of a mini-batch, one micro-batch at a time."""
-        batch, num_tokens = lesson.batch, lesson.batch.num_tokens
+        batch, num_tokens = samples.batch, samples.batch.num_tokens
         own = self.world.rows(len(batch), batch.input_ids.device)
         largest = self.passes.at_most(self.args.per_device_train_batch_size)
         micro_batches = self.passes.noted(
@@ -246,24 +252,24 @@ class Agent:
 
         def loss_of(a_pass: tuple[Tensor, bool]) -> Loss:
             rows, counts = a_pass
-            piece = replace(lesson.select(own[rows]), weight=lesson.weight * counts)
-            loss, statistics = lesson_loss(
+            piece = replace(samples.select(own[rows]), weight=samples.weight * counts)
+            loss, statistics = microbatch_loss(
                 piece, num_tokens, self.policy, self.reference, self.penalty, self.args
             )
             return loss, {key: value * counts for key, value in statistics.items()}
 
-        with at_hand(self.policy, self.reference):
-            passes = self.world.passes(micro_batches, len(batch))
+        with unsharded_heads(self.policy, self.reference):
+            passes = self.world.padded_microbatches(micro_batches, len(batch))
             totals = combined(add_gradients(loss_of, passes, self.policy))
         everywhere = self.world.gather_tensors(torch.stack(list(totals.values())))
         totals = combined([dict(zip(totals, row, strict=True)) for row in everywhere])
-        return {f"{lesson.name}{key}": totals[key] for key in lesson.kept(totals)}
+        return {f"{samples.name}{key}": totals[key] for key in samples.logged(totals)}
 
-    def _finish(self, experience: Experience, step: int) -> None:
-        kl_per_sequence = float(experience.scores.full_kl.sum(1).mean())
+    def _finish(self, record: RolloutRecord, step: int) -> None:
+        kl_per_sequence = float(record.scores.full_kl.sum(1).mean())
         next_coef = KL_CONTROLLERS[self.args.kl_controller]
         self.state.kl_coef = next_coef(
-            self.state.kl_coef, kl_per_sequence, len(experience.batch), self.args
+            self.state.kl_coef, kl_per_sequence, len(record.batch), self.args
         )
         period = self.args.elastic_reset_period
         if self.elastic_reset is not None and period and (step + 1) % period == 0:

@@ -77,7 +77,7 @@ def merged(policies: Sequence[Policy], shares: Sequence[float] | None = None) ->
 
 
 @torch.no_grad()
-def pull_together(policies: Sequence[Policy], share: float) -> None:
+def interpolate_to_mean(policies: Sequence[Policy], share: float) -> None:
     """Move all that each agent trains, its value head too, towards the team's mean.
 
         θ_i ← θ_i + share · (mean θ − θ_i)        share 1: all are the mean

@@ -40,12 +40,8 @@ class RewardScaler:
     def std(self) -> float:
         return (self.squared_deviations / self.count) ** 0.5 if self.count else 0.0
 
-    def update_and_scale(self, reward: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Include a batch in the statistics, then normalize it with them.
-
-        Returns:
-            (reward − mean) / standard deviation; a standard deviation of 0 divides by 1.
-        """
+    def update(self, reward: Float[Tensor, " B"]) -> None:
+        """Include a batch."""
         rewards = reward.double()
         count, mean = float(len(rewards)), float(rewards.mean())
         deviation, total = mean - self.mean, self.count + count
@@ -53,6 +49,9 @@ class RewardScaler:
         self.squared_deviations += deviation**2 * self.count * count / total
         self.mean += deviation * count / total
         self.count = total
+
+    def scale(self, reward: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """(reward − mean) / standard deviation of all rewards so far; one of 0 divides by 1."""
         return (reward - self.mean) / (self.std or 1.0)
 
 

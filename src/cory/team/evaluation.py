@@ -1,4 +1,4 @@
-"""Each agent ALONE on held-out plain queries: reward, pass@k, KL, signs of collapse."""
+"""Evaluation of each agent alone on held-out plain queries: reward, pass@k, KL, diversity."""
 
 from __future__ import annotations
 
@@ -9,25 +9,20 @@ from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from cory.algorithm.losses import masked_mean
 from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
-from cory.distributed.world import ALONE, World
 from cory.generation.local import Answers, Sampler, answer_each
 from cory.generation.mixed_adapters import can_be_mixed
 from cory.models.batch import make_batch
-from cory.models.loading import pad_id
-from cory.models.policy import LanguageModel, Policy
-from cory.models.scoring import TokenScores, score
+from cory.models.policy import Policy
+from cory.models.scoring import TokenScorer, TokenScores
 from cory.models.weights import MERGED
-from cory.rewards.calling import RewardFunc
-from cory.rewards.failures import RewardFailures
+from cory.rewards.scoring import RewardScorer
 from cory.team.averaging import merged
 from cory.team.metrics import confidence_interval, diversity, mean_of
 from cory.team.prompts import PromptEncoder
-from cory.team.rollout import judge
 
 LARGEST_K = 5
 
@@ -50,14 +45,11 @@ class Evaluator:
     their own. Responses are `max_completion_length` long at most.
     """
 
-    reference: LanguageModel
     encoder: PromptEncoder
     sampler: Sampler
-    reward_funcs: Sequence[RewardFunc]
-    tokenizer: PreTrainedTokenizerBase
+    scorer: TokenScorer
+    rewards: RewardScorer
     args: CORYConfig
-    world: World = ALONE
-    failures: RewardFailures | None = None
 
     def evaluate_each(
         self, policies: Mapping[str, Policy], queries: Sequence[dict[str, Any]]
@@ -118,30 +110,19 @@ class Evaluator:
         answers: Answers,
         num_samples: int,
     ) -> Evaluation:
-        args, response_ids = self.args, answers.token_ids
+        response_ids = answers.token_ids
         completions = self.encoder.decode(response_ids)
-        judgement = judge(
-            self.reward_funcs, rows, completions, response_ids, args, self.world, self.failures
-        )
-        rewards = judgement.total
-        batch = make_batch(prompt_ids, response_ids, pad_id(self.tokenizer), policy.device)
-        scores = score(
-            policy,
-            self.reference,
-            batch,
-            args.temperature,
-            args.per_device_eval_batch_size,
-            hidden=answers.hidden,
-            world=self.world,
-        )
+        paid = self.rewards.score(rows, completions, response_ids)
+        batch = make_batch(prompt_ids, response_ids, policy.device)
+        scores = self.scorer.score(policy, batch, answers.hidden)
         metrics = {
-            **reward_metrics(rewards.view(-1, num_samples)),
-            **{f"reward/{name}": mean for name, mean in judgement.means.items()},
+            **reward_metrics(paid.total.view(-1, num_samples)),
+            **{f"reward/{name}": mean for name, mean in paid.means.items()},
             **score_metrics(scores, batch.response_mask, num_samples),
             **diversity(response_ids),
             "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),
         }
-        return Evaluation(metrics, list(rows), completions, rewards.tolist())
+        return Evaluation(metrics, list(rows), completions, paid.total.tolist())
 
 
 def reward_metrics(rewards: Float[Tensor, "Q S"]) -> dict[str, float]:

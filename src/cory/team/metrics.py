@@ -1,4 +1,4 @@
-"""What is measured, and the file it is written to. docs/metrics.md explains each key."""
+"""What is measured, and the file it is written to. docs/reference/metrics.md explains each key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from cory.algorithm.losses import masked_mean
 from cory.io.files import flush, replace_text, writing
 from cory.team.copying import copy_rate
-from cory.team.types import Experience
+from cory.team.types import RolloutRecord
 
 
 def mean_of(values: Iterable[float]) -> float:
@@ -25,34 +25,26 @@ def mean_of(values: Iterable[float]) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
-def means_of(
-    history: Sequence[Mapping[str, float]], without: Sequence[str] = ()
-) -> dict[str, float]:
-    """Means by key, each over the entries that have it."""
-    keys = {key: None for entry in history for key in entry if key not in without}
-    return {key: mean_of(entry[key] for entry in history if key in entry) for key in keys}
-
-
-def experience_metrics(experience: Experience, end_ids: frozenset[int]) -> dict[str, float]:
+def record_metrics(record: RolloutRecord, end_ids: frozenset[int]) -> dict[str, float]:
     """What one agent's answers of one iteration earned and cost."""
-    scores, mask, turn = experience.scores, experience.batch.response_mask, experience.turn
+    scores, mask, generation = record.scores, record.batch.response_mask, record.generation
     lengths = mask.sum(1).float()
     return {
-        "task_reward": float(experience.task_reward.mean()),
-        "task_reward_std": float(experience.task_reward.std(correction=0)),
-        "team_reward": float(experience.team_reward.mean()),
+        "task_reward": float(record.task_reward.mean()),
+        "task_reward_std": float(record.task_reward.std(correction=0)),
+        "team_reward": float(record.team_reward.mean()),
         "kl": float(scores.full_kl.sum(1).mean()),
         "kl_per_token": float(masked_mean(scores.full_kl, mask)),
         "kl_sampled": float((scores.logprobs - scores.ref_logprobs).sum(1).mean()),
         "entropy": float(masked_mean(scores.entropy, mask)),
         "completion_length": float(lengths.mean()),
-        "ended_share": mean_of(ids[-1] in end_ids for ids in turn.response_ids),
-        **{f"reward/{name}": value for name, value in experience.reward_parts.items()},
-        **diversity(turn.response_ids),
+        "ended_share": mean_of(ids[-1] in end_ids for ids in generation.response_ids),
+        **{f"reward/{name}": value for name, value in record.reward_parts.items()},
+        **diversity(generation.response_ids),
     }
 
 
-def transfer_metrics(experience: Experience, earlier: Sequence[Experience]) -> dict[str, float]:
+def transfer_metrics(record: RolloutRecord, earlier: Sequence[RolloutRecord]) -> dict[str, float]:
     """What a speaker took from the answers given before its own, and how much better it did.
 
     Measured without knowledge transfer as well, where it shows what chance does. Nothing for the
@@ -60,16 +52,13 @@ def transfer_metrics(experience: Experience, earlier: Sequence[Experience]) -> d
     """
     if not earlier:
         return {}
-    answers = experience.turn.completions
-    # A later speaker may have answered each earlier answer several times.
-    seen = [
-        [other.turn.completions[row * len(other.turn) // len(answers)] for other in earlier]
-        for row in range(len(answers))
-    ]
+    answers = record.generation.completions
+    # Row i saw the rows i of those who spoke before.
+    seen = zip(*(other.generation.completions for other in earlier), strict=True)
     return {
-        "references": float(experience.turn.num_references),
+        "references": float(record.generation.num_references),
         "copy_rate": mean_of(map(copy_rate, answers, seen)),
-        "lift": float(experience.task_reward.mean() - earlier[0].task_reward.mean()),
+        "lift": float(record.task_reward.mean() - earlier[0].task_reward.mean()),
     }
 
 

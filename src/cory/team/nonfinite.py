@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from cory.io.errors import FaultError
+from cory.io.errors import CoryRuntimeError
 from cory.models.batch import Batch
 from cory.models.policy import Policy
-from cory.team.auxiliary import Lesson
+from cory.team.train_samples import TrainSamples
 
 LARGEST_RUN_OF_SKIPS = 2
 """Optimizer steps in a row that may be skipped; one more stops the run."""
@@ -25,12 +25,12 @@ def is_finite(measured: Mapping[str, Tensor]) -> bool:
     return all(bool(measured[key].isfinite()) for key in decisive)
 
 
-class NotFiniteError(FaultError):
+class NotFiniteError(CoryRuntimeError):
     """Loss or gradients were nan or inf in one step after the other."""
 
 
 def not_finite(
-    name: str, step: int, policy: Policy, lessons: Iterable[Lesson], temperature: float
+    name: str, step: int, policy: Policy, samples: Iterable[TrainSamples], temperature: float
 ) -> NotFiniteError:
     """The error that ends a run, with the first sample that explains it.
 
@@ -38,10 +38,10 @@ def not_finite(
         name: of the agent.
         step: of the iteration, from 0 on.
         policy: of the agent, with the weights that it had before the update.
-        lessons: what the update was to learn from.
+        samples: what the update was to learn from.
         temperature: of sampling.
     """
-    found = [_culprit(policy, lesson, temperature) for lesson in lessons]
+    found = [_culprit(policy, one, temperature) for one in samples]
     sample = next(filter(None, found), "every sample by itself is finite")
     return NotFiniteError(
         f"{name}: loss or gradients were nan or inf in {LARGEST_RUN_OF_SKIPS + 1} optimizer steps "
@@ -51,14 +51,14 @@ def not_finite(
 
 
 @torch.no_grad()
-def _culprit(policy: Policy, lesson: Lesson, temperature: float) -> str:
+def _culprit(policy: Policy, one: TrainSamples, temperature: float) -> str:
     """The first sequence with something that is not finite, in words; '' if there is none."""
-    batch = lesson.batch
+    batch = one.batch
     known = {
-        "log-probabilities when sampled": lesson.old_logprobs,
-        "values": lesson.old_values,
-        "returns": lesson.returns,
-        "advantages": lesson.advantages,
+        "log-probabilities when sampled": one.old_logprobs,
+        "values": one.old_values,
+        "returns": one.returns,
+        "advantages": one.advantages,
     }
     for what, numbers in known.items():
         if numbers is not None and not numbers.isfinite().all():

@@ -1,4 +1,4 @@
-"""Queries and earlier answers to prompt token ids, and answers back to text."""
+"""Encodes queries and earlier answers as prompt token ids, and decodes answers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PromptEncoder:
         ids: list[int] = []
         for piece in self._compose(query, len(answers)):
             if isinstance(piece, Answer):
-                ids += [token for token in answers[piece.place] if token not in self.end_ids]
+                ids += [token for token in answers[piece.role_index] if token not in self.end_ids]
             else:
                 ids += self._continue(piece) if ids else self._token_ids(piece)
         # A chat template writes such tokens itself.
@@ -71,7 +71,7 @@ class PromptEncoder:
         """
         pieces = self._compose(query, len(answers))
         texts = sum(2 * len(piece.encode()) for piece in pieces if isinstance(piece, str))
-        shown = sum(len(answers[piece.place]) for piece in pieces if isinstance(piece, Answer))
+        shown = sum(len(answers[piece.role_index]) for piece in pieces if isinstance(piece, Answer))
         return len(self.start_ids) + texts + shown
 
     def decode(self, answers: Sequence[Sequence[int]]) -> list[str]:
@@ -94,7 +94,8 @@ class PromptEncoder:
         *history, last = query
         pieces = self.templates.compose(str(last["content"]), num_answers)
         content = "".join(
-            SLOT.format(piece.place) if isinstance(piece, Answer) else piece for piece in pieces
+            SLOT.format(piece.role_index) if isinstance(piece, Answer) else piece
+            for piece in pieces
         )
         text = self.tokenizer.apply_chat_template(
             [*history, {**last, "content": content}], tokenize=False, add_generation_prompt=True

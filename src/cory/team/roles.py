@@ -1,30 +1,19 @@
 """Who speaks when, who sees what, who is paid what: pure functions, no state, no torch.
 
-An *agent* owns weights; a *role* is a place in the order of speaking. Exchange permutes places,
-so nothing here ever touches a weight.
+An *agent* owns weights; a *role* is a place in the order of speaking. Exchange permutes roles, so
+nothing here ever touches a weight.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-
-CREDIT_RULES: dict[str, Callable[[int, int], bool]] = {
-    "collective": lambda place, partner: True,
-    "causal": lambda place, partner: partner > place,
-    "own": lambda place, partner: False,
-}
-"""Whether the speaker at `place` is paid for the answer of the speaker at `partner`.
-
-`collective` is Eq 4 of the paper. `causal` drops the answers given before one's own: they are fixed
-when one speaks, so paying them adds variance and no gradient. `own` pays nobody else's."""
 
 
 def roles_at(step: int, num_agents: int, role_exchange_period: int | None) -> tuple[int, ...]:
-    """The order of speaking in iteration `step`, as agent numbers by place.
+    """The order of speaking in iteration `step`, as agent numbers by role index.
 
-    The order rotates by one place every `role_exchange_period` iterations (Algorithm 1's T_REx);
+    The order rotates by one role every `role_exchange_period` iterations (Algorithm 1's T_REx);
     with two agents that is the swap of the paper. It is a function of the step alone, so exchange
     needs no state and survives a resume.
 
@@ -34,7 +23,7 @@ def roles_at(step: int, num_agents: int, role_exchange_period: int | None) -> tu
     ((0, 1, 2), (0, 1, 2), (0,))
     """
     exchanges = step // role_exchange_period if role_exchange_period else 0
-    return tuple((place + exchanges) % num_agents for place in range(num_agents))
+    return tuple((role_index + exchanges) % num_agents for role_index in range(num_agents))
 
 
 def exchange_is_due(step: int, role_exchange_period: int | None) -> bool:
@@ -51,58 +40,33 @@ def exchanges_at(step: int, num_agents: int, role_exchange_period: int | None) -
     return num_agents > 1 and exchange_is_due(step, role_exchange_period)
 
 
-def answers_at(place: int, observer_generations: int) -> int:
-    """How often the speaker at `place` answers what the pioneer answers once.
-
-    >>> [answers_at(place, 4) for place in range(3)]
-    [1, 4, 4]
-    """
-    return observer_generations if place else 1
-
-
-def group_size_at(place: int, num_generations: int, observer_generations: int) -> int:
-    """How many consecutive answers a group baseline compares: to one prompt, where there are any.
-
-    >>> group_size_at(0, 2, 4), group_size_at(1, 2, 4), group_size_at(1, 2, 1)
-    (2, 4, 2)
-    """
-    answers = answers_at(place, observer_generations)
-    return answers if answers > 1 else num_generations
-
-
-def role_name(place: int) -> str:
+def role_name(role_index: int) -> str:
     """`pioneer`, `observer`, then `observer_2`, `observer_3` … down a chain."""
-    return ("pioneer", "observer")[place] if place < 2 else f"observer_{place}"
+    return ("pioneer", "observer")[role_index] if role_index < 2 else f"observer_{role_index}"
 
 
-def reward_matrix(
-    num_agents: int, partner_reward_weight: float, credit: str
-) -> tuple[tuple[float, ...], ...]:
-    """Row i holds what the speaker at place i is paid per unit of each place's task reward.
+def reward_matrix(num_agents: int, partner_reward_weight: float) -> tuple[tuple[float, ...], ...]:
+    """Row i holds what the speaker in role i is paid per unit of each role's task reward.
 
-    r_team[i] = r[i] + λ · Σ_{j ≠ i, credited} r[j]  (Eq 4 for λ = 1; Appendix E.2 for other λ).
+    r_team[i] = r[i] + λ · Σ_{j ≠ i} r[j]  (Eq 4 for λ = 1; Appendix E.2 for other λ).
 
-    >>> reward_matrix(2, 1.0, "collective")
+    >>> reward_matrix(2, 1.0)
     ((1.0, 1.0), (1.0, 1.0))
-    >>> reward_matrix(3, 0.5, "causal")
-    ((1.0, 0.5, 0.5), (0.0, 1.0, 0.5), (0.0, 0.0, 1.0))
+    >>> reward_matrix(3, 0.5)
+    ((1.0, 0.5, 0.5), (0.5, 1.0, 0.5), (0.5, 0.5, 1.0))
     """
-    is_paid = CREDIT_RULES[credit]
-
-    def weight(place: int, partner: int) -> float:
-        if place == partner:
-            return 1.0
-        return float(partner_reward_weight) if is_paid(place, partner) else 0.0
-
-    places = range(num_agents)
-    return tuple(tuple(weight(place, partner) for partner in places) for place in places)
+    roles = range(num_agents)
+    return tuple(
+        tuple(1.0 if role == other else float(partner_reward_weight) for other in roles)
+        for role in roles
+    )
 
 
 @dataclass(frozen=True)
 class Answer:
     """The slot of one earlier answer in a prompt: its token ids go here unchanged."""
 
-    place: int
+    role_index: int
 
 
 @dataclass(frozen=True)
@@ -122,15 +86,15 @@ class Templates:
 
         >>> templates = Templates(observer="Improve {references}: {query}", reference="{answer}!")
         >>> templates.compose("It was", 1)
-        ['Improve ', Answer(place=0), '!: It was']
+        ['Improve ', Answer(role_index=0), '!: It was']
         >>> templates.compose("It was", 0)
         ['It was']
         """
         if num_answers == 0:
             return [self.query.replace("{query}", query)]
         references: list[str | Answer] = []
-        for place in range(num_answers):
-            references += _fill(self.reference, {"query": [query], "answer": [Answer(place)]})
+        for role_index in range(num_answers):
+            references += _fill(self.reference, {"query": [query], "answer": [Answer(role_index)]})
         return _join_texts(_fill(self.observer, {"query": [query], "references": references}))
 
 

@@ -1,4 +1,4 @@
-"""One pass of the team over a batch of queries: speak in order, pay, score."""
+"""Rollout of the team over a batch of queries: speak in order, score, pay."""
 
 from __future__ import annotations
 
@@ -8,90 +8,73 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from cory.algorithm.seeding import derive_generator, derive_seed
 from cory.config import CORYConfig
-from cory.distributed.world import ALONE, World
-from cory.generation.local import Sampler, answer_each
-from cory.models.batch import make_batch
-from cory.models.loading import pad_id
-from cory.models.policy import LanguageModel, Policy
-from cory.models.scoring import score
-from cory.rewards.calling import RewardFunc
-from cory.rewards.failures import RewardFailures
-from cory.rewards.scoring import Scores, score_completions
-from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
+from cory.generation.local import Answers, Sampler, answer_each
+from cory.models.batch import Batch, make_batch
+from cory.models.policy import Policy
+from cory.models.scoring import TokenScorer, TokenScores
+from cory.rewards.scoring import RewardScorer, Scores
 from cory.team.prompts import PromptEncoder
-from cory.team.roles import answers_at, reward_matrix, roles_at
+from cory.team.roles import reward_matrix, roles_at
 from cory.team.transfer import KnowledgeTransfer
-from cory.team.types import Experience, Iteration, Turn
+from cory.team.types import Generation, Iteration, RolloutRecord
 
 
 class Rollout:
-    """Lets the team answer queries and turns the answers into experience.
+    """Lets the team answer queries and turns the answers into records to learn from.
 
     Its `transfer` says whether later speakers see the earlier answers.
 
     Args:
         policies: weights by agent number.
-        reference: the frozen initial model.
         encoder: makes prompts.
         sampler: answers them.
-        reward_funcs: judge the answers.
-        tokenizer: of the policies.
+        scorer: gives log-probabilities, values and KL of the answers.
+        rewards: pays them.
         args: settings.
-        world: who does which rows; every process gets the whole iteration.
-        failures: the rule for reward functions that fail; None: the first failure is an error.
     """
 
     def __init__(
         self,
         policies: Sequence[Policy],
-        reference: LanguageModel,
         encoder: PromptEncoder,
         sampler: Sampler,
-        reward_funcs: Sequence[RewardFunc],
-        tokenizer: PreTrainedTokenizerBase,
+        scorer: TokenScorer,
+        rewards: RewardScorer,
         args: CORYConfig,
-        world: World = ALONE,
-        failures: RewardFailures | None = None,
     ) -> None:
         self.policies = policies
-        self.reference = reference
         self.encoder = encoder
         self.sampler = sampler
-        self.reward_funcs = reward_funcs
-        self.tokenizer = tokenizer
+        self.scorer = scorer
+        self.rewards = rewards
         self.args = args
         self.transfer = KnowledgeTransfer.from_config(args)
-        self.world = world
-        self.failures = failures
         self.reward_matrix = torch.tensor(
-            reward_matrix(args.num_agents, args.partner_reward_weight, args.credit)
+            reward_matrix(args.num_agents, args.partner_reward_weight)
         )
 
     def run(self, rows: Sequence[dict[str, Any]], step: int) -> Iteration:
         """One rollout: every agent answers every query in the order of speaking of `step`.
 
         Args:
-            rows: of the data set; each gets `num_generations` answers, in consecutive rows, and
-                an observer sees the earlier answers of its own row, which it answers
-                `observer_generations` times, in consecutive rows too.
+            rows: of the data set; each gets `num_generations` answers, in consecutive rows.
+            step: of the iteration, from 0 on.
         """
         rows = [row for row in rows for _ in range(self.args.num_generations)]
-        order = roles_at(step, self.args.num_agents, self.args.role_exchange_period)
-        turns = self._speak(rows, order, step)
-        judgements = [self._judge(self._rows_at(turn.place, rows), turn) for turn in turns]
-        team_rewards = share_rewards(
-            [judgement.total for judgement in judgements], self.reward_matrix
-        )
-        experiences = [
-            self._score(*answered) for answered in zip(turns, judgements, team_rewards, strict=True)
+        spoken = self._speak(rows, step)
+        task_rewards = [
+            self.rewards.score(rows, generation.completions, generation.response_ids)
+            for generation, *_ in spoken
         ]
-        self.transfer.follow(experiences)
-        queries = [row[self.args.prompt_column] for row in rows]
-        return Iteration(step, queries, experiences)
+        team_rewards = share_rewards([reward.total for reward in task_rewards], self.reward_matrix)
+        records = [
+            self._record(*parts) for parts in zip(spoken, task_rewards, team_rewards, strict=True)
+        ]
+        self.transfer.follow(records)
+        return Iteration(step, rows, records)
 
     def response_length(self, step: int) -> int:
         """New tokens per answer in this iteration: one length for the whole batch."""
@@ -100,89 +83,79 @@ class Rollout:
         return shortest + derive_seed(self.args.seed, "length", step) % (longest - shortest + 1)
 
     def _speak(
-        self, rows: Sequence[dict[str, Any]], order: tuple[int, ...], step: int
-    ) -> list[Turn]:
+        self, rows: Sequence[dict[str, Any]], step: int
+    ) -> list[tuple[Generation, Batch, TokenScores]]:
         """One speaker after the other, or, where nobody sees an answer, all at once."""
-        places = range(len(order))
-        groups = [[place] for place in places] if self.transfer.is_on else [list(places)]
-        turns: list[Turn] = []
+        order = roles_at(step, self.args.num_agents, self.args.role_exchange_period)
+        roles = range(len(order))
+        groups = [[role] for role in roles] if self.transfer.is_on else [list(roles)]
+        spoken: list[tuple[Generation, Batch, TokenScores]] = []
         for group in groups:
-            agents = [order[place] for place in group]
-            policies = [self.policies[agent] for agent in agents]
-            prompt_ids = [self._prompts(place, rows, turns) for place in group]
-            answers = answer_each(
-                self.sampler,
-                policies,
-                prompt_ids,
-                self.response_length(step),
-                self.args.temperature,
-                [
-                    derive_generator(self.args.seed, "sampling", step, agent, device=policy.device)
-                    for agent, policy in zip(agents, policies, strict=True)
-                ],
-            )
-            turns += [
-                Turn(
-                    agent,
-                    place,
-                    prompts,
-                    answer.token_ids,
-                    self.encoder.decode(answer.token_ids),
-                    answer.hidden,
-                    answer.logprobs,
-                    num_references=len(turns),
+            visible = [generation for generation, *_ in spoken]
+            prompt_ids = [
+                self.encoder.encode(
+                    row[self.args.prompt_column],
+                    [earlier.response_ids[index] for earlier in visible],
                 )
-                for agent, place, prompts, answer in zip(
-                    agents, group, prompt_ids, answers, strict=True
-                )
+                for index, row in enumerate(rows)
             ]
-        return turns
+            answers = self._answer([order[role] for role in group], prompt_ids, step)
+            for role, answered in zip(group, answers, strict=True):
+                generation = Generation(
+                    order[role],
+                    role,
+                    prompt_ids,
+                    answered.token_ids,
+                    self.encoder.decode(answered.token_ids),
+                    answered.logprobs,
+                    num_references=len(visible),
+                )
+                spoken.append((generation, *self._score(generation, answered.hidden)))
+        return spoken
 
-    def _prompts(
-        self, place: int, rows: Sequence[dict[str, Any]], visible: Sequence[Turn]
-    ) -> list[list[int]]:
-        """What the speaker at a place is asked, the answers that it may see included."""
-        asked = self._rows_at(place, rows)
-        return [
-            self.encoder.encode(
-                row[self.args.prompt_column],
-                [turn.response_ids[index // (len(asked) // len(turn))] for turn in visible],
-            )
-            for index, row in enumerate(asked)
-        ]
-
-    def _rows_at(self, place: int, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What the speaker at a place answers: one entry per answer."""
-        times = answers_at(place, self.args.observer_generations)
-        return [row for row in rows for _ in range(times)]
-
-    def _judge(self, rows: Sequence[dict[str, Any]], turn: Turn) -> Scores:
-        answers = turn.completions, turn.response_ids
-        return judge(self.reward_funcs, rows, *answers, self.args, self.world, self.failures)
-
-    def _score(self, turn: Turn, judgement: Scores, team_reward: torch.Tensor) -> Experience:
-        policy, args = self.policies[turn.agent], self.args
-        batch = make_batch(
-            turn.prompt_ids, turn.response_ids, pad_id(self.tokenizer), policy.device
+    def _answer(
+        self, agents: Sequence[int], prompt_ids: list[list[int]], step: int
+    ) -> list[Answers]:
+        """Let agents answer the same prompts, each with random numbers of its own."""
+        policies = [self.policies[agent] for agent in agents]
+        return answer_each(
+            self.sampler,
+            policies,
+            [prompt_ids] * len(policies),
+            self.response_length(step),
+            self.args.temperature,
+            [
+                derive_generator(self.args.seed, "sampling", step, agent, device=policy.device)
+                for agent, policy in zip(agents, policies, strict=True)
+            ],
         )
-        in_loss = KL_PLACEMENTS[args.kl_placement].in_loss
-        scores = score(
-            policy,
-            self.reference,
-            batch,
-            args.temperature,
-            args.per_device_eval_batch_size,
-            hidden=None if recomputes_logprobs(args) else turn.hidden,
-            keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
-            world=self.world,
-        )
-        return Experience(
-            turn=turn,
+
+    def _score(
+        self, generation: Generation, hidden: Float[Tensor, "b T D"] | None
+    ) -> tuple[Batch, TokenScores]:
+        """Score what was sampled; its hidden states are not needed any more afterwards."""
+        policy = self.policies[generation.agent]
+        batch = make_batch(generation.prompt_ids, generation.response_ids, policy.device)
+        known = None if recomputes_logprobs(self.args) else hidden
+        return batch, self.scorer.score(policy, batch, known)
+
+    def _record(
+        self,
+        spoken: tuple[Generation, Batch, TokenScores],
+        task_reward: Scores,
+        team_reward: Float[Tensor, " B"],
+    ) -> RolloutRecord:
+        generation, batch, scores = spoken
+        device = self.policies[generation.agent].device
+        team_reward = team_reward.to(device)
+        return RolloutRecord(
+            generation=generation,
             batch=batch,
             scores=scores,
-            task_reward=judgement.total.to(policy.device),
-            team_reward=team_reward.to(policy.device),
-            reward_parts=judgement.means,
+            task_reward=task_reward.total.to(device),
+            team_reward=team_reward,
+            scaled_reward=team_reward,
+            reward_parts=task_reward.means,
         )
 
 
@@ -195,54 +168,12 @@ def recomputes_logprobs(args: CORYConfig) -> bool:
 
 
 def share_rewards(
-    task_rewards: Sequence[Float[Tensor, " _"]], reward_matrix: Float[Tensor, "N N"]
-) -> list[Float[Tensor, " _"]]:
+    task_rewards: Sequence[Float[Tensor, " B"]], reward_matrix: Float[Tensor, "N N"]
+) -> Float[Tensor, "N B"]:
     """What each speaker is paid for each of its answers (Eq 4).
 
-    An answer that several answers of a later speaker follow is paid its share of their mean.
-
     Args:
-        task_rewards: of each place; a later one may have several answers for one of an earlier.
+        task_rewards: of each role.
         reward_matrix: see `roles.reward_matrix`.
     """
-    most = max(map(len, task_rewards))
-    aligned = torch.stack(
-        [reward.repeat_interleave(most // len(reward)) for reward in task_rewards]
-    )
-    paid = reward_matrix @ aligned
-    return [
-        row.view(len(reward), -1).mean(1) for row, reward in zip(paid, task_rewards, strict=True)
-    ]
-
-
-def judge(
-    reward_funcs: Sequence[RewardFunc],
-    rows: Sequence[dict[str, Any]],
-    completions: list[str],
-    completion_ids: list[list[int]],
-    args: CORYConfig,
-    world: World = ALONE,
-    failures: RewardFailures | None = None,
-) -> Scores:
-    """Rewards of one completion per row, under the plain query (r(s0, a), for observers too).
-
-    Each process of the world pays its part of the rows, and all get all rewards.
-    """
-    count, own = len(rows), world.part(len(rows))
-    rows, completions, completion_ids = rows[own], completions[own], completion_ids[own]
-    queries = [row[args.prompt_column] for row in rows]
-    columns = {name: [row[name] for row in rows] for name in rows[0] if name != args.prompt_column}
-    failures = failures or RewardFailures()
-    failed_before = failures.count
-    with world.together():
-        scores = score_completions(
-            reward_funcs,
-            args.reward_weights,
-            queries,
-            completions,
-            completion_ids,
-            columns,
-            failures,
-        )
-    failures.count = failed_before + sum(world.gather(failures.count - failed_before))
-    return scores.joined(world, count)
+    return reward_matrix @ torch.stack(list(task_rewards))

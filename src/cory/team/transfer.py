@@ -8,7 +8,7 @@ from typing import Any
 
 from cory.config import CORYConfig
 from cory.team.metrics import mean_of
-from cory.team.types import Experience
+from cory.team.types import RolloutRecord
 
 
 @dataclass
@@ -36,11 +36,11 @@ class KnowledgeTransfer:
         """As training begins."""
         return cls(args.knowledge_transfer, args.transfer_min_lift)
 
-    def follow(self, experiences: Sequence[Experience]) -> None:
+    def follow(self, records: Sequence[RolloutRecord]) -> None:
         """Take note of what an iteration's speakers, in their order, have earned."""
-        pioneer, *later = experiences
+        pioneer, *later = records
         if self.is_on and self.min_lift is not None and later:
-            earned = mean_of(float(experience.task_reward.mean()) for experience in later)
+            earned = mean_of(float(record.task_reward.mean()) for record in later)
             self.lifts.append(earned - float(pioneer.task_reward.mean()))
 
     def review(self) -> None:

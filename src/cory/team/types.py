@@ -1,33 +1,35 @@
-"""What travels between the rooms."""
+"""Records passed from rollout to update.
+
+Row i of every speaker answers the same query; a later speaker saw the rows i of the earlier ones.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from cory.models.batch import Batch
 from cory.models.scoring import TokenScores
-from cory.team.prompts import Query
 from cory.team.roles import role_name
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one agent said in one iteration: B prompts and its answers to them.
+class Generation:
+    """What one agent answered in one iteration: B prompts and its answers to them.
 
-    `completions` are the decoded answers without special tokens, `hidden` and `logprobs` what the
-    sampler kept, the former of this process's rows (see `sampling.Answers`). `num_references`
-    counts the earlier answers that each prompt shows: with none it is the plain query.
+    `completions` are the decoded answers without special tokens. `logprobs` are those that another
+    engine drew the tokens with; None where this process drew them. `num_references` counts the
+    earlier answers that each prompt shows: with none it is the plain query.
     """
 
     agent: int
-    place: int
+    role_index: int
     prompt_ids: list[list[int]]
     response_ids: list[list[int]]
     completions: list[str]
-    hidden: Float[Tensor, "b T D"] | None = None
     logprobs: Float[Tensor, "B T"] | None = None
     num_references: int = 0
 
@@ -36,32 +38,34 @@ class Turn:
 
     @property
     def role(self) -> str:
-        return role_name(self.place)
+        return role_name(self.role_index)
 
 
 @dataclass(frozen=True)
-class Experience:
-    """A turn, what it earned, and how it was scored at sampling time.
+class RolloutRecord:
+    """A generation, what it earned, and how it was scored at sampling time.
 
-    `task_reward` is the agent's own, `team_reward` what it is paid. `reward_parts` has the mean of
-    each reward function by name.
+    `task_reward` is the agent's own, `team_reward` what it is paid, `scaled_reward` the same after
+    scaling by the running statistics of the agent who answered (`Agent.scale_rewards`).
+    `reward_parts` has the mean of each reward function by name.
     """
 
-    turn: Turn
+    generation: Generation
     batch: Batch
     scores: TokenScores
     task_reward: Float[Tensor, " B"]
     team_reward: Float[Tensor, " B"]
+    scaled_reward: Float[Tensor, " B"]
     reward_parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One rollout of the whole team; experiences are in the order of speaking.
+    """One rollout of the whole team; records are in the order of speaking.
 
-    There is a query per answer of the pioneer; a later speaker may have several answers to each.
+    `rows` are the B rows of the data set that were answered: each query `num_generations` times.
     """
 
     step: int
-    queries: list[Query]
-    experiences: list[Experience]
+    rows: list[dict[str, Any]]
+    records: list[RolloutRecord]

@@ -1,4 +1,4 @@
-"""The loss of one agent on its micro-batches, and its gradient."""
+"""Loss of one agent on its micro-batches, and the gradient of the loss."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cory.models.batch import to_rows
 from cory.models.cores import side_by_side
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import FullCopy
-from cory.team.auxiliary import Lesson
 from cory.team.kl_penalty import KLPenalty, LiveTokens
+from cory.team.train_samples import TrainSamples
 
 Piece = TypeVar("Piece")
 Loss = tuple[Tensor, dict[str, Tensor]]
@@ -80,8 +80,8 @@ def _add(weight: nn.Parameter, gradient: Tensor) -> None:
         weight.grad = torch.empty_like(weight).copy_(gradient)
 
 
-def lesson_loss(
-    lesson: Lesson,
+def microbatch_loss(
+    samples: TrainSamples,
     num_tokens: int,
     policy: Policy,
     reference: LanguageModel,
@@ -91,7 +91,7 @@ def lesson_loss(
     """The loss (Eq 10–13) on a micro-batch.
 
     Args:
-        lesson: the micro-batch.
+        samples: the micro-batch.
         num_tokens: response tokens of the whole mini-batch, by which losses are divided.
         policy: what learns.
         reference: the frozen initial model, read where the KL stands in the loss.
@@ -102,43 +102,33 @@ def lesson_loss(
         the loss, and statistics that add up to the mini-batch's, but for `ratio_error`, which is a
         maximum.
     """
-    mask = lesson.batch.response_mask
-    hidden = policy.response_hidden(lesson.batch)
-    tokens = lesson.batch.response_tokens
-    flat_logprobs = policy.logprobs(hidden, tokens, args.temperature)
+    mask = samples.batch.response_mask
+    hidden = policy.response_hidden(samples.batch)
+    flat_logprobs = policy.logprobs(hidden, samples.batch.response_tokens, args.temperature)
     logprobs = to_rows(flat_logprobs, mask)
-    policy_part = lesson.policy_loss(
-        logprobs, lesson.old_logprobs, lesson.advantages, mask, args.cliprange, num_tokens
+    policy_part = samples.policy_loss(
+        logprobs, samples.old_logprobs, samples.advantages, mask, args.cliprange, num_tokens
     )
     loss = policy_part.loss
     statistics = {
         "policy_loss": policy_part.loss,
         "clip_fraction": policy_part.clip_fraction,
         "approx_kl": policy_part.approx_kl,
-        "ratio_error": (logprobs - lesson.old_logprobs)[mask].exp().sub(1).abs().max(),
+        "ratio_error": (logprobs - samples.old_logprobs)[mask].exp().sub(1).abs().max(),
     }
-    if lesson.old_values is not None and lesson.returns is not None:
+    if samples.old_values is not None and samples.returns is not None:
+        values, old_values = to_rows(policy.values(hidden), mask), samples.old_values
         value_part = losses.value_loss(
-            to_rows(policy.values(hidden), mask),
-            lesson.old_values,
-            lesson.returns,
-            mask,
-            args.cliprange_value,
-            num_tokens,
+            values, old_values, samples.returns, mask, args.cliprange_value, num_tokens
         )
         loss = loss + args.vf_coef * value_part.loss
-        statistics["value_loss"] = value_part.loss
-        statistics["value_clip_fraction"] = value_part.clip_fraction
-    if lesson.kl_weight is not None and lesson.ref_logprobs is not None:
-        live = LiveTokens(
-            hidden=hidden,
-            logprobs=flat_logprobs,
-            ref_logprobs=lesson.ref_logprobs[mask],
-            ref_hidden=None if lesson.ref_hidden is None else lesson.ref_hidden[mask],
+        statistics |= dict(zip(("value_loss", "value_clip_fraction"), value_part, strict=True))
+    if samples.kl_weight is not None and samples.ref_logprobs is not None:
+        ref_hidden = None if samples.ref_hidden is None else samples.ref_hidden[mask]
+        live = LiveTokens(hidden, flat_logprobs, samples.ref_logprobs[mask], ref_hidden)
+        kl_loss = (
+            penalty.while_learning(live, policy, reference, args.temperature).sum() / num_tokens
         )
-        kl = penalty.while_learning(live, policy, reference, args.temperature)
-        kl_loss = kl.sum() / num_tokens
-        loss = loss + lesson.kl_weight * kl_loss
+        loss = loss + samples.kl_weight * kl_loss
         statistics["kl_loss"] = kl_loss
-    detached = {key: statistic.detach() for key, statistic in statistics.items()}
-    return lesson.weight * loss, detached
+    return samples.weight * loss, {key: value.detach() for key, value in statistics.items()}

@@ -20,8 +20,8 @@ def first_alone_in(directory: Path, command: str, world: World) -> Iterator[None
         OutputError: the directory cannot be written.
     """
     with ExitStack() as stack:
-        with world.together():
-            if world.is_first:
+        with world.fail_together():
+            if world.is_main:
                 stack.enter_context(alone_in(directory, command))
         yield
 

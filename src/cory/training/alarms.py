@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cory.config import CORYConfig
-from cory.io.errors import FaultError
+from cory.io.errors import CoryRuntimeError
 from cory.team.agent import Agent
 
 MIN_ENTROPY = 0.01
@@ -18,7 +18,7 @@ ITERATIONS_TO_STOP = 5
 """Iterations in a row with an alarm of one agent, after which `collapse_alarms="stop"` stops."""
 
 
-class CollapseError(FaultError):
+class CollapseError(CoryRuntimeError):
     """An agent had alarms in `ITERATIONS_TO_STOP` iterations in a row."""
 
 

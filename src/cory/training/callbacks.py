@@ -50,7 +50,7 @@ class Events:
         self.state = TrainerState(
             max_steps=args.max_steps,
             is_local_process_zero=trainer.accelerator.is_local_main_process,
-            is_world_process_zero=trainer.world.is_first,
+            is_world_process_zero=trainer.world.is_main,
         )
         self.control = TrainerControl()
         self.last_evaluated: int | None = None

@@ -29,8 +29,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from cory.algorithm.seeding import global_random_state, restore_global_random_state
-from cory.distributed.fsdp import like, whole
-from cory.distributed.world import ALONE, World
+from cory.distributed.fsdp import full_tensor, shard_like
+from cory.distributed.world import SINGLE, World
 from cory.io.digests import damage, write_sums
 from cory.io.files import OutputError, flush, writing
 from cory.io.terminal import say
@@ -48,7 +48,7 @@ class Checkpoints:
         world: its first process writes, all read.
     """
 
-    def __init__(self, run_directory: Path, limit: int | None, world: World = ALONE) -> None:
+    def __init__(self, run_directory: Path, limit: int | None, world: World = SINGLE) -> None:
         self.directory = run_directory / "checkpoints"
         self.limit = limit
         self.world = world
@@ -70,18 +70,20 @@ class Checkpoints:
             OutputError: the disk is full, say; older checkpoints are intact.
         """
         partial = self.directory / f".step-{step}.partial"
-        writes, target = self.world.is_first, self.path(step)
+        writes, target = self.world.is_main, self.path(step)
         try:
-            with self.world.together():
+            with self.world.fail_together():
                 if writes:
                     shutil.rmtree(partial, ignore_errors=True)
                     with writing(target):
                         partial.mkdir(parents=True)
             for agent in agents:
-                with self.world.together(), writing(target), agent.as_result():
+                with self.world.fail_together(), writing(target), agent.as_result():
                     agent.policy.weights.save(partial / agent.name, writes)
-            tensors = {name: whole(tensor) for name, tensor in _tensors(agents, optimizer).items()}
-            with self.world.together():
+            tensors = {
+                name: full_tensor(tensor) for name, tensor in _tensors(agents, optimizer).items()
+            }
+            with self.world.fail_together():
                 if writes:
                     with writing(target):
                         self._complete_save(step, agents, tokenizer, tensors, progress)
@@ -207,7 +209,7 @@ def load_checkpoint(
     parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
     for index, named in moments.items():
         moments[index] = {
-            name: like(moment, parameters[index]) if moment.ndim else moment
+            name: shard_like(moment, parameters[index]) if moment.ndim else moment
             for name, moment in named.items()
         }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
@@ -257,13 +259,13 @@ def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor])
     head = agent.policy.value_head
     head.load_state_dict(
         {
-            name: like(tensors[f"{agent.name}/value_head/{name}"], weight)
+            name: shard_like(tensors[f"{agent.name}/value_head/{name}"], weight)
             for name, weight in head.state_dict().items()
         }
     )
     if agent.elastic_reset is not None:
         for index, average in enumerate(agent.elastic_reset.average):
-            average.copy_(like(tensors[f"{agent.name}/elastic_average/{index}"], average))
+            average.copy_(shard_like(tensors[f"{agent.name}/elastic_average/{index}"], average))
     _load_averaged(agent, tensors)
 
 
@@ -274,11 +276,11 @@ def _load_averaged(agent: Agent, tensors: dict[str, Tensor]) -> None:
     if count is None:
         return
     for index, weight in enumerate(agent.policy.language_parameters()):
-        weight.copy_(like(tensors[f"{agent.name}/trained/{index}"], weight))
+        weight.copy_(shard_like(tensors[f"{agent.name}/trained/{index}"], weight))
     if agent.weight_average is not None:
         agent.weight_average.count = int(count)
         for index, average in enumerate(agent.weight_average.average):
-            average.copy_(like(tensors[f"{agent.name}/weight_average/{index}"], average))
+            average.copy_(shard_like(tensors[f"{agent.name}/weight_average/{index}"], average))
 
 
 def _advance(scheduler: LambdaLR, step: int) -> None:

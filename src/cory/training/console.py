@@ -84,7 +84,7 @@ class Console(TrainerCallback):
 
 def _team(args: Any) -> str:
     model = args.model_name_or_path or "model"
-    parts = [args.task, model, f"agents: {args.num_agents}", f"{args.credit} credit"]
+    parts = [args.task, model, f"agents: {args.num_agents}"]
     if args.role_exchange_period is not None:
         parts.append(f"roles exchanged every {args.role_exchange_period} steps")
     if not args.knowledge_transfer:

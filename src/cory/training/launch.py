@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 
 from cory.config import CORYConfig
-from cory.distributed.world import ALONE, Processes, World
+from cory.distributed.world import SINGLE, Processes, World
 
 ALONE_OR_ALIKE = (
     DistributedType.NO,
@@ -69,4 +69,4 @@ def check_launch(kind: DistributedType, joined: int, started: int) -> None:
 
 def make_world(accelerator: Accelerator, args: CORYConfig) -> World:
     """All processes of the run, this one among them."""
-    return Processes(args.ddp_timeout) if accelerator.num_processes > 1 else ALONE
+    return Processes(args.ddp_timeout) if accelerator.num_processes > 1 else SINGLE

@@ -15,7 +15,7 @@ from cory.io.files import refuse_unwritable, replace_text, writing
 from cory.io.locks import refuse_taken
 from cory.io.terminal import say
 from cory.rewards.failures import RewardFailures
-from cory.team.metrics import MetricsFile, experience_metrics, transfer_metrics
+from cory.team.metrics import MetricsFile, record_metrics, transfer_metrics
 from cory.team.types import Iteration
 from cory.training.alarms import alarms_of
 from cory.training.environment import environment
@@ -25,7 +25,7 @@ COMMAND = "cory train"
 
 
 class Records:
-    """Settings and numbers of a run, as they are written down.
+    """Writes the settings and numbers of a run.
 
     Args:
         args: settings; `output_dir` is the run directory.
@@ -36,6 +36,9 @@ class Records:
             there, or it cannot be written.
     """
 
+    failures: RewardFailures
+    """Of the run; see `keep`."""
+
     def __init__(self, args: CORYConfig, writes: bool = True) -> None:
         self.args = args
         self.writes = writes
@@ -43,7 +46,6 @@ class Records:
         self.samples = 0
         self.tokens = 0
         self.seconds = 0.0
-        self.failures = RewardFailures()
         self.metrics_path = self.directory / "metrics.jsonl"
         self.config_path = self.directory / CONFIG_FILE
         if self.config_path.exists() and not args.resume:
@@ -107,17 +109,17 @@ class Records:
         """
         metrics: dict[str, float] = {}
         tokens = 0
-        for place, experience in enumerate(iteration.experiences):
+        for role_index, record in enumerate(iteration.records):
             measured = {
-                **experience_metrics(experience, end_ids),
-                **transfer_metrics(experience, iteration.experiences[:place]),
-                **updates[experience.turn.agent],
+                **record_metrics(record, end_ids),
+                **transfer_metrics(record, iteration.records[:role_index]),
+                **updates[record.generation.agent],
             }
             measured["alarms"] = float(len(alarms_of(measured, self.args)))
-            for owner in (f"agent_{experience.turn.agent}", experience.turn.role):
+            for owner in (f"agent_{record.generation.agent}", record.generation.role):
                 metrics |= {f"{owner}/{key}": value for key, value in measured.items()}
-            tokens += int(experience.batch.lengths.sum())
-            self.samples += len(experience.batch)
+            tokens += int(record.batch.lengths.sum())
+            self.samples += len(record.batch)
         elapsed = sum(seconds.values())
         self.tokens += tokens
         self.seconds += elapsed

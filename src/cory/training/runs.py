@@ -25,7 +25,7 @@ from cory.team.prompts import Query
 from cory.training.checkpoint import STATE, Checkpoints
 from cory.training.data import held_out_queries
 from cory.training.samples import INITIAL_MODEL
-from cory.training.setup import Brought, Workbench, build_workbench
+from cory.training.setup import RunComponents, UserObjects, build_components
 
 MODEL = "model"
 
@@ -97,15 +97,15 @@ def find_checkpoint(directory: Path, step: int | None = None) -> Path:
     return path
 
 
-def build(subject: Subject, **brought: Any) -> Workbench:
+def build(subject: Subject, **user: Any) -> RunComponents:
     """Models, data and tools for a subject; its policies are still the initial model.
 
     Args:
         subject: what to build for.
-        brought: fields of `Brought`, in place of what the settings name.
+        user: fields of `UserObjects`, in place of what the settings name.
     """
-    brought.setdefault("peft_config", _peft_config(subject))
-    return build_workbench(subject.args, Brought(**brought), reward_device(subject.args))
+    user.setdefault("peft_config", _peft_config(subject))
+    return build_components(subject.args, UserObjects(**user), reward_device(subject.args))
 
 
 def _peft_config(subject: Subject) -> PeftConfig | None:
@@ -116,7 +116,7 @@ def _peft_config(subject: Subject) -> PeftConfig | None:
 
 
 def take_weights(policies: Sequence[Policy], subject: Subject) -> None:
-    """Turn the policies from the initial model into what became of it.
+    """Generation the policies from the initial model into what became of it.
 
     Raises:
         ValueError: weights are of another architecture.
@@ -139,11 +139,11 @@ def evaluate_alone(subject: Subject) -> dict[str, Evaluation]:
     Raises:
         ValueError: the settings name no model, data or rewards that can be used.
     """
-    args, workbench = subject.args, build(subject)
-    assert workbench.eval_dataset is not None, "tasks hold queries out"
-    queries = held_out_queries(workbench.eval_dataset, args.num_eval_queries)
+    args, components = subject.args, build(subject)
+    assert components.eval_dataset is not None, "tasks hold queries out"
+    queries = held_out_queries(components.eval_dataset, args.num_eval_queries)
 
-    evaluator, policies = workbench.evaluator, workbench.policies
+    evaluator, policies = components.evaluator, components.policies
     before = evaluator.evaluate(policies[0], queries, args.num_eval_samples)
     if not subject.weights:
         return {MODEL: before}
@@ -201,26 +201,26 @@ def answer(
         the answers of each speaker.
     """
     args = subject.args
-    workbench = build(
+    components = build(
         subject,
         train_dataset=Dataset.from_list([{args.prompt_column: query}]),
         reward_funcs=_unpaid,
     )
-    take_weights(workbench.policies, subject)
+    take_weights(components.policies, subject)
     token_ids: list[list[list[int]]] = []
     for speaker in speakers:
-        policy = workbench.policies[speaker]
+        policy = components.policies[speaker]
         prompts = [
-            workbench.encoder.encode(query, [earlier[index] for earlier in token_ids])
+            components.encoder.encode(query, [earlier[index] for earlier in token_ids])
             for index in range(num_samples)
         ]
         generator = derive_generator(args.seed, "generate", speaker, device=policy.device)
         token_ids.append(
-            workbench.sampler.generate(
+            components.sampler.generate(
                 policy, prompts, args.max_completion_length, temperature, generator
             ).token_ids
         )
-    return [workbench.encoder.decode(ids) for ids in token_ids]
+    return [components.encoder.decode(ids) for ids in token_ids]
 
 
 def _unpaid(completions: list[str], **columns: Any) -> list[float]:

@@ -1,8 +1,7 @@
-"""samples/: what the team answered, and what the initial model answers to the same queries."""
+"""Sample log: what the team answered, and what the initial model answers to the same queries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ import pyarrow.parquet
 
 from cory.algorithm.seeding import derive_generator, preserved_global_generators
 from cory.io.files import replacing, writing
-from cory.team.rollout import judge
-from cory.team.types import Experience, Iteration
-from cory.training.setup import Workbench
+from cory.team.types import Iteration, RolloutRecord
+from cory.training.setup import RunComponents
 
 INITIAL_MODEL = "initial model"
 """Stands as agent and as role in the rows of the initial model."""
@@ -30,32 +28,21 @@ class SampleLog:
     training is the same with and without such files.
     """
 
-    workbench: Workbench
+    components: RunComponents
 
     def is_due(self, step: int) -> bool:
         """Whether iteration `step`, counted from 0, is one to write down."""
-        period = self.workbench.args.log_samples_steps
+        period = self.components.args.log_samples_steps
         return period is not None and (step + 1) % period == 0
 
-    def write(self, iteration: Iteration, rows: Sequence[dict[str, Any]]) -> Path:
-        """Write the file of an iteration.
-
-        Args:
-            iteration: what the team did.
-            rows: of the data set, one per query, as the rollout got them.
-        """
-        args = self.workbench.args
+    def write(self, iteration: Iteration) -> Path:
+        """Write the file of an iteration."""
+        args = self.components.args
         path = Path(args.output_dir) / "samples" / f"step-{iteration.step + 1:06d}.parquet"
-        answers = [
-            answer
-            for experience in iteration.experiences
-            for answer in _answers(experience, len(iteration.queries))
-        ]
-        rows = [row for row in rows for _ in range(args.num_generations)]
-        answers += self._initial_answers(rows, iteration.step)
-        texts = [
-            query if isinstance(query, str) else query[-1]["content"] for query in iteration.queries
-        ]
+        answers = [answer for record in iteration.records for answer in _answers(record)]
+        answers += self._initial_answers(iteration)
+        queries = [row[args.prompt_column] for row in iteration.rows]
+        texts = [query if isinstance(query, str) else query[-1]["content"] for query in queries]
         table = [
             {
                 "step": iteration.step + 1,
@@ -65,34 +52,26 @@ class SampleLog:
             }
             for answer in answers
         ]
-        with self.workbench.world.together():
-            if self.workbench.world.is_first:
+        with self.components.world.fail_together():
+            if self.components.world.is_main:
                 with writing(path):
                     path.parent.mkdir(exist_ok=True)
                 with replacing(path) as partial:
                     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), partial)
         return path
 
-    def _initial_answers(self, rows: Sequence[dict[str, Any]], step: int) -> list[dict[str, Any]]:
-        bench, args = self.workbench, self.workbench.args
-        response_ids = bench.sampler.generate(
-            bench.reference,
-            [bench.encoder.encode(row[args.prompt_column], []) for row in rows],
-            bench.rollout.response_length(step),
+    def _initial_answers(self, iteration: Iteration) -> list[dict[str, Any]]:
+        run, args, step = self.components, self.components.args, iteration.step
+        response_ids = run.sampler.generate(
+            run.reference,
+            [run.encoder.encode(row[args.prompt_column], []) for row in iteration.rows],
+            run.rollout.response_length(step),
             args.temperature,
-            derive_generator(args.seed, INITIAL_MODEL, step, device=bench.reference.device),
+            derive_generator(args.seed, INITIAL_MODEL, step, device=run.reference.device),
         ).token_ids
-        completions = bench.encoder.decode(response_ids)
+        completions = run.encoder.decode(response_ids)
         with preserved_global_generators():
-            rewards = judge(
-                bench.reward_funcs,
-                rows,
-                completions,
-                response_ids,
-                args,
-                bench.world,
-                bench.failures,
-            ).total
+            rewards = run.rewards.score(iteration.rows, completions, response_ids).total
         return [
             {
                 "index": index,
@@ -109,24 +88,24 @@ class SampleLog:
         ]
 
 
-def _answers(experience: Experience, num_queries: int) -> list[dict[str, Any]]:
-    turn = experience.turn
-    answers_each = len(turn) // num_queries
+def _answers(record: RolloutRecord) -> list[dict[str, Any]]:
+    generation = record.generation
     numbers = zip(
-        experience.task_reward.tolist(),
-        experience.team_reward.tolist(),
-        experience.scores.full_kl.sum(1).tolist(),
+        generation.completions,
+        record.task_reward.tolist(),
+        record.team_reward.tolist(),
+        record.scores.full_kl.sum(1).tolist(),
         strict=True,
     )
     return [
         {
-            "index": row // answers_each,
-            "agent": f"agent_{turn.agent}",
-            "role": turn.role,
-            "answer": turn.completions[row],
+            "index": index,
+            "agent": f"agent_{generation.agent}",
+            "role": generation.role,
+            "answer": completion,
             "task_reward": task_reward,
             "team_reward": team_reward,
             "kl": kl,
         }
-        for row, (task_reward, team_reward, kl) in enumerate(numbers)
+        for index, (completion, task_reward, team_reward, kl) in enumerate(numbers)
     ]

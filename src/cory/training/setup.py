@@ -1,9 +1,9 @@
-"""All that a run is made of, built from settings and from what the user brought."""
+"""Builds the components of a run from its settings and from the objects that the user passed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -13,28 +13,31 @@ from peft import PeftConfig, PeftModel
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cory.config import CORYConfig
-from cory.distributed.fsdp import gathered
-from cory.distributed.world import ALONE, World
+from cory.distributed.fsdp import unsharded
+from cory.distributed.world import SINGLE, World
 from cory.generation.local import LocalSampler, Sampler
 from cory.generation.vllm.checks import check_same_distribution
 from cory.generation.vllm.sampler import VllmSampler
 from cory.models.allocation import keep_freed_memory
-from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer, pad_id
+from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer
 from cory.models.policy import LanguageModel, Policy, check_head
+from cory.models.scoring import TokenScorer
 from cory.rewards.calling import RewardFunc
 from cory.rewards.failures import RewardFailures
 from cory.rewards.loading import load_reward_funcs
+from cory.rewards.scoring import RewardScorer
 from cory.tasks import load_task
 from cory.tasks.custom import check_queries, load_queries
 from cory.team.evaluation import Evaluator
+from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
 from cory.team.rollout import Rollout
 
 
 @dataclass(frozen=True)
-class Brought:
-    """What the user hands over as objects; None: the settings name it."""
+class UserObjects:
+    """Objects that the user passed; None: the settings name it."""
 
     model: PreTrainedModel | PeftModel | None = None
     reward_funcs: Any = None
@@ -47,99 +50,101 @@ class Brought:
 
 
 @dataclass(frozen=True)
-class Workbench:
-    """Models, data and tools of one run."""
+class RunComponents:
+    """Models, data and tools of one run, each built once."""
 
     args: CORYConfig
     tokenizer: PreTrainedTokenizerBase
     policies: list[Policy]
-    reference: LanguageModel
     encoder: PromptEncoder
     sampler: Sampler
-    reward_funcs: list[RewardFunc]
+    scorer: TokenScorer
+    rewards: RewardScorer
+    rollout: Rollout
+    evaluator: Evaluator
     train_dataset: Dataset
     eval_dataset: Dataset | None
-    failures: RewardFailures
-    world: World = ALONE
+    world: World = SINGLE
 
     @property
-    def rollout(self) -> Rollout:
-        return Rollout(
-            self.policies,
-            self.reference,
-            self.encoder,
-            self.sampler,
-            self.reward_funcs,
-            self.tokenizer,
-            self.args,
-            self.world,
-            self.failures,
-        )
-
-    @property
-    def evaluator(self) -> Evaluator:
-        return Evaluator(
-            self.reference,
-            self.encoder,
-            self.sampler,
-            self.reward_funcs,
-            self.tokenizer,
-            self.args,
-            self.world,
-            self.failures,
-        )
+    def reference(self) -> LanguageModel:
+        """The frozen initial model."""
+        return self.scorer.reference
 
 
-def build_workbench(
+def build_components(
     args: CORYConfig,
-    brought: Brought,
+    user: UserObjects,
     device: torch.device | str = "cpu",
-    world: World = ALONE,
-) -> Workbench:
+    world: World = SINGLE,
+) -> RunComponents:
     """Load what the settings name, check that it fits together, and put it on the device.
 
     Raises:
         ValueError: something is missing or does not fit; the message has the fix.
     """
-    tokenizer = _tokenizer(args, brought)
-    train_dataset, eval_dataset, reward_funcs = _task(args, brought, tokenizer, device)
-    model = brought.model
+    tokenizer = _tokenizer(args, user)
+    train_dataset, eval_dataset, reward_funcs = _task(args, user, tokenizer, device)
+    policies, reference = _models(args, user, device, world)
+    end_ids = end_token_ids(tokenizer, reference.model.generation_config)
+    templates = Templates(args.query_template, args.observer_template, args.reference_template)
+    encoder = PromptEncoder(tokenizer, templates, end_ids)
+    sampler = _sampler(args, policies, end_ids, world)
+    context_length = _context_length(reference, sampler)
+    for dataset in filter(None, (train_dataset, eval_dataset)):
+        check_context(dataset[args.prompt_column][:], encoder, context_length, args)
+    prompt = encoder.encode(train_dataset[0][args.prompt_column], [])
+    with unsharded(reference):
+        check_head(reference, torch.tensor([prompt], device=device))
+    if isinstance(sampler, VllmSampler):
+        check_same_distribution(sampler, reference, prompt, args)
+    scorer = _scorer(args, reference, world)
+    failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
+    rewards = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
+    evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
+    return RunComponents(
+        args=args,
+        tokenizer=tokenizer,
+        policies=policies,
+        encoder=encoder,
+        sampler=sampler,
+        scorer=scorer,
+        rewards=rewards,
+        rollout=Rollout(policies, encoder, sampler, scorer, rewards, args),
+        evaluator=evaluator,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        world=world,
+    )
+
+
+def _models(
+    args: CORYConfig, user: UserObjects, device: torch.device | str, world: World
+) -> tuple[list[Policy], LanguageModel]:
+    """The policies and the frozen reference, on the device and equal in all processes."""
+    model = user.model
     if model is None:
-        model = load_model(_model_name(args), args, brought.quantization_config)
+        model = load_model(_model_name(args), args, user.quantization_config)
     if not args.shard_weights:
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
-    world.copy_from_first([*model.parameters(), *model.buffers()])
-    policies, reference = build_policies(model, args, brought.peft_config, world)
+    world.copy_from_main([*model.parameters(), *model.buffers()])
+    policies, reference = build_policies(model, args, user.peft_config, world)
     reference.to(device)
     for policy in policies:
         policy.to(device)
     if reference.is_small_on_cpu:
         keep_freed_memory()
-    end_ids = end_token_ids(tokenizer, reference.model.generation_config)
-    templates = Templates(args.query_template, args.observer_template, args.reference_template)
-    encoder = PromptEncoder(tokenizer, templates, end_ids)
-    sampler = _sampler(args, policies, tokenizer, end_ids, world)
-    context_length = _context_length(reference, sampler)
-    for dataset in filter(None, (train_dataset, eval_dataset)):
-        check_context(dataset[args.prompt_column][:], encoder, context_length, args)
-    first_query = train_dataset[0][args.prompt_column]
-    probe = torch.tensor([encoder.encode(first_query, [])], device=device)
-    with gathered(reference):
-        check_head(reference, probe)
-    if isinstance(sampler, VllmSampler):
-        check_same_distribution(sampler, reference, probe[0].tolist(), args)
-    return Workbench(
-        args=args,
-        tokenizer=tokenizer,
-        policies=policies,
-        reference=reference,
-        encoder=encoder,
-        sampler=sampler,
-        reward_funcs=reward_funcs,
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
+    return policies, reference
+
+
+def _scorer(args: CORYConfig, reference: LanguageModel, world: World) -> TokenScorer:
+    in_loss = KL_PLACEMENTS[args.kl_placement].in_loss
+    return TokenScorer(
+        reference,
+        args.temperature,
+        args.per_device_eval_batch_size,
+        keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
         world=world,
-        failures=RewardFailures(args.max_reward_failures, args.reward_timeout),
     )
 
 
@@ -151,12 +156,12 @@ def _model_name(args: CORYConfig) -> str:
     return args.model_name_or_path
 
 
-def _tokenizer(args: CORYConfig, brought: Brought) -> PreTrainedTokenizerBase:
-    if brought.processing_class is not None:
-        return ensure_pad_token(brought.processing_class)
+def _tokenizer(args: CORYConfig, user: UserObjects) -> PreTrainedTokenizerBase:
+    if user.processing_class is not None:
+        return ensure_pad_token(user.processing_class)
     name = args.model_name_or_path
-    if brought.model is not None:
-        name = brought.model.config._name_or_path or name
+    if user.model is not None:
+        name = user.model.config._name_or_path or name
         if name is None:
             raise ValueError(
                 "no tokenizer: the model does not say where it was loaded from, so pass its "
@@ -167,12 +172,12 @@ def _tokenizer(args: CORYConfig, brought: Brought) -> PreTrainedTokenizerBase:
 
 def _task(
     args: CORYConfig,
-    brought: Brought,
+    user: UserObjects,
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device | str,
 ) -> tuple[Dataset, Dataset | None, list[RewardFunc]]:
-    reward_funcs = _reward_funcs(args, brought, device)
-    train_dataset, eval_dataset = brought.train_dataset, brought.eval_dataset
+    reward_funcs = _reward_funcs(args, user, device)
+    train_dataset, eval_dataset = user.train_dataset, user.eval_dataset
     if train_dataset is None and reward_funcs is not None and args.task is None:
         train_dataset, held_out = load_queries(args)
         eval_dataset = eval_dataset or held_out
@@ -193,16 +198,16 @@ def _task(
 
 
 def _reward_funcs(
-    args: CORYConfig, brought: Brought, device: torch.device | str
+    args: CORYConfig, user: UserObjects, device: torch.device | str
 ) -> list[RewardFunc] | None:
     """The user's own; None: the task has some."""
-    given = brought.reward_funcs
-    if given is None and brought.train_dataset is not None and args.task is None:
+    given = user.reward_funcs
+    if given is None and user.train_dataset is not None and args.task is None:
         given = args.reward_funcs or []
     if given is None:
         return None
     reward_funcs = load_reward_funcs(
-        given, brought.reward_processing_classes, device, args.trust_remote_code
+        given, user.reward_processing_classes, device, args.trust_remote_code
     )
     if not reward_funcs:
         raise ValueError(
@@ -221,13 +226,12 @@ def _check_dataset(dataset: Dataset, args: CORYConfig, name: str) -> None:
 def _sampler(
     args: CORYConfig,
     policies: list[Policy],
-    tokenizer: PreTrainedTokenizerBase,
     end_ids: frozenset[int],
     world: World,
 ) -> Sampler:
     if args.vllm_server_base_url is not None:
         return VllmSampler(policies, end_ids, args, world)
-    return LocalSampler(pad_id(tokenizer), end_ids, args.per_device_eval_batch_size, world)
+    return LocalSampler(end_ids, args.per_device_eval_batch_size, world)
 
 
 def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:

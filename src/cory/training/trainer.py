@@ -1,4 +1,4 @@
-"""The loop: queries → rollout → update of each agent → records; the rest has rooms of its own."""
+"""Training loop: sample queries, roll out, update each agent, log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cory.generation.vllm.server import ServerLostError
 from cory.io.signals import Interruption
 from cory.io.terminal import say
 from cory.team.agent import Agent
-from cory.team.averaging import pull_together
+from cory.team.averaging import interpolate_to_mean
 from cory.team.evaluation import metrics_of_all
 from cory.team.roles import exchange_is_due
 from cory.training.agreements import first_alone_in, reason_to_stop
@@ -36,7 +36,7 @@ from cory.training.launch import make_accelerator, make_world
 from cory.training.optimizers import make_optimizer, make_scheduler
 from cory.training.records import COMMAND, Records, flat_settings
 from cory.training.samples import SampleLog
-from cory.training.setup import Brought, build_workbench
+from cory.training.setup import UserObjects, build_components
 
 
 class CORYTrainer:
@@ -81,37 +81,31 @@ class CORYTrainer:
         self.args = args
         self.accelerator = make_accelerator(args)
         self.world = make_world(self.accelerator, args)
-        self.records = Records(args, writes=self.world.is_first)
+        self.records = Records(args, writes=self.world.is_main)
         seed_global_generators(args.seed)
-        self.workbench = build_workbench(
+        self.components = build_components(
             args,
-            Brought(
-                model=model,
-                reward_funcs=reward_funcs,
-                reward_processing_classes=reward_processing_classes,
-                train_dataset=train_dataset,
-                eval_dataset=eval_dataset,
-                processing_class=processing_class,
-                peft_config=peft_config,
-                quantization_config=quantization_config,
+            UserObjects(
+                *(model, reward_funcs, reward_processing_classes, train_dataset, eval_dataset),
+                *(processing_class, peft_config, quantization_config),
             ),
             self.accelerator.device,
             self.world,
         )
-        self.records.keep(self.workbench.failures)
-        self.policies = self.workbench.policies
-        self.tokenizer = self.workbench.tokenizer
-        self.optimizer = make_optimizer(self.workbench.policies, args)
+        self.records.keep(self.components.rewards.failures)
+        self.policies = self.components.policies
+        self.tokenizer = self.components.tokenizer
+        self.optimizer = make_optimizer(self.components.policies, args)
         self.scheduler = make_scheduler(self.optimizer, args)
         self.agents = [
-            Agent(index, policy, self.workbench.reference, self.optimizer, args, self.world)
+            Agent(index, policy, self.components.scorer, self.optimizer, args)
             for index, policy in enumerate(self.policies)
         ]
-        self.rollout = self.workbench.rollout
-        self.queries = QueryOrder(self.workbench.train_dataset, args)
-        self.samples = SampleLog(self.workbench)
+        self.rollout = self.components.rollout
+        self.queries = QueryOrder(self.components.train_dataset, args)
+        self.samples = SampleLog(self.components)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
-        self.console = Console(is_quiet=not self.world.is_first)
+        self.console = Console(is_quiet=not self.world.is_main)
         self.events = Events(args, [self.console, *callbacks], self)
 
     def train(self) -> dict[str, float]:
@@ -122,7 +116,7 @@ class CORYTrainer:
 
         Raises:
             Stopped: a signal asked for an end; the iteration was finished and saved.
-            FaultError: it could not go on, as docs/faults.md explains.
+            CoryRuntimeError: it could not go on, as docs/how-to/faults.md explains.
             ValueError: a reward function failed, or another process trains in `output_dir`.
         """
         promise = "will save after this iteration and stop"
@@ -150,25 +144,25 @@ class CORYTrainer:
             return self._finish(metrics)
 
     def iterate(self, step: int) -> dict[str, float]:
-        """One iteration of Algorithm 1: the team answers, then each agent learns from its turn."""
+        """One iteration of Algorithm 1: the team answers, then each agent learns."""
         if exchange_is_due(step, self.args.role_exchange_period):
             self._exchange()
         started = time.perf_counter()
         rows = self.queries.at(step)
         iteration = self.rollout.run(rows, step)
         answered = time.perf_counter()
+        records = iteration.records
+        team = [self.agents[record.generation.agent].scale_rewards(record) for record in records]
         updates = {
-            experience.turn.agent: self.agents[experience.turn.agent].update(
-                experience, step, iteration.experiences
-            )
-            for experience in iteration.experiences
+            record.generation.agent: self.agents[record.generation.agent].update(record, step, team)
+            for record in team
         }
         self.scheduler.step()
         seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
         if self.samples.is_due(step):
-            self.samples.write(iteration, rows)
+            self.samples.write(iteration)
         return self.records.iteration_metrics(
-            iteration, updates, self.workbench.encoder.end_ids, seconds
+            iteration, updates, self.components.encoder.end_ids, seconds
         )
 
     def _stop_if_asked(self, step: int, interruption: Interruption) -> None:
@@ -182,7 +176,7 @@ class CORYTrainer:
             raise reason
 
     def _tell(self, lines: Iterable[str]) -> None:
-        for line in lines if self.world.is_first else ():
+        for line in lines if self.world.is_main else ():
             say(line)
 
     def _exchange(self) -> None:
@@ -190,9 +184,9 @@ class CORYTrainer:
         self.rollout.transfer.review()
         if self.args.reset_on_exchange:
             for agent in self.agents:
-                agent.forget()
+                agent.reset_state()
         if self.args.merge_on_exchange:
-            pull_together(self.policies, self.args.merge_on_exchange)
+            interpolate_to_mean(self.policies, self.args.merge_on_exchange)
 
     def evaluate(self, step: int | None = None) -> dict[str, float]:
         """Each agent alone on held-out queries; {} if there are none.
@@ -201,7 +195,7 @@ class CORYTrainer:
             metrics by `agent_0/task_reward` and the like, and their means over agents by
             `task_reward`.
         """
-        dataset = self.workbench.eval_dataset
+        dataset = self.components.eval_dataset
         if dataset is None:
             return {}
         queries = held_out_queries(dataset, self.args.num_eval_queries)
@@ -209,7 +203,7 @@ class CORYTrainer:
         with ExitStack() as stack:
             for agent in self.agents:
                 stack.enter_context(agent.as_result())
-            alone = self.workbench.evaluator.evaluate_each(policies, queries)
+            alone = self.components.evaluator.evaluate_each(policies, queries)
         metrics = metrics_of_all(alone, list(policies))
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
@@ -219,7 +213,7 @@ class CORYTrainer:
     def save(self, step: int) -> Path:
         """Write a checkpoint of this step; one that is there already is left alone."""
         path = self.checkpoints.path(step)
-        if not self.world.of_first(path.exists()):
+        if not self.world.broadcast_from_main(path.exists()):
             progress = {
                 "records": self.records.totals(),
                 "events": self.events.state_dict(),
@@ -248,10 +242,10 @@ class CORYTrainer:
 
     def _start(self) -> int:
         newest = None
-        with self.world.together():
-            if self.args.resume and self.world.is_first:
+        with self.world.fail_together():
+            if self.args.resume and self.world.is_main:
                 newest = self.checkpoints.newest_sound()
-        newest = self.world.of_first(str(newest) if newest else None)
+        newest = self.world.broadcast_from_main(str(newest) if newest else None)
         first_step = 0
         if newest is not None:
             progress = load_checkpoint(Path(newest), self.agents, self.optimizer, self.scheduler)
@@ -259,12 +253,12 @@ class CORYTrainer:
             if "transfer" in progress:
                 self.rollout.transfer.load_state_dict(progress["transfer"])
             first_step = self.events.state.global_step
-            with self.world.together():
-                if self.world.is_first:
+            with self.world.fail_together():
+                if self.world.is_main:
                     self.checkpoints.set_aside_after(first_step)
                 self.records.resume(first_step, progress["records"])
         else:
-            with self.world.together():
+            with self.world.fail_together():
                 self.records.begin()
         if self.args.report_to:
             self.accelerator.init_trackers(self.args.run_name or "cory", flat_settings(self.args))
@@ -285,7 +279,7 @@ class CORYTrainer:
         return metrics or self.evaluate()
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:
-        with self.world.together():
+        with self.world.fail_together():
             self.records.write(step, metrics)
         if self.args.report_to:
             self.accelerator.log(metrics, step=step)

@@ -83,7 +83,7 @@ def real_python() -> str:
 
 @contextmanager
 def real_server(model: Path, log: Path, port: int | None = None) -> Iterator[Running]:
-    """The real vLLM on loopback, as docs/vllm.md starts it, for a model of a few kilobytes."""
+    """The real vLLM on loopback, as docs/how-to/vllm.md starts it, for a tiny model."""
     python = real_python()
     port = port or free_port()
     command = [

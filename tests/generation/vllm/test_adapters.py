@@ -122,7 +122,7 @@ def test_a_restarted_server_gets_its_adapter_again(tiny_llama_dir: Path, tmp_pat
     with fake_server() as running:
         served = ServedAdapters(Server(running.url, 5.0), tmp_path)
         name = served.publish(adapter)
-    served.forget()
+    served.reset_state()
     with pytest.raises(NoAnswerError):
         served.publish(adapter)
     with fake_server(port=running.port) as again:

@@ -57,12 +57,12 @@ def training(server: Running, model: Path, output_dir: Path, **settings: Any) ->
 
 def served_and_own(team: CORYTrainer, policy: LanguageModel) -> tuple[torch.Tensor, ...]:
     """Log-probabilities of served answers: the server's, those of the policy, those of the base."""
-    bench = team.workbench
+    bench = team.components
     prompts = [bench.encoder.encode(text, []) for text in queries()["prompt"]]
     generator = torch.Generator().manual_seed(5)
     answers = bench.sampler.generate(policy, prompts, 6, team.args.temperature, generator)
     assert answers.logprobs is not None
-    batch = make_batch(prompts, answers.token_ids, pad_id=0)
+    batch = make_batch(prompts, answers.token_ids)
     mask = batch.response_mask
     own = [
         score(model, bench.reference, batch, team.args.temperature).logprobs[mask]
@@ -87,7 +87,7 @@ def the_server_follows_the_adapters(server: Running, llama: Path, output_dir: Pa
             served, own, base = served_and_own(team, policy)
             torch.testing.assert_close(served, own, atol=TOLERANCE, rtol=0)
             assert (served - base).abs().max() > 100 * TOLERANCE
-    served, base = served_and_own(team, team.workbench.reference)
+    served, base = served_and_own(team, team.components.reference)
     torch.testing.assert_close(served, base, atol=TOLERANCE, rtol=0)
     assert len(server.served()) == 2, "older versions are unloaded"
 
@@ -119,9 +119,9 @@ def older_weights_leave_nothing_in_the_cache(
         disturb(policy, seed=seed)
         for _ in range(2):
             generator = torch.Generator().manual_seed(1)
-            answers = team.workbench.sampler.generate(policy, [prompt], 6, 0.8, generator)
-            batch = make_batch([prompt], answers.token_ids, pad_id=0)
-            own = score(policy, team.workbench.reference, batch, 0.8).logprobs
+            answers = team.components.sampler.generate(policy, [prompt], 6, 0.8, generator)
+            batch = make_batch([prompt], answers.token_ids)
+            own = score(policy, team.components.reference, batch, 0.8).logprobs
             assert answers.logprobs is not None
             torch.testing.assert_close(answers.logprobs, own, atol=TOLERANCE, rtol=0)
 

@@ -20,7 +20,7 @@ from cory.generation.vllm.sampler import VllmSampler
 from cory.generation.vllm.server import ServerLostError
 from cory.models.loading import build_policies, load_model
 from cory.models.policy import LanguageModel, Policy
-from cory.training.setup import Brought, Workbench, build_workbench
+from cory.training.setup import RunComponents, UserObjects, build_components
 from tests.generation.vllm.servers import Running, computing_server, fake_server
 from tests.teams import ADAPTERS, disturb, make_args, make_team, plain_logits
 from tests.tiny_models import save_tiny_llama
@@ -36,7 +36,7 @@ def computing(tiny_llama_dir: Path) -> Iterator[Running]:
         yield server
 
 
-def team_on(server: Running, model: Path, output_dir: Path, **settings: Any) -> Workbench:
+def team_on(server: Running, model: Path, output_dir: Path, **settings: Any) -> RunComponents:
     return make_team(
         model,
         output_dir=str(output_dir),
@@ -45,7 +45,9 @@ def team_on(server: Running, model: Path, output_dir: Path, **settings: Any) -> 
     )
 
 
-def ask(team: Workbench, policy: LanguageModel, seed: int = 0, prompts: Any = PROMPTS) -> Answers:
+def ask(
+    team: RunComponents, policy: LanguageModel, seed: int = 0, prompts: Any = PROMPTS
+) -> Answers:
     generator = torch.Generator().manual_seed(seed)
     return team.sampler.generate(policy, prompts, 6, team.args.temperature, generator)
 
@@ -109,8 +111,8 @@ def test_a_team_that_starts_from_an_adapter(
     model = get_peft_model(base, LoraConfig(r=2, init_lora_weights=False), adapter_name="start")
     model.base_model.model.config._name_or_path = str(tiny_llama_dir)
     args = make_args(output_dir=str(tmp_path), vllm_server_base_url=computing.url)
-    team = build_workbench(
-        args, Brought(model=model, reward_funcs=[_no_reward], train_dataset=queries())
+    team = build_components(
+        args, UserObjects(model=model, reward_funcs=[_no_reward], train_dataset=queries())
     )
     response = ask(team, team.reference).token_ids[0]
     served = ask(team, team.reference).logprobs

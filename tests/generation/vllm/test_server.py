@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from cory.generation.vllm.patience import Patience
+from cory.generation.vllm.retry import RetryPolicy
 from cory.generation.vllm.server import Completion, NoAnswerError, Server, ServerLostError
 from tests.generation.vllm.servers import Running, fake_server, free_port
 
@@ -121,7 +121,7 @@ def test_patience_doubles_its_pauses_and_ends(
 
     monkeypatch.setattr(time, "sleep", sleep)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    patience = Patience(40.0, "http://localhost:8000")
+    patience = RetryPolicy(40.0, "http://localhost:8000")
     error = NoAnswerError("500 out of order")
     for _ in range(7):
         patience.wait(error)

@@ -18,7 +18,7 @@ from peft import LoraConfig, PeftConfig
 from peft.utils import get_peft_model_state_dict
 
 from cory.generation.vllm.server import Server
-from cory.models.weights import Adapter
+from cory.models.weights import Adapter, options_beyond_plain_lora
 
 DIGITS = 16
 
@@ -99,14 +99,8 @@ def check_servable(config: PeftConfig) -> None:
     Raises:
         ValueError: the adapter is not plain LoRA.
     """
-    if not isinstance(config, LoraConfig):
+    if beyond := options_beyond_plain_lora(config):
         raise ValueError(
-            f"vLLM serves LoRA adapters, not {config.peft_type}: use LoRA, or leave "
-            "vllm_server_base_url away"
-        )
-    if config.use_dora or config.bias != "none" or config.modules_to_save:
-        raise ValueError(
-            f"vLLM does not serve LoRA with use_dora={config.use_dora}, bias={config.bias!r}, "
-            f"modules_to_save={config.modules_to_save}: use plain LoRA, or leave "
+            f"vLLM serves plain LoRA, not adapters with {beyond}: use plain LoRA, or leave "
             "vllm_server_base_url away"
         )

@@ -32,7 +32,7 @@ def check_same_distribution(
     answers = sampler.generate(reference, [prompt_ids], length, temperature, generator)
     served = answers.logprobs
     assert served is not None, "a server gives them"
-    batch = make_batch([prompt_ids], answers.token_ids, pad_id=0, device=reference.device)
+    batch = make_batch([prompt_ids], answers.token_ids, device=reference.device)
     hidden = reference.response_hidden(batch)
 
     def difference(at: float) -> float:

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cory.config import CORYConfig
-from cory.distributed.world import ALONE, World
+from cory.distributed.world import SINGLE, World
 from cory.generation.local import Answers, cut_after_end
 from cory.generation.vllm.adapters import ServedAdapters, check_servable
-from cory.generation.vllm.patience import Patience
+from cory.generation.vllm.retry import RetryPolicy
 from cory.generation.vllm.server import Completion, NoAnswerError, Server
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter
@@ -47,7 +47,7 @@ class VllmSampler:
         policies: Sequence[Policy],
         end_ids: frozenset[int],
         args: CORYConfig,
-        world: World = ALONE,
+        world: World = SINGLE,
     ) -> None:
         assert args.vllm_server_base_url is not None, "whoever builds this has looked"
         self.initial = initial_adapter(policies, args.vllm_server_base_url)
@@ -55,12 +55,12 @@ class VllmSampler:
         self.world = world
         self.rows_at_once = args.per_device_eval_batch_size
         self.server = Server(args.vllm_server_base_url, args.vllm_server_timeout)
-        self.patience = Patience(args.vllm_server_timeout, self.server.base_url)
+        self.patience = RetryPolicy(args.vllm_server_timeout, self.server.base_url)
         directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
         self.adapters = ServedAdapters(self.server, Path(directory))
-        with world.together():
-            found = self._first_look() if world.is_first else {}
-        card = world.of_first(found)
+        with world.fail_together():
+            found = self._first_look() if world.is_main else {}
+        card = world.broadcast_from_main(found)
         self.base: str = card["id"]
         self.context_length: int = card["max_model_len"]
 
@@ -81,13 +81,13 @@ class VllmSampler:
         seeds = torch.randint(
             2**63 - 1, (len(prompt_ids),), generator=generator, device=generator.device
         ).tolist()
-        with self.world.together():
+        with self.world.fail_together():
             completions = (
                 self._answer_all(policy, prompt_ids, seeds, max_new_tokens, temperature)
-                if self.world.is_first
+                if self.world.is_main
                 else []
             )
-        answers = [Completion(*answer) for answer in self.world.of_first(completions)]
+        answers = [Completion(*answer) for answer in self.world.broadcast_from_main(completions)]
         token_ids = [cut_after_end(answer.token_ids, self.end_ids) for answer in answers]
         logprobs = padded(
             [answer.logprobs[: len(ids)] for answer, ids in zip(answers, token_ids, strict=True)]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from cory.io.errors import FaultError
+from cory.io.errors import CoryRuntimeError
 
 SHORT_REQUEST = 10.0
 """Seconds to connect, or to answer a question that takes no computing."""
@@ -23,7 +23,7 @@ WHOLE_DISTRIBUTION = {
 """Said aloud, as a server would take what is unsaid from the model's generation_config.json."""
 
 
-class ServerLostError(FaultError):
+class ServerLostError(CoryRuntimeError):
     """The server has not answered for as long as the settings have patience."""
 
 
@@ -99,7 +99,7 @@ class Server:
             f"{_what(response)}. Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora"
             " and a --max-lora-rank of at least lora_r (with evaluate_merged: times num_agents), "
             "and set vllm_adapter_dir to a directory that it sees under the same path; "
-            "docs/vllm.md says more"
+            "docs/how-to/vllm.md says more"
         )
 
     def unload_adapter(self, name: str) -> None:

@@ -1,0 +1,1 @@
+"""Tables and the forest plot of docs/explanation/results, made from the stored evaluations."""

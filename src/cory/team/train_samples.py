@@ -1,0 +1,131 @@
+"""Training samples of one update: an agent's own answers, and what is taken from its partners'.
+
+Legend: B sequences, T response columns, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cory.algorithm.losses import PolicyLoss, likelihood_loss, policy_loss
+from cory.config import CORYConfig
+from cory.models.batch import Batch, make_batch
+from cory.team.types import RolloutRecord
+
+
+@dataclass(frozen=True)
+class TrainSamples:
+    """Sequences to learn from in one iteration; fixed before the first epoch."""
+
+    batch: Batch
+    old_logprobs: Float[Tensor, "B T"]
+    advantages: Float[Tensor, "B T"]
+    old_values: Float[Tensor, "B T"] | None = None
+    """None: the value function learns nothing from them."""
+    returns: Float[Tensor, "B T"] | None = None
+    ref_logprobs: Float[Tensor, "B T"] | None = None
+    ref_hidden: Float[Tensor, "B T D"] | None = None
+    kl_weight: float | None = None
+    """Weight of the KL in the loss; None: it is not there."""
+    weight: float = 1.0
+    """Weight of their whole loss."""
+    policy_loss: Callable[..., PolicyLoss] = policy_loss
+    name: str = ""
+    """Prefix of their metrics; the agent's own answers have none."""
+
+    def select(self, rows: Tensor) -> TrainSamples:
+        """Some sequences, without the columns that are padding in all of them."""
+        batch = self.batch.select(rows)
+        length = batch.response_mask.shape[1]
+
+        def cut(rectangle: Tensor | None) -> Any:
+            return None if rectangle is None else rectangle[rows, :length]
+
+        return replace(
+            self,
+            batch=batch,
+            old_logprobs=cut(self.old_logprobs),
+            advantages=cut(self.advantages),
+            old_values=cut(self.old_values),
+            returns=cut(self.returns),
+            ref_logprobs=cut(self.ref_logprobs),
+            ref_hidden=cut(self.ref_hidden),
+        )
+
+    def logged(self, statistics: Iterable[str]) -> list[str]:
+        """Which statistics are logged: all of one's own answers, two of a partner's."""
+        return [key for key in statistics if not self.name or key in _OF_PARTNERS]
+
+
+_OF_PARTNERS = ("policy_loss", "clip_fraction")
+
+
+def select_each(samples: Sequence[TrainSamples], rows: Sequence[Tensor]) -> list[TrainSamples]:
+    """Some rows of each; those of which there are none are left out.
+
+    Few answers, split into more mini-batches, leave some without any.
+    """
+    pairs = zip(samples, rows, strict=True)
+    return [one.select(chosen) for one, chosen in pairs if len(chosen)]
+
+
+def plain_records(team: Sequence[RolloutRecord], agent: int) -> list[RolloutRecord]:
+    """Partners' answers to the plain query: the pioneer's; where nobody sees any, everybody's."""
+    return [
+        record
+        for record in team
+        if record.generation.agent != agent and not record.generation.num_references
+    ]
+
+
+def transfer_back_samples(
+    team: Sequence[RolloutRecord], args: CORYConfig
+) -> tuple[list[TrainSamples], dict[str, float]]:
+    """Training samples for transfer back: answers that beat the pioneer's, with the plain query.
+
+        weight · Σ_{t of better answers} −log π(w_t | s0, w_<t) / (tokens of all later answers)
+
+    An answer with references in view is better if it earned more than the pioneer's answer that it
+    saw.
+
+    Returns:
+        samples, none if no answer is better, and their metrics.
+    """
+    later = [record for record in team if record.generation.num_references]
+    if not args.transfer_back_weight or not later:
+        return [], {}
+    pioneer = team[0]
+    better = [is_better(record, pioneer) for record in later]
+    share = float(torch.cat(better).float().mean())
+    metrics = {"transfer_back/share": share}
+    if not share:
+        return [], metrics
+    chosen = [
+        (pioneer.generation.prompt_ids[row], record.generation.response_ids[row])
+        for record, rows in zip(later, better, strict=True)
+        for row in rows.nonzero().flatten().tolist()
+    ]
+    prompts, answers = zip(*chosen, strict=True)
+    batch = make_batch(prompts, answers, device=pioneer.batch.input_ids.device)
+    num_tokens = sum(record.batch.num_tokens for record in later)
+    samples = TrainSamples(
+        batch=batch,
+        # The likelihood takes no ratio to them.
+        old_logprobs=torch.zeros_like(batch.response_mask, dtype=torch.float32),
+        advantages=batch.response_mask.float(),
+        weight=args.transfer_back_weight * batch.num_tokens / num_tokens,
+        policy_loss=likelihood_loss,
+        name="transfer_back/",
+    )
+    return [samples], metrics
+
+
+def is_better(record: RolloutRecord, pioneer: RolloutRecord) -> Bool[Tensor, " B"]:
+    """Whether each answer earned more than the answer of the pioneer that it saw."""
+    return record.task_reward > pioneer.task_reward
