@@ -21,12 +21,11 @@ from typing import Any, Literal, get_args, get_origin
 from unittest.mock import patch
 
 import docstring_parser
-from cory.presets import PRESETS
 
 from cory.cli import COMMANDS, main
 from cory.cli.help import HINTS
-from cory.cli.options import PARTS
-from cory.config import CORYConfig
+from cory.config import SETTINGS, THEMES, CORYConfig
+from cory.config.presets import PRESETS
 from cory.tasks import TASKS, task_defaults
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "docs" / "reference"
@@ -47,8 +46,8 @@ def settings_page() -> str:
     """Every setting by theme, then the settings that presets and tasks bring."""
     by_name = {field.name: field for field in fields(CORYConfig)}
     blocks = ["# Settings", MADE, SETTINGS_INTRODUCTION]
-    for title, part in PARTS.items():
-        documentation = docstring_parser.parse_from_object(part)
+    for title, theme in THEMES.items():
+        documentation = docstring_parser.parse_from_object(theme)
         blocks += [f"## {_capitalised(title)}", _wrapped(documentation.short_description or "")]
         for parameter in documentation.params:
             blocks += _setting(by_name[parameter.arg_name], parameter.description or "")
@@ -63,8 +62,10 @@ def settings_page() -> str:
 
 def _setting(field: Field[Any], meaning: str) -> Iterator[str]:
     yield f"### `{field.name}`"
+    allowed = SETTINGS[field.name].range
+    rule = "" if allowed is None else f" It {allowed.rule}."
     yield _wrapped(
-        f"{_capitalised(_type_text(HINTS[field.name]))}. Default: {_code(field.default)}."
+        f"{_capitalised(_type_text(HINTS[field.name]))}. Default: {_code(field.default)}.{rule}"
     )
     yield _wrapped(meaning)
 

@@ -146,9 +146,9 @@ def test_options_win_over_the_file_and_the_file_over_the_task(tmp_path: Path) ->
 def test_a_preset_stands_between_the_task_and_the_file(tmp_path: Path) -> None:
     """Prevents a preset that a task's defaults undo, or that undoes what the user wrote."""
     path = tmp_path / "run.yaml"
-    path.write_text("preset: paper\ntask: pocket-arithmetic\nlam: 0.9\nkl_controller: fixed\n")
-    args = training_settings(settings_of(["--config", str(path), "--kl_controller", "adaptive"]))
-    assert (args.lam, args.kl_controller, args.kl_estimator) == (0.9, "adaptive", "full")
+    path.write_text("preset: paper\ntask: pocket-arithmetic\nlam: 0.9\nvf_coef: 0.3\n")
+    args = training_settings(settings_of(["--config", str(path), "--vf_coef", "0.4"]))
+    assert (args.lam, args.vf_coef, args.kl_estimator) == (0.9, 0.4, "full")
     assert args.batch_size == task_defaults("pocket-arithmetic")["batch_size"]
 
 
@@ -230,6 +230,23 @@ def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, message: st
     with pytest.raises(ValueError, match=r"run\.yaml.*") as caught:
         settings_of(["--config", str(path)])
     assert message in str(caught.value)
+
+
+def test_all_mistakes_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents a command that has to be started once for each of its mistakes."""
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: many\nlam: 0.9\ndtype: int3\nmax_steps: 0.5\n")
+    cases = {
+        ("--seed", "x", "--lam", "0.9", "--save_steps=y"): ("--seed: 'x'", "--save_steps: 'y'"),
+        ("--max_step", "3", "--seeds", "3"): ("--max_step: did", "--seeds: did"),
+        ("--config", str(path)): ("seed: 'many'", "dtype: 'int3'", "max_steps: '0.5'"),
+    }
+    for words, messages in cases.items():
+        with pytest.raises(SystemExit):
+            main(["train", *words])
+        title, *lines = capsys.readouterr().err.splitlines()
+        assert title == f"cory: {len(messages)} problems with the settings:"
+        assert all(message in line for message, line in zip(messages, lines, strict=True))
 
 
 def test_a_failing_reward_function_is_named_without_traceback(

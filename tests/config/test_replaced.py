@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from cory.cli import main
 from cory.cli.options import make_parser, parse_words, typed_settings
 from cory.config import FIELD_NAMES, CORYConfig
 from cory.config.replaced import ADVICE, todays_settings
 
-GONE = sorted(ADVICE.keys() - FIELD_NAMES)
 
-
-@pytest.mark.parametrize("name", GONE)
+@pytest.mark.parametrize("name", ADVICE)
 def test_an_old_name_says_what_replaced_it(name: str) -> None:
     """Prevents `did you mean` with a guess where the answer is known, however a name is given."""
     with pytest.raises(ValueError, match="is no longer a setting") as refused:
@@ -27,8 +28,9 @@ def test_an_old_name_says_what_replaced_it(name: str) -> None:
     assert ADVICE[name] in str(refused.value)
 
 
-def test_advice_names_settings_of_today() -> None:
-    """Prevents advice that is out of date itself."""
+def test_advice_is_of_today() -> None:
+    """Prevents advice that is out of date itself, or that a setting of today stands before."""
+    assert ADVICE.keys().isdisjoint(FIELD_NAMES)
     for name, advice in ADVICE.items():
         words = set(advice.replace(",", " ").replace(";", " ").replace(":", " ").split())
         assert words & FIELD_NAMES, name
@@ -95,3 +97,23 @@ def test_a_finished_run_is_read_under_todays_names(
 def test_what_has_no_counterpart_today_stays_and_is_refused(old: dict[str, Any]) -> None:
     """Prevents a run under a rule that is gone from being taken for one under today's."""
     assert todays_settings(old) == old
+
+
+@pytest.mark.parametrize("command", ["eval", "generate", "report", "train"])
+def test_a_run_under_a_rule_that_is_gone_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Prevents a traceback, or numbers of another rule, where an old run is used."""
+    settings = {**CORYConfig(output_dir=str(tmp_path)).to_dict(), "use_score_scaling": True}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    words = {
+        "eval": [str(tmp_path)],
+        "generate": [str(tmp_path), "--prompt", "Hello"],
+        "report": [str(tmp_path)],
+        "train": ["--output_dir", str(tmp_path), "--resume"],
+    }[command]
+    with pytest.raises(SystemExit) as ended:
+        main([command, *words])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "'use_score_scaling' is no longer a setting of CORYConfig: set normalize_rewards" in told

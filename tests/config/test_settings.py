@@ -86,7 +86,7 @@ def test_a_task_brings_its_defaults() -> None:
         ),
         ({"kl_coef": float("nan")}, r"kl_coef=nan must be finite"),
         ({"learning_rate": [1e-3, float("inf")]}, r"learning_rate=.* must be finite"),
-        ({"kl_placement": "half"}, r"kl_placement='half' is not one of reward, loss, both"),
+        ({"kl_placement": "all"}, r"kl_placement='all' is not one of reward, loss, both"),
         ({"max_steps": "10"}, r"max_steps='10' must be int, not str"),
         ({"max_steps": 10.0}, r"max_steps=10.0 must be int, not float"),
         ({"bf16": 1}, r"bf16=1 must be bool, not int"),

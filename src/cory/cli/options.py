@@ -96,9 +96,28 @@ def parse_words(
     try:
         namespace = vars(parser.parse_args(words))
     except argparse.ArgumentError as error:
+        # The parser stops at the first value; by themselves, all that are wrong are found.
+        refuse_problems([text for option in _given(words) if (text := _wrong_option(option))])
         raise ValueError(readable(error, "--")) from error
     given = {name: value for name, value in namespace.items() if name in HINTS}
     return given, {name: value for name, value in namespace.items() if name not in HINTS}
+
+
+def _given(words: Sequence[str]) -> list[list[str]]:
+    """Each setting among the words of a command, with its value if that is a word of its own."""
+    return [
+        [word, *(value for value in words[place + 1 : place + 2] if value[:2] != "--")]
+        for place, word in enumerate(words)
+        if word.startswith("--") and word[2:].partition("=")[0] in HINTS
+    ]
+
+
+def _wrong_option(option: Sequence[str]) -> str | None:
+    try:
+        _settings_parser().parse_args(option)
+    except argparse.ArgumentError as error:
+        return readable(error, "--")
+    return None
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -145,7 +164,7 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
         read = vars(_settings_parser().parse_object(listed))
     except argparse.ArgumentError:
         # The parser stops at the first value; by themselves, all that are wrong are found.
-        refuse_problems([text for key in listed if (text := _problem(key, listed[key], where))])
+        refuse_problems([text for key in listed if (text := _wrong_value(key, listed[key], where))])
         raise
     return {name: read[name] for name in listed}
 
@@ -168,7 +187,7 @@ def _unknown_key(key: Any, where: str) -> str:
     return f"{where}: unknown key {key!r}{fix}"
 
 
-def _problem(key: str, value: Any, where: str) -> str | None:
+def _wrong_value(key: str, value: Any, where: str) -> str | None:
     try:
         _settings_parser().parse_object({key: value})
     except argparse.ArgumentError as error:

@@ -18,10 +18,10 @@ from cory.config.model import ModelConfig
 from cory.config.processes import ProcessConfig
 from cory.config.replaced import ADVICE
 from cory.config.run import RunConfig
+from cory.config.server import ServerConfig
 from cory.config.task import TaskConfig
 from cory.config.team import TeamConfig
 from cory.config.validation import refuse_problems, validate
-from cory.config.vllm import VllmConfig
 from cory.io.files import nearest
 
 
@@ -31,7 +31,7 @@ class CORYConfig(
     FaultConfig,
     ExtensionConfig,
     ProcessConfig,
-    VllmConfig,
+    ServerConfig,
     RunConfig,
     AlgorithmConfig,
     TeamConfig,

@@ -1,4 +1,4 @@
-"""Settings: answers from a vLLM server."""
+"""Settings: sampling on a vLLM server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cory.config.fields import POSITIVE, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class VllmConfig:
+class ServerConfig:
     """Sampling on a vLLM server."""
 
     vllm_server_base_url: str | None = setting(None, resume_may_change=True, read_from_run=False)
