@@ -127,7 +127,7 @@ def frontier_table(results: Results) -> Table:
     lines = [
         {
             ARM: words(row["arm"] + (", merged" if row["agent"] == "merged" else "")),
-            **_axes(results, row, "learning_rate"),
+            **_axes(results, row),
             SEEDS: _number(row["seeds"]),
             Column("hypervolume"): measured(HYPERVOLUME, row),
             Column(f"hypervolume − {results.baseline}"): _difference(HYPERVOLUME, row),
@@ -147,17 +147,13 @@ def _model(results: Results, row: Row) -> dict[Column, Cell]:
     return {
         ARM: words(row["arm"]),
         Column("model", is_text=True): words(shown_agent(row["agent"])),
-        **_axes(results, row, "kl_coef", "learning_rate"),
+        **_axes(results, row),
         SEEDS: _number(row["seeds"]),
     }
 
 
-def _axes(results: Results, row: Row, *keys: str) -> dict[Column, Cell]:
-    several = {
-        "kl_coef": (Column("η"), len(results.kl_coefs) > 1),
-        "learning_rate": (Column("lr"), len(results.learning_rates) > 1),
-    }
-    return {several[key][0]: _number(row[key]) for key in keys if several[key][1]}
+def _axes(results: Results, row: Row) -> dict[Column, Cell]:
+    return {Column(label): _number(row[key]) for key, label in results.axes.items() if key in row}
 
 
 def _number(value: float) -> Cell:
