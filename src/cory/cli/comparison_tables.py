@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import itemgetter
 
 from rich.table import Table
@@ -146,22 +145,15 @@ def _reward_parts(results: Results) -> list[str]:
     ]
 
 
-def _axes(results: Results) -> list[tuple[str, str]]:
-    """The axes that have more than one value, each with its label."""
-    axes = (("kl_coef", "η", results.kl_coefs), ("learning_rate", "lr", results.learning_rates))
-    return [(name, label) for name, label, values in axes if len(values) > 1]
-
-
 def _names(results: Results, row: Row) -> list[str | Text]:
     """The arm, and its place on the axes that have more than one value."""
-    return [model_text(row["arm"]), *(f"{row[name]:g}" for name, _ in _axes(results))]
+    return [model_text(row["arm"]), *(f"{row[name]:g}" for name in results.axes)]
 
 
 def _table(results: Results, title: str, caption: str, *columns: str) -> Table:
     """A table without rows; its first columns are those of `_names`."""
     table = plain_table(title, caption)
-    names: Sequence[str] = ("arm", *(label for _, label in _axes(results)))
-    for index, column in enumerate((*names, *columns)):
+    for index, column in enumerate(("arm", *results.axes.values(), *columns)):
         table.add_column(
             model_text(column), justify="right" if index else "left", no_wrap=not index
         )

@@ -1,8 +1,9 @@
 """Comparisons: arms × seeds × KL coefficients × learning rates, run side by side and summed up.
 
-    plan → running → results → summary → report
+    plan → running → results → summary
 
-Names are resolved on first use: a plan needs neither pandas nor torch.
+`cory.report` makes a page of what is written here. Names are resolved on first use: a plan needs
+neither pandas nor torch.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +97,14 @@ class Comparison:
 
     def runs(self, output_dir: Path | str) -> list[PlannedRun]:
         """All runs, seed by seed, so that a matrix that is cut off has compared something."""
-        return [
-            self._run(Path(output_dir), arm, kl_coef, learning_rate, seed)
-            for seed in self.seeds
-            for learning_rate in self.axis("learning_rate")
-            for kl_coef in self.axis("kl_coef")
-            for arm in self.arms
-        ]
+        cells = product(self.seeds, self.axis("learning_rate"), self.axis("kl_coef"), self.arms)
+        runs = []
+        for seed, rate, kl_coef, arm in cells:
+            args = self.arm_config(arm, kl_coef=kl_coef, learning_rate=rate, seed=seed)
+            place = f"kl{kl_coef:g}-lr{rate:g}-seed{seed}-{fingerprint(args)}"
+            args = args.replace(output_dir=str(Path(output_dir) / "runs" / arm / place))
+            runs.append(PlannedRun(arm, kl_coef, rate, seed, args))
+        return runs
 
     def arm_config(self, arm: str, **cell: Any) -> CORYConfig:
         """The settings of an arm at a place of the matrix.
@@ -158,23 +160,10 @@ class Comparison:
                 if name not in left_out and value != defaults[name]
             },
             "arms": {
-                arm: {
-                    name: str(value) if isinstance(value, Times) else value
-                    for name, value in changes.items()
-                }
+                arm: {k: str(v) if isinstance(v, Times) else v for k, v in changes.items()}
                 for arm, changes in self.arms.items()
             },
         }
-
-    def _run(
-        self, output_dir: Path, arm: str, kl_coef: float, learning_rate: float, seed: int
-    ) -> PlannedRun:
-        args = self.arm_config(arm, kl_coef=kl_coef, learning_rate=learning_rate, seed=seed)
-        place = f"kl{kl_coef:g}-lr{learning_rate:g}-seed{seed}-{fingerprint(args)}"
-        directory = output_dir / "runs" / arm / place
-        return PlannedRun(
-            arm, kl_coef, learning_rate, seed, args.replace(output_dir=str(directory))
-        )
 
 
 def _check_names(comparison: Comparison) -> None:

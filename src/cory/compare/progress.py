@@ -1,11 +1,10 @@
-"""Progress of the whole matrix for a person: what runs, how far it is, how long it will take."""
+"""Progress bars of a comparison: what runs, how far it is, how long it will take."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -26,7 +25,7 @@ TAIL_BYTES = 65536
 
 
 def amount_of_work(run: PlannedRun) -> int:
-    """Answers that a run samples in all: what its time is about proportional to."""
+    """Answers that a run samples in all; its time is about proportional to them."""
     return run.args.num_agents * run.args.batch_size * run.args.max_steps
 
 
@@ -41,7 +40,7 @@ def last_step(metrics_file: Path) -> int:
 
 
 class MatrixProgress:
-    """A bar for the matrix and one for each run that is at work; a line for each that ends.
+    """A bar for the matrix and one for each running run; a line for each that ends.
 
     Args:
         runs: all of the matrix.
@@ -85,35 +84,29 @@ class MatrixProgress:
         self.progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.progress.stop()
 
     def started(self, run: PlannedRun) -> None:
-        """A run is at work."""
+        """Add the bar of a run that begins."""
         self.tasks[run] = self.progress.add_task(
             printable(str(run)), total=run.args.max_steps, state=""
         )
 
     def finished(self, run: PlannedRun) -> None:
-        """A run has come to its end."""
+        """Count a run that came to its end."""
         self.num_finished += 1
         self._ended(run, "done")
 
     def failed(self, run: PlannedRun, report: str) -> None:
-        """A run has failed; the report says why."""
+        """Count a run that failed, and print the report that says why."""
         self.num_failed += 1
         self._ended(run, "failed")
         self._print(report)
 
     def update(self, running: Iterable[PlannedRun]) -> None:
-        """Look how far everybody is."""
-        at_work = list(running)
-        work = self.work_done
+        """Read how far each running run is, and move the bars."""
+        at_work, work = list(running), self.work_done
         for run in at_work:
             step = last_step(run.directory / "metrics.jsonl")
             work += amount_of_work(run) * step / run.args.max_steps

@@ -100,20 +100,15 @@ def summarise(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     reached, curves taken as linear between evaluations. Runs that were cut off are left out.
     """
     curves = _complete(with_derived_agents(table))
+    place = ["kl_coef", "learning_rate", "arm", "agent"]
+    groups = dict(list(curves.groupby(place, sort=False)))
     rows = []
-    for (kl_coef, rate, arm, agent), group in curves.groupby(
-        ["kl_coef", "learning_rate", "arm", "agent"], sort=False
-    ):
+    for (kl_coef, rate, arm, agent), group in groups.items():
         last = group[group["step"] == group["step"].max()]
         row = {"arm": arm, "kl_coef": kl_coef, "learning_rate": rate, "agent": agent}
         row |= {"step": int(last["step"].iloc[0]), **_averages(last)}
         if arm != baseline:
-            base = curves[
-                (curves["arm"] == baseline)
-                & (curves["agent"] == "mean")
-                & (curves["kl_coef"] == kl_coef)
-                & (curves["learning_rate"] == rate)
-            ]
+            base = groups.get((kl_coef, rate, baseline, "mean"), group.iloc[:0])
             for name in COMPARED:
                 row |= _differences(_by_seed(group), _by_seed(base), name)
         rows.append(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,17 @@ from cory.report.comparison_figures import (
     robustness_figures,
     shown_agent,
 )
-from cory.report.contents import Cell, Column, Contents, Section, Table, table_of_words, words
+from cory.report.contents import (
+    Cell,
+    Column,
+    Contents,
+    Section,
+    Table,
+    measured,
+    table_of,
+    table_of_words,
+    words,
+)
 from cory.report.measures import (
     HYPERVOLUME,
     KL,
@@ -97,18 +107,18 @@ def summary_tables(results: Results) -> list[Table]:
     lines = [
         {
             **_model(results, row),
-            **{Column(aim.title): _cell(aim, row) for aim in aims},
+            **{Column(aim.title): measured(aim, row) for aim in aims},
             **{Column(f"{aim.title} − {baseline}"): _difference(aim, row) for aim in compared},
             Column("not collapsed"): _share_alive(results, row),
         }
         for row in rows
     ]
     signs = [
-        {**_model(results, row), **{Column(other.title): _cell(other, row) for other in others}}
+        {**_model(results, row), **{Column(other.title): measured(other, row) for other in others}}
         for row in rows
     ]
     caption = f"Reward and KL, and their differences to {baseline}" if compared else "Reward and KL"
-    return [_table(caption, lines), _table("Signs of collapse", signs)]
+    return [table_of(caption, lines), table_of("Signs of collapse", signs)]
 
 
 def frontier_table(results: Results) -> Table:
@@ -117,23 +127,19 @@ def frontier_table(results: Results) -> Table:
     lines = [
         {
             ARM: words(row["arm"] + (", merged" if row["agent"] == "merged" else "")),
-            **_axes(results, row, "learning_rate"),
+            **_axes(results, row),
             SEEDS: _number(row["seeds"]),
-            Column("hypervolume"): _cell(HYPERVOLUME, row),
+            Column("hypervolume"): measured(HYPERVOLUME, row),
             Column(f"hypervolume − {results.baseline}"): _difference(HYPERVOLUME, row),
         }
         for row in results.frontier
     ]
     reward, kl = REWARD.write(first["reference_reward"]), KL.write(first["reference_kl"])
-    return _table(
+    return table_of(
         f"Hypervolume: area of the frontier above reward {reward} and below KL {kl}, over all "
         "iterations and KL coefficients; more is better",
         lines,
     )
-
-
-def _table(caption: str, lines: Sequence[Mapping[Column, Cell]]) -> Table:
-    return Table(caption, list(lines[0]), [list(line.values()) for line in lines])
 
 
 def _model(results: Results, row: Row) -> dict[Column, Cell]:
@@ -141,34 +147,24 @@ def _model(results: Results, row: Row) -> dict[Column, Cell]:
     return {
         ARM: words(row["arm"]),
         Column("model", is_text=True): words(shown_agent(row["agent"])),
-        **_axes(results, row, "kl_coef", "learning_rate"),
+        **_axes(results, row),
         SEEDS: _number(row["seeds"]),
     }
 
 
-def _axes(results: Results, row: Row, *keys: str) -> dict[Column, Cell]:
-    several = {
-        "kl_coef": (Column("η"), len(results.kl_coefs) > 1),
-        "learning_rate": (Column("lr"), len(results.learning_rates) > 1),
-    }
-    return {several[key][0]: _number(row[key]) for key in keys if several[key][1]}
+def _axes(results: Results, row: Row) -> dict[Column, Cell]:
+    return {Column(label): _number(row[key]) for key, label in results.axes.items() if key in row}
 
 
 def _number(value: float) -> Cell:
     return Cell(setting(value), value)
 
 
-def _cell(measure: Measure, row: Row) -> Cell:
-    """The mean over seeds ± half its interval."""
-    value = row.get(measure.key)
-    return Cell(measure.write(value, row.get(f"{measure.key}_interval")), value)
-
-
 def _difference(measure: Measure, row: Row) -> Cell:
     """The paired difference to the baseline, with its sign."""
-    value = row.get(f"{measure.key}_difference")
-    sign = "+" if value is not None and value > 0 else ""
-    return Cell(sign + measure.write(value, row.get(f"{measure.key}_difference_interval")), value)
+    cell = measured(measure, row, f"{measure.key}_difference")
+    is_more = isinstance(cell.value, float) and cell.value > 0
+    return Cell(f"+{cell.text}", cell.value) if is_more else cell
 
 
 def _share_alive(results: Results, row: Row) -> Cell:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cory.report.figures import Figure
+from cory.report.measures import Measure
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,19 @@ class Contents:
 def words(text: str) -> Cell:
     """A cell of words."""
     return Cell(text, text)
+
+
+def measured(
+    measure: Measure, row: Mapping[str, Any], key: str | None = None, interval: str | None = None
+) -> Cell:
+    """The number in the column `key`, else the measure's own, ± that in the column `interval`."""
+    value = row.get(key or measure.key)
+    return Cell(measure.write(value, row.get(interval or f"{key or measure.key}_interval")), value)
+
+
+def table_of(caption: str, lines: Sequence[Mapping[Column, Cell]]) -> Table:
+    """A table from rows that have the same columns."""
+    return Table(caption, list(lines[0]), [list(line.values()) for line in lines])
 
 
 def table_of_words(

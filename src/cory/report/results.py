@@ -91,14 +91,16 @@ class Results:
         """The last evaluation of each run, by the run's directory."""
         return {row["run"]: row for row in sorted(self.results, key=lambda row: row["step"])}
 
+    @cached_property
+    def axes(self) -> dict[str, str]:
+        """Labels of `kl_coef` and `learning_rate`, if several values of it were run."""
+        several = {"kl_coef": ("η", self.kl_coefs), "learning_rate": ("lr", self.learning_rates)}
+        return {key: label for key, (label, values) in several.items() if len(values) > 1}
+
     def name(self, which: Setting) -> str:
         """The arm, and what else tells settings apart."""
-        parts = [which.arm]
-        if len(self.kl_coefs) > 1:
-            parts.append(f"η {which.kl_coef}")
-        if len(self.learning_rates) > 1:
-            parts.append(f"lr {which.learning_rate}")
-        return " · ".join(parts)
+        places = (f"{label} {getattr(which, key)}" for key, label in self.axes.items())
+        return " · ".join([which.arm, *places])
 
     def curve(self, which: Setting, agent: str, *keys: str) -> list[Row]:
         """Averages over seeds in the order of steps, where all of the keys are known."""

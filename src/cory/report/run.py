@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from cory.config import CORYConfig
-from cory.report.contents import Cell, Column, Contents, Section, Table, table_of_words, words
+from cory.report.contents import (
+    Column,
+    Contents,
+    Section,
+    Table,
+    measured,
+    table_of,
+    table_of_words,
+    words,
+)
 from cory.report.measures import duration, measured_columns, setting
 from cory.report.run_figures import (
     Records,
@@ -139,20 +148,14 @@ def _separate_evaluation(path: Path) -> list[Table]:
 def _models_table(caption: str, models: Mapping[str, Mapping[str, float | None]]) -> Table:
     """A row per model, a column per measure, ± half the 95% interval over queries."""
     measures = measured_columns(list(models.values()))
-    rows = [
-        [
-            words(name),
-            *(
-                Cell(
-                    measure.write(metrics.get(measure.key), metrics.get(measure.interval or "")),
-                    metrics.get(measure.key),
-                )
-                for measure in measures
-            ),
-        ]
+    lines = [
+        {
+            Column("model", is_text=True): words(name),
+            **{Column(m.title): measured(m, metrics, interval=m.interval) for m in measures},
+        }
         for name, metrics in models.items()
     ]
-    return Table(caption, [Column("model", True), *(Column(m.title) for m in measures)], rows)
+    return table_of(caption, lines)
 
 
 def _settings_tables(args: CORYConfig) -> list[Table]:

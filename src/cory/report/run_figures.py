@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cory.config import CORYConfig
@@ -27,38 +27,27 @@ def training_figures(args: CORYConfig, agents: Sequence[str], records: Records) 
     """Training samples by agent and, where roles are exchanged, by role."""
     trained = [record for record in records if f"{agents[0]}/task_reward" in record]
     roles = [role_name(place) for place in range(args.num_agents)]
-    spans = role_spans(args, last_step=trained[-1]["step"] if trained else 0)
     colours = {name: index for index, name in enumerate([*agents, *roles])}
-    by_agent = Timeline(
-        {
-            agent: [
-                Span(start, end, roles[order.index(index)], colours[roles[order.index(index)]])
-                for start, end, order in spans
-            ]
-            for index, agent in enumerate(agents)
-        }
-    )
-    by_role = Timeline(
-        {
-            role: [
-                Span(start, end, agents[order[place]], colours[agents[order[place]]])
-                for start, end, order in spans
-            ]
-            for place, role in enumerate(roles)
-        }
-    )
-    titles = (("agent", agents, by_agent), ("role", roles, by_role))
+    spans = role_spans(args, last_step=trained[-1]["step"] if trained else 0)
+    rows: dict[str, list[Span]] = {name: [] for name in colours}
+    for start, end, order in spans:
+        for role, index in zip(roles, order, strict=True):
+            agent = agents[index]
+            rows[agent].append(Span(start, end, role, colours[role]))
+            rows[role].append(Span(start, end, agent, colours[agent]))
+    answers = "Answers given in training, observers with references in view."
+    kinds = (("agent", agents, answers), ("role", roles, ""))
     return [
         Figure(
             key=f"training_by_{kind}",
             title=f"Training samples by {kind}.",
-            note="" if index else "Answers given in training, observers with references in view.",
+            note=note,
             axes=[ITERATIONS],
-            panels=_panels(TRAINING, owners, trained, "{owner}/{key}", colours),
-            timeline=timeline,
+            panels=_panels(TRAINING, trained, {owner: colours[owner] for owner in owners}),
+            timeline=Timeline({owner: rows[owner] for owner in owners}),
         )
         # Without exchanges both figures would show the same curves.
-        for index, (kind, owners, timeline) in enumerate(titles[: 2 if len(spans) > 1 else 1])
+        for kind, owners, note in kinds[: 2 if len(spans) > 1 else 1]
     ]
 
 
@@ -80,36 +69,23 @@ def role_spans(args: CORYConfig, last_step: int) -> list[tuple[int, int, tuple[i
 
 def held_out_figure(agents: Sequence[str], records: Records) -> Figure:
     """Each agent alone over the evaluations."""
-    colours = {agent: index for index, agent in enumerate(agents)}
+    colours = {f"eval/{agent}": index for index, agent in enumerate(agents)}
     return Figure(
         key="held_out",
         title="Each agent alone on held-out queries.",
         note="",
         axes=[ITERATIONS],
-        panels=_panels(HELD_OUT, agents, records, "eval/{owner}/{key}", colours),
+        panels=_panels(HELD_OUT, records, colours),
     )
 
 
 def frontier_figure(agents: Sequence[str], records: Records) -> Figure:
     """Each agent alone: reward against KL over the evaluations."""
-    curves = []
-    for index, agent in enumerate(agents):
-        found = [record for record in records if record.get(f"eval/{agent}/kl") is not None]
-        if found:
-            reward = [record[f"eval/{agent}/task_reward"] for record in found]
-            half = [record[f"eval/{agent}/task_reward_ci95"] for record in found]
-            curves.append(
-                Curve(
-                    name=agent,
-                    colour=index,
-                    line=index,
-                    x={KL.key: [record[f"eval/{agent}/kl"] for record in found]},
-                    y=reward,
-                    lower=[mean - width for mean, width in zip(reward, half, strict=True)],
-                    upper=[mean + width for mean, width in zip(reward, half, strict=True)],
-                    x_half_width=found[-1].get(f"eval/{agent}/{KL.interval}"),
-                )
-            )
+    curves = [
+        curve
+        for index, agent in enumerate(agents)
+        for curve in _curves(records, f"eval/{agent}", REWARD, KL, index, index)
+    ]
     return Figure(
         key="frontier",
         title="Reward against KL.",
@@ -123,8 +99,7 @@ def frontier_figure(agents: Sequence[str], records: Records) -> Figure:
 
 def transfer_figure(args: CORYConfig, records: Records) -> Figure:
     """Copying and lift of those who speak after the pioneer."""
-    roles = [role_name(place) for place in range(args.num_agents)]
-    colours = {role: args.num_agents + place for place, role in enumerate(roles)}
+    colours = {role_name(place): args.num_agents + place for place in range(args.num_agents)}
     transfer = "" if args.knowledge_transfer else " Without transfer, this is what chance does."
     return Figure(
         key="transfer",
@@ -132,42 +107,46 @@ def transfer_figure(args: CORYConfig, records: Records) -> Figure:
         note="A word is copied if it belongs to a run of at least three words (without spaces: "
         "four characters) that stands in an earlier answer." + transfer,
         axes=[ITERATIONS],
-        panels=_panels(TRANSFER, roles, records, "{owner}/{key}", colours),
+        panels=_panels(TRANSFER, records, colours),
     )
 
 
 def _panels(
-    measures: Sequence[Measure],
-    owners: Sequence[str],
-    records: Records,
-    pattern: str,
-    colours: Mapping[str, int],
+    measures: Sequence[Measure], records: Records, colours: Mapping[str, int]
 ) -> list[Panel]:
-    """A panel per measure with a curve per owner; `pattern` makes the key of a record."""
-
-    def curve(owner: str, measure: Measure) -> Curve | None:
-        key = pattern.format(owner=owner, key=measure.key)
-        found = every_so_many([record for record in records if record.get(key) is not None])
-        if not found:
-            return None
-        values = [record[key] for record in found]
-        interval = pattern.format(owner=owner, key=measure.interval)
-        halves = [record.get(interval) for record in found]
-        has_band = None not in halves
-        return Curve(
-            name=owner,
-            colour=colours[owner],
-            line=list(owners).index(owner),
-            x={ITERATIONS.key: [record["step"] for record in found]},
-            y=values,
-            lower=[v - h for v, h in zip(values, halves, strict=True)] if has_band else None,
-            upper=[v + h for v, h in zip(values, halves, strict=True)] if has_band else None,
-        )
-
+    """A panel per measure, with a curve per owner; `colours` names the owners as records do."""
     return panels_of(
         (
             measure,
-            [found for owner in owners if (found := curve(owner, measure)) is not None],
+            [
+                curve
+                for line, (owner, colour) in enumerate(colours.items())
+                for curve in _curves(records, owner, measure, None, colour, line)
+            ],
         )
         for measure in measures
+    )
+
+
+def _curves(
+    records: Records, owner: str, measure: Measure, over: Measure | None, colour: int, line: int
+) -> Iterable[Curve]:
+    """The curve of an owner's measure over another one, or over iterations; none without values."""
+    key, x_key = f"{owner}/{measure.key}", f"{owner}/{over.key}" if over else ITERATIONS.key
+    known = [record for record in records if None not in (record.get(key), record.get(x_key))]
+    found = every_so_many(known)
+    if not found:
+        return
+    values = [record[key] for record in found]
+    halves = [record.get(f"{owner}/{measure.interval}") for record in found]
+    pairs = [] if None in halves else list(zip(values, halves, strict=True))
+    yield Curve(
+        name=owner.removeprefix("eval/"),
+        colour=colour,
+        line=line,
+        x={over.key if over else ITERATIONS.key: [record[x_key] for record in found]},
+        y=values,
+        lower=[value - half for value, half in pairs] or None,
+        upper=[value + half for value, half in pairs] or None,
+        x_half_width=found[-1].get(f"{owner}/{over.interval}") if over else None,
     )
