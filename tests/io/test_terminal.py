@@ -23,6 +23,7 @@ from cory.compare.progress import MatrixProgress
 from cory.compare.running import failure
 from cory.config import CORYConfig
 from cory.io.terminal import CONTROLS, model_text, new_console, printable, write
+from cory.report.results import Results
 from cory.training.console import Console
 
 PACKAGE = Path(cory.__file__).parent
@@ -74,15 +75,13 @@ def test_tables_show_names_as_they_are() -> None:
 
 def test_an_arm_of_a_file_is_shown_as_text() -> None:
     """Prevents a table of a comparison that its own names recolour."""
-    import pandas as pd
-
     arm, shown = HOSTILE.rstrip("\ud800"), SHOWN.removesuffix("<U+D800>")
     row = {"arm": arm, "kl_coef": 0.1, "learning_rate": 1e-4, "step": 1, "seeds": 1}
     row |= {"task_reward": 0.5, "kl": 0.1, "total_samples": 1.0, "total_seconds": 1.0}
+    rows = [row | {"agent": agent} for agent in ("agent_0", "mean")]
+    results = Results({"baseline": arm}, rows, rows, rows, [], [])
     stream = io.StringIO()
-    RichConsole(file=stream, width=1000).print(
-        result_table(pd.DataFrame([row | {"agent": agent} for agent in ("agent_0", "mean")]))
-    )
+    RichConsole(file=stream, width=1000).print(result_table(results))
     assert shown in stream.getvalue()
     assert not ACTING.search(stream.getvalue())
 
