@@ -44,23 +44,23 @@ SETTINGS = """
 --eval_steps 20 --num_eval_queries 4 --save_steps 2 --save_total_limit 3
 """.split()
 ROOMS = {
-    "a line of saving": ("checkpoint.py", "digests.py", "files.py", "weights.py"),
-    "a line of exchanging": ("averaging.py",),
-    "a line of recording": ("metrics.py", "records.py", "samples.py"),
+    "a line of saving": ("training/checkpoint.py", "io/files.py", "models/weights.py"),
+    "a line of exchanging": ("team/averaging.py",),
+    "a line of recording": ("team/metrics.py", "training/records.py", "training/samples.py"),
 }
 ANY_MOMENT, WRITING = "any moment", "writing a checkpoint"
 KINDS = (ANY_MOMENT, WRITING, *ROOMS)
 CLOCK = frozenset({"seconds/rollout", "seconds/update", "tokens_per_second", "total_seconds"})
 LONGEST_WAIT = 120.0
 SECONDS_TO_START = 2.0
-PACKAGE = str(Path(sys.modules[Checkpoints.__module__].__file__ or "").parent)
+PACKAGE = str(Path(sys.modules[Checkpoints.__module__].__file__ or "").parents[1])
 
 
 class LineCounter:
     """Counts the lines that this process executes in some rooms.
 
     Args:
-        rooms: names of files directly in the package.
+        rooms: files, by their paths in the package.
         fatal: number of the line at which the process kills itself; None: none.
     """
 
