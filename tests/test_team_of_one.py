@@ -25,7 +25,8 @@ from tests.tiny_runs import queries, settings, share_of_letters
 
 ITERATIONS = 6
 BATCH, NEW_TOKENS, EPOCHS, MINI_BATCHES = 8, 6, 2, 2
-GAMMA, LAM, CLIP, VALUE_CLIP, VALUE_WEIGHT, ETA = 0.99, 0.95, 0.2, 0.2, 0.1, 0.05
+# So close to 1 and to the old values that both clips act.
+GAMMA, LAM, CLIP, VALUE_CLIP, VALUE_WEIGHT, ETA = 0.99, 0.95, 0.05, 0.005, 0.1, 0.05
 RATE, TEMPERATURE, MAX_NORM, DECAY, SEED = 1e-3, 0.9, 0.5, 0.01, 3
 # Many tokens that end an answer make ragged answers.
 END_IDS = range(60)
@@ -274,10 +275,12 @@ def test_a_team_of_one_is_plain_ppo(tiny_gpt2_dir: Path, team: PPOTrainer) -> No
     plain = PlainPPO(tiny_gpt2_dir)
     initial = [parameter.detach().clone() for parameter in plain.parameters]
     lengths: set[int] = set()
+    clipped = {"clip_fraction": 0.0, "value_clip_fraction": 0.0}
     for step in range(ITERATIONS):
         iteration = team.rollout.run(team.queries.at(step), step)
         (record,) = iteration.records
-        team.agents[0].update(record, step)
+        metrics = team.agents[0].update(record, step)
+        clipped = {name: share + metrics[name] for name, share in clipped.items()}
         team.scheduler.step()
         answers, rewards = plain.iterate(step, team.tokenizer)
         assert record.generation.response_ids == answers, f"answers of iteration {step}"
@@ -285,6 +288,7 @@ def test_a_team_of_one_is_plain_ppo(tiny_gpt2_dir: Path, team: PPOTrainer) -> No
         assert_same_weights(team, plain, step)
         lengths |= set(map(len, answers))
     assert lengths == set(range(1, NEW_TOKENS + 1)), "the answers were not ragged"
+    assert all(clipped.values()), f"a clip never acted: {clipped}"
     assert not any(map(torch.equal, initial, plain.parameters)), "a weight was never trained"
 
 

@@ -87,6 +87,22 @@ def test_differences_at_equal_iterations_samples_tokens_and_seconds(table: pd.Da
     assert math.isnan(baseline["task_reward_difference"])
 
 
+def test_differences_are_taken_at_the_same_coefficient(tmp_path: Path) -> None:
+    """Prevents a baseline that mixes the runs of several KL coefficients."""
+
+    def by_coefficient(run: Any, agent: int, step: int) -> dict[str, float]:
+        of_coefficient = 0.1 * step * (run.kl_coef if run.arm == "ppo" else 2 * run.kl_coef)
+        return measures(0.2 + of_coefficient + 0.01 * run.seed, 0.5 * step)
+
+    runs = planned(tmp_path, kl_coefs=[1.0, 3.0])
+    write_runs(runs, by_coefficient)
+    summary = summarise(gather(runs, tmp_path, RULE), "ppo")
+    for kl_coef in (1.0, 3.0):
+        mean = row(summary, arm="cory", agent="mean", kl_coef=kl_coef)
+        assert mean["task_reward_difference"] == pytest.approx(0.4 * kl_coef)
+        assert mean["task_reward_difference_at_samples"] == pytest.approx(0.0)
+
+
 def test_a_baseline_with_more_samples_is_read_earlier(table: pd.DataFrame) -> None:
     """Prevents equal cost from holding only where the arm costs more than the baseline."""
     mean = row(summarise(table, "cory"), arm="ppo", agent="agent_0")
@@ -103,6 +119,7 @@ def test_runs_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
     mean = row(summarise(table, "ppo"), arm="cory", agent="mean")
     assert (mean["seeds"], mean["step"]) == (2, 4)
     assert mean["task_reward"] == pytest.approx(0.395)
+    assert mean["task_reward_difference"] == pytest.approx(-0.21), "of two seeds, at iteration 4"
     counts = row(robustness(table, runs), arm="cory")
     assert (counts["runs"], counts["failed"], counts["collapsed"]) == (3, 1, 0)
     assert counts["survived_share"] == pytest.approx(2 / 3)
@@ -135,6 +152,20 @@ def test_hypervolume_does_not_grow_with_the_number_of_agents(tmp_path: Path) -> 
     assert row(volumes, arm="cory")["hypervolume_difference"] == pytest.approx(0)
     collapsed = table.assign(task_reward=0.1, kl=90.0)[table["step"] == 4]
     assert reference_point(pd.concat([table, collapsed])) == (pytest.approx(0.2), kl)
+
+
+def test_the_hypervolume_of_a_team_is_the_mean_of_its_agents(tmp_path: Path) -> None:
+    """Prevents a team from having the hypervolume of its luckiest agent."""
+
+    def apart(run: Any, agent: int, step: int) -> dict[str, float]:
+        return measures(0.2 + (0.1 - 0.05 * agent) * step, 0.5 * step)
+
+    runs = planned(tmp_path)
+    write_runs(runs, apart)
+    volumes = frontier(gather(runs, tmp_path, RULE), "ppo")
+    # .4 · 2 / 2 + .4 · (2.2 − 2) for agent_0, half of it for agent_1.
+    assert row(volumes, arm="ppo")["hypervolume"] == pytest.approx(0.48)
+    assert row(volumes, arm="cory")["hypervolume"] == pytest.approx((0.48 + 0.24) / 2)
 
 
 def test_the_hypervolume_of_a_merged_team_is_its_own(tmp_path: Path) -> None:

@@ -95,8 +95,13 @@ def disturb_global_generators() -> None:
 
 @pytest.mark.parametrize(
     ("model", "options"),
-    [("tiny_gpt2_dir", {}), ("tiny_llama_dir", {"use_peft": True})],
-    ids=["full", "adapters"],
+    [
+        ("tiny_gpt2_dir", {}),
+        ("tiny_llama_dir", {"use_peft": True}),
+        # Then the folders of the agents are what is trained on.
+        ("tiny_gpt2_dir", {"weight_average_decay": None}),
+    ],
+    ids=["full", "adapters", "without an average"],
 )
 def test_ten_iterations_are_five_and_five(
     request: pytest.FixtureRequest, tmp_path: Path, model: str, options: dict[str, Any]
