@@ -96,7 +96,7 @@ def test_differences_are_taken_at_the_same_coefficient(tmp_path: Path) -> None:
 
     runs = planned(tmp_path, kl_coefs=[1.0, 3.0])
     write_runs(runs, by_coefficient)
-    summary = summarise(gather(runs, tmp_path, RULE), "ppo")
+    summary = summarise(gather(runs, tmp_path), "ppo")
     for kl_coef in (1.0, 3.0):
         mean = row(summary, arm="cory", agent="mean", kl_coef=kl_coef)
         assert mean["task_reward_difference"] == pytest.approx(0.4 * kl_coef)
@@ -162,7 +162,7 @@ def test_the_hypervolume_of_a_team_is_the_mean_of_its_agents(tmp_path: Path) -> 
 
     runs = planned(tmp_path)
     write_runs(runs, apart)
-    volumes = frontier(gather(runs, tmp_path, RULE), "ppo")
+    volumes = frontier(gather(runs, tmp_path), "ppo")
     # .4 · 2 / 2 + .4 · (2.2 − 2) for agent_0, half of it for agent_1.
     assert row(volumes, arm="ppo")["hypervolume"] == pytest.approx(0.48)
     assert row(volumes, arm="cory")["hypervolume"] == pytest.approx((0.48 + 0.24) / 2)

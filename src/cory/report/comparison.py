@@ -46,7 +46,21 @@ def describe_comparison(directory: Path) -> Contents:
         ValueError: what `cory compare` leaves is missing, older, or cannot be read.
     """
     results = read_results(directory)
-    sections = [
+    return Contents(
+        kind="comparison",
+        title=results.plan.get("title") or directory.resolve().name,
+        facts=_facts(results),
+        sections=[section for section in _sections(results) if not section.is_empty],
+        runs={
+            f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(directory, run)
+            for run, row in results.runs.items()
+        },
+        appendix=[Section("arms", "Arms and settings", "", tables=_plan_tables(results.plan))],
+    )
+
+
+def _sections(results: Results) -> list[Section]:
+    return [
         Section(
             "summary",
             "Summary",
@@ -77,17 +91,6 @@ def describe_comparison(directory: Path) -> Contents:
             figures=robustness_figures(results),
         ),
     ]
-    return Contents(
-        kind="comparison",
-        title=results.plan.get("title") or directory.resolve().name,
-        facts=_facts(results),
-        sections=[section for section in sections if not section.is_empty],
-        runs={
-            f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(directory, run)
-            for run, row in results.runs.items()
-        },
-        appendix=[Section("arms", "Arms and settings", "", tables=_plan_tables(results.plan))],
-    )
 
 
 def summary_tables(results: Results) -> list[Table]:
