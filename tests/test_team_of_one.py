@@ -23,7 +23,7 @@ from cory.models.policy import LanguageModel
 from cory.training.trainer import PPOTrainer
 from tests.tiny_runs import queries, settings, share_of_letters
 
-ITERATIONS = 6
+ITERATIONS = 8
 BATCH, NEW_TOKENS, EPOCHS, MINI_BATCHES = 8, 6, 2, 2
 # So close to 1 and to the old values that both clips act.
 GAMMA, LAM, CLIP, VALUE_CLIP, VALUE_WEIGHT, ETA = 0.99, 0.95, 0.05, 0.005, 0.1, 0.05
