@@ -186,3 +186,22 @@ def test_temperature_zero_takes_the_likeliest_token() -> None:
     """Prevents a division by zero."""
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 1.0]])
     assert sample_tokens(logits, 0.0, uniform_numbers(2)).tolist() == [1, 0]
+
+
+def test_agents_that_answer_at_once_answer_with_their_own_weights(tiny_gpt2_dir: Path) -> None:
+    """Prevents a team that answers with its first agent's weights alone."""
+    team = make_team(tiny_gpt2_dir)
+    for seed, policy in enumerate(team.policies):
+        disturb(policy, seed)
+
+    def generators() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(7) for _ in team.policies]
+
+    prompts = [[5, 6], [7]]
+    together = team.sampler.generate_each(team.policies, [prompts] * 2, 6, 1.0, generators())
+    alone = [
+        team.sampler.generate(policy, prompts, 6, 1.0, generator)
+        for policy, generator in zip(team.policies, generators(), strict=True)
+    ]
+    assert [each.token_ids for each in together] == [each.token_ids for each in alone]
+    assert together[0].token_ids != together[1].token_ids

@@ -312,3 +312,16 @@ def test_limit_of_input_length(tiny_gpt2_dir: Path) -> None:
     assert max_input_length(tokenizer, config) == 1024
     config.model_type, config.pad_token_id = "roberta", 1
     assert max_input_length(tokenizer, config) == 1022
+
+
+def test_columns_that_would_hide_what_was_sampled_are_left_out() -> None:
+    """Prevents a column "completion" of the data set from standing where answers do."""
+    seen: list[set[str]] = []
+
+    def listen(**columns: Any) -> list[float]:
+        seen.append(set(columns))
+        return [0.0]
+
+    row = {"question": "2+2?", "gold": 4, "completion": "no", "prompt": "no"}
+    RewardScorer([listen], prompt_column="question").score([row], ["four"], [[7]])
+    assert seen == [{"prompts", "completions", "completion_ids", "gold"}]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from cory.algorithm.advantages import ESTIMATORS
+from cory.algorithm.losses import next_kl_coef
 from cory.config.algorithm import AlgorithmConfig
 from cory.models import policy as policy_room
 from cory.team import update as learning
@@ -520,3 +521,43 @@ def test_weights_that_overflow_are_named(tiny_gpt2_dir: Path, tmp_path: Path) ->
         team.policies[0].value_head.weight.fill_(float("inf"))
     with pytest.raises(NotFiniteError, match=r"sample 0 .*such new values"):
         team.agents[0].update(found, 0)
+
+
+def test_the_coefficient_of_an_agent_is_its_own(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents an adaptive coefficient that the rewards never see."""
+    team = trainer(tiny_gpt2_dir, tmp_path, whiten_advantages=False)
+    disturb(team.policies[0], seed=0)
+    agent, record = team.agents[0], records(team)[0]
+    before = agent.make_train_samples(record)[0].returns
+    agent.state.kl_coef = 10.0
+    assert not torch.equal(agent.make_train_samples(record)[0].returns, before)
+
+
+def test_the_controller_sees_the_kl_of_a_sequence(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a target for sequences that is held against the KL of a token."""
+    team = trainer(tiny_gpt2_dir, tmp_path, kl_controller="adaptive", kl_horizon=100)
+    disturb(team.policies[0], seed=0)
+    agent, record = team.agents[0], records(team)[0]
+    kl = float(record.scores.full_kl.sum(1).mean())
+    agent.args = agent.args.replace(kl_target=kl / 1.1)
+    before = agent.state.kl_coef
+    agent.update(record, 0)
+    expected = next_kl_coef(before, kl, kl / 1.1, len(record.batch), 100)
+    assert agent.state.kl_coef == pytest.approx(expected)
+    assert agent.state.kl_coef > before
+
+
+def test_agents_draw_mini_batches_of_their_own(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents agents that meet the queries in one order."""
+    first, second = (
+        torch.cat(list(agent._mini_batches(64, 0, 0))).tolist()
+        for agent in trainer(tiny_gpt2_dir, tmp_path).agents
+    )
+    assert sorted(first) == sorted(second) == list(range(64))
+    assert first != second
+
+
+def test_a_target_that_is_far_stops_no_epoch(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a target_kl that ends every update after one epoch."""
+    team = trainer(tiny_gpt2_dir, tmp_path, target_kl=1e9, num_ppo_epochs=3, num_mini_batches=2)
+    assert updated(team)["optimizer_steps"] == 6

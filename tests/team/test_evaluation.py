@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,25 @@ def test_equal_agents_get_equal_evaluations(tiny_gpt2_dir: Path) -> None:
     """Prevents differences between agents that are differences of luck."""
     team = make_team(tiny_gpt2_dir)
     assert evaluate(team, agent=0) == evaluate(team, agent=1)
+
+
+class Listening:
+    """A sampler that notes what it is asked for."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+        self.asked: list[tuple[Any, int, float]] = []
+
+    def generate(self, policy, prompt_ids, max_new_tokens, temperature, generator) -> Any:
+        self.asked.append((prompt_ids, max_new_tokens, temperature))
+        return self.sampler.generate(policy, prompt_ids, max_new_tokens, temperature, generator)
+
+
+def test_an_evaluation_asks_the_plain_query_at_full_length(tiny_gpt2_dir: Path) -> None:
+    """Prevents agents that are evaluated as observers, cut off, or at another temperature."""
+    options = {"min_completion_length": 2, "max_completion_length": 7, "temperature": 0.7}
+    team = make_team(tiny_gpt2_dir, **options)
+    sampler = Listening(team.sampler)
+    replace(team.evaluator, sampler=sampler).evaluate(team.policies[0], rows_of(team), 2)
+    plain = [team.tokenizer(query)["input_ids"] for query in QUERIES for _ in range(2)]
+    assert sampler.asked == [(plain, 7, 0.7)]

@@ -13,6 +13,7 @@ from cory.models.batch import make_batch
 from cory.models.scoring import TokenScores
 from cory.team.metrics import (
     MetricsFile,
+    combined,
     confidence_interval,
     diversity,
     mean_of,
@@ -122,3 +123,12 @@ def test_records_are_valid_json(tmp_path: Path) -> None:
 def test_no_file_has_no_records(tmp_path: Path) -> None:
     """Prevents a report on a run that has not started from crashing."""
     assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_parts_of_a_mini_batch_are_summed_but_for_the_largest_error() -> None:
+    """Prevents a logged error of the first ratio that is the least of its parts."""
+    parts = [
+        {"policy_loss": torch.tensor(1.0), "ratio_error": torch.tensor(0.5)},
+        {"policy_loss": torch.tensor(2.0), "ratio_error": torch.tensor(0.1)},
+    ]
+    assert combined(parts) == {"policy_loss": torch.tensor(3.0), "ratio_error": torch.tensor(0.5)}

@@ -109,3 +109,13 @@ def test_other_braces_in_a_template_are_text() -> None:
     templates = Templates(query='{"q": "{query}"}', observer="{x}{references}{query}")
     assert templates.compose("hi", 0) == ['{"q": "hi"}']
     assert templates.compose("hi", 1) == ["{x}", Answer(0), "hi"]
+
+
+def test_a_chain_rotates_towards_its_front() -> None:
+    """Prevents a rotation the other way round, which two agents do not show."""
+    assert [roles_at(step, 3, 2) for step in (0, 2, 4, 6)] == [
+        (0, 1, 2),
+        (1, 2, 0),
+        (2, 0, 1),
+        (0, 1, 2),
+    ]

@@ -16,7 +16,7 @@ from cory.models.policy import Policy
 from cory.team.rollout import Rollout, recomputes_logprobs
 from cory.team.types import Iteration, RolloutRecord
 from cory.training.setup import RunComponents
-from tests.teams import ADAPTERS, QUERIES, make_team, plain_logits, rows_of
+from tests.teams import ADAPTERS, QUERIES, make_args, make_team, plain_logits, rows_of
 
 SETTINGS = {
     "gpt2-full": ("tiny_gpt2_dir", {}),
@@ -291,3 +291,48 @@ def test_reference_hidden_states_are_kept_for_a_full_kl_loss_only(tiny_gpt2_dir:
         team = make_team(tiny_gpt2_dir, max_completion_length=2, **settings)
         for record in team.rollout.run(rows_of(team)[:2], step=0).records:
             assert (record.scores.ref_hidden is not None) == is_kept
+
+
+def test_what_is_learnt_is_the_team_reward(tiny_gpt2_dir: Path) -> None:
+    """Prevents records that are learnt from by an agent's own reward alone."""
+    team = make_team(tiny_gpt2_dir)
+    for record in team.rollout.run(rows_of(team), step=0).records:
+        assert torch.equal(record.scaled_reward, record.team_reward)
+        assert not torch.equal(record.team_reward, record.task_reward)
+
+
+class Misleading:
+    """A sampler whose hidden states are not those of its answers."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def generate(self, *asked: Any) -> Any:
+        answers = self.sampler.generate(*asked)
+        return answers._replace(hidden=torch.zeros_like(answers.hidden))
+
+
+def test_hidden_states_of_sampling_are_not_trusted_where_scores_are_recomputed(
+    tiny_gpt2_dir: Path,
+) -> None:
+    """Prevents old log-probabilities of an engine that computes in another way."""
+    team = make_team(tiny_gpt2_dir, recompute_logprobs=True)
+    parts = (team.encoder, Misleading(team.sampler), team.scorer, team.rewards, team.args)
+    for record in Rollout(team.policies, *parts).run(rows_of(team), step=0).records:
+        expected = team.scorer.score(team.policies[record.generation.agent], record.batch)
+        assert torch.equal(record.scores.logprobs, expected.logprobs)
+
+
+@pytest.mark.parametrize(
+    ("options", "recomputes"),
+    [
+        ({}, False),
+        ({"load_in_4bit": True, "use_peft": True}, True),
+        ({"dtype": "bfloat16"}, True),
+        ({"vllm_server_base_url": "http://localhost:8000", "use_peft": True}, True),
+        ({"recompute_logprobs": False, "dtype": "bfloat16"}, False),
+    ],
+)
+def test_who_recomputes(options: dict[str, Any], recomputes: bool) -> None:
+    """Prevents a first ratio that is not 1."""
+    assert recomputes_logprobs(make_args(**options)) == recomputes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,40 @@ def test_samples_of_partners_are_off_by_default(tiny_gpt2_dir: Path, tmp_path: P
             team.agents[record.generation.agent].update(record, 0, shown)
         results.append([snapshot(agent) for agent in team.agents])
     assert all(map(same_bits, *results))
+
+
+def test_transfer_back_by_hand(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents one better answer from counting as much as a batch of them."""
+    team = team_of(tiny_gpt2_dir, tmp_path, transfer_back_weight=0.3)
+    pioneer, observer = play(team)
+    paid = torch.zeros(len(observer.batch))
+    better = replace(observer, task_reward=paid + (torch.arange(len(paid)) == 2).float())
+    (samples,), metrics = transfer_back_samples(
+        [replace(pioneer, task_reward=paid), better], team.args
+    )
+    assert metrics == {"transfer_back/share": pytest.approx(1 / len(paid))}
+    tokens = len(observer.generation.response_ids[2])
+    assert samples.weight == pytest.approx(0.3 * tokens / observer.batch.num_tokens)
+    assert samples.batch.input_ids[0].tolist() == [
+        *pioneer.generation.prompt_ids[2],
+        *observer.generation.response_ids[2],
+    ]
+
+
+def test_without_a_weight_nothing_is_transferred_back(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a pass for samples that count for nothing."""
+    team = team_of(tiny_gpt2_dir, tmp_path)
+    assert transfer_back_samples(play(team), team.args) == ([], {})
+
+
+def test_a_partners_advantages_are_weighted(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a partner's answers from being learnt as if this agent had given them."""
+    team = team_of(tiny_gpt2_dir, tmp_path, partner_samples_weight=1.0)
+    pioneer, _ = play(team)
+    agent = team.agents[1]
+    (samples,), _ = agent.partner_samples([pioneer])
+    scores = team.components.scorer.score(agent.policy, pioneer.batch)
+    made, _ = agent.make_train_samples(replace(pioneer, scores=scores))
+    importance = truncated_importance(scores.logprobs, pioneer.scores.logprobs)
+    assert torch.equal(samples.advantages, made.advantages * importance)
+    assert not torch.equal(samples.advantages, made.advantages)

@@ -39,6 +39,7 @@ def references(output_dir: Path) -> list[float]:
     [
         ([0.3, 0.1], 0.0, True),
         ([0.3, -0.5], 0.0, False),
+        ([-0.5, 0.3], 0.0, False),
         ([0.1, -0.1], 0.0, False),
         ([0.3, 0.1], 0.2, False),
         ([-0.3, -0.1], -0.25, True),
@@ -138,3 +139,12 @@ def test_a_team_of_one_has_nothing_to_decide(tiny_gpt2_dir: Path, tmp_path: Path
     run = trainer(tiny_gpt2_dir, tmp_path, num_agents=1, max_steps=3, transfer_min_lift=0.0)
     run.train()
     assert run.rollout.transfer.is_on
+
+
+def test_transfer_ends_at_the_exchange_after_references_did_not_help(
+    tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents a bound without effect, and a lift of what observers are paid for the pioneer."""
+    options = {"role_exchange_period": PERIOD, "max_steps": 5, "transfer_min_lift": -0.5}
+    trainer(tiny_gpt2_dir, tmp_path, rewards_by_turn(1.0, 0.0), **options).train()
+    assert references(tmp_path) == [1, 1, 0, 0, 0]

@@ -98,3 +98,27 @@ def test_chats_are_shown_by_their_last_message(tiny_llama_dir: Path, tmp_path: P
     rows = rows_of(tmp_path, step=1)
     assert len(rows) == 24
     assert {row["query"] for row in rows} == {f"Film {row}?" for row in range(8)}
+
+
+def length_of_the_query(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [float(len(prompt)) for prompt in prompts]
+
+
+def test_samples_after_an_exchange(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a log that names the wrong agent, role or query, or has the KL of a token."""
+    options = {"role_exchange_period": 1, "log_samples_steps": 2}
+    trainer(tiny_gpt2_dir, tmp_path, length_of_the_query, **options).train()
+    rows = rows_of(tmp_path, step=2)
+    speakers = {(row["agent"], row["role"]) for row in rows}
+    assert speakers == {
+        ("agent_1", "pioneer"),
+        ("agent_0", "observer"),
+        (INITIAL_MODEL, INITIAL_MODEL),
+    }
+    assert all(row["task_reward"] == len(row["query"]) for row in rows)
+    (metrics,) = [
+        record for record in records(tmp_path) if record["step"] == 2 and "kl" not in record
+    ]
+    for role in ("pioneer", "observer"):
+        kls = [row["kl"] for row in rows if row["role"] == role]
+        assert np.mean(kls) == pytest.approx(metrics[f"{role}/kl"], rel=1e-4)

@@ -501,3 +501,27 @@ def test_trackers_are_told_what_the_file_holds(tiny_gpt2_dir: Path, tmp_path: Pa
     shown = [(event.step, event.value) for event in events.Scalars("agent_0/task_reward")]
     assert shown == [(step, pytest.approx(value)) for step, value in written]
     assert "eval/agent_1/kl" in events.Tags()["scalars"]
+
+
+def test_held_out_queries_are_the_first_of_the_held_out_set(
+    tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents an evaluation on training queries, or on more of them than were asked for."""
+    asked: list[list[str]] = []
+
+    def listen(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+        asked.append(prompts)
+        return [0.0] * len(completions)
+
+    held_out = Dataset.from_dict({"prompt": [f"Held out {row}" for row in range(9)]})
+    team = trainer(
+        tiny_gpt2_dir, tmp_path, listen, eval_dataset=held_out, num_agents=1, num_eval_queries=4
+    )
+    team.evaluate()
+    assert asked == [held_out["prompt"][:4]]
+
+
+def test_the_betas_of_adam_are_settings(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents moments that decay as they like."""
+    team = trainer(tiny_gpt2_dir, tmp_path, adam_beta1=0.5, adam_beta2=0.7)
+    assert {group["betas"] for group in team.optimizer.param_groups} == {(0.5, 0.7)}
