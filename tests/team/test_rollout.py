@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +338,28 @@ def test_hidden_states_of_sampling_are_not_trusted_where_scores_are_recomputed(
 def test_who_recomputes(options: dict[str, Any], recomputes: bool) -> None:
     """Prevents a first ratio that is not 1."""
     assert recomputes_logprobs(make_args(**options)) == recomputes
+
+
+class Remembering:
+    """A sampler that notes which hidden states of earlier calls are still held."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+        self.kept: list[weakref.ref] = []
+        self.held: list[int] = []
+
+    def generate(self, *asked: Any) -> Any:
+        gc.collect()
+        self.held.append(sum(hidden() is not None for hidden in self.kept))
+        answers = self.sampler.generate(*asked)
+        self.kept.append(weakref.ref(answers.hidden))
+        return answers
+
+
+def test_hidden_states_are_freed_once_they_are_scored(tiny_gpt2_dir: Path) -> None:
+    """Prevents the pioneer's hidden states from being held while observers answer."""
+    team = make_team(tiny_gpt2_dir, num_agents=3)
+    sampler = Remembering(team.sampler)
+    parts = (team.encoder, sampler, team.scorer, team.rewards, team.args)
+    Rollout(team.policies, *parts).run(rows_of(team), step=0)
+    assert sampler.held == [0, 0, 0]

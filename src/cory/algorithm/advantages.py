@@ -184,8 +184,6 @@ class Estimator:
     """Whether there is a value function to train."""
     whiten: bool
     """Whether its paper whitens advantages over the batch."""
-    min_generations: int
-    """Answers it needs per query."""
 
 
 def _compute_gae(
@@ -216,30 +214,26 @@ def _without_values(advantages_of: Callable[[Tensor, Tensor, float, int], Tensor
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "gae": Estimator(_compute_gae, uses_values=True, whiten=True, min_generations=1),
+    "gae": Estimator(_compute_gae, uses_values=True, whiten=True),
     "group": Estimator(
         _without_values(lambda rewards, response, _, size: group(rewards, response, size)),
         uses_values=False,
         whiten=False,
-        min_generations=2,
     ),
     "leave_one_out": Estimator(
         _without_values(lambda rewards, response, _, size: leave_one_out(rewards, response, size)),
         uses_values=False,
         whiten=False,
-        min_generations=2,
     ),
     "batch_mean": Estimator(
         _without_values(lambda rewards, response, gamma, _: batch_mean(rewards, response, gamma)),
         uses_values=False,
         whiten=True,
-        min_generations=1,
     ),
     "reinforce": Estimator(
         _without_values(lambda rewards, response, gamma, _: reward_to_go(rewards, response, gamma)),
         uses_values=False,
         whiten=False,
-        min_generations=1,
     ),
 }
 """Every estimator by the name it has in `CORYConfig.advantage_estimator`."""

@@ -133,12 +133,11 @@ class Comparison:
         for name in self.arms:
             args = self.arm_config(name)
             period = args.role_exchange_period
-            turn = args.num_agents * period if period and args.num_agents > 1 else 1
-            if args.max_steps % turn:
+            cycle = args.num_agents * period if period and args.num_agents > 1 else 1
+            if args.max_steps % cycle:
                 found.append(
-                    f"{name} ends after {args.max_steps} iterations, in the middle of a turn: who "
-                    "has been pioneer last looks better. End on a multiple of num_agents × "
-                    f"role_exchange_period = {turn}"
+                    f"{name} ends after {args.max_steps} iterations, which favours the last "
+                    f"pioneer: choose a multiple of num_agents × role_exchange_period = {cycle}"
                 )
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cory.algorithm.seeding import derive_generator, derive_seed
 from cory.config import CORYConfig
-from cory.generation.local import Answers, Sampler, answer_each
+from cory.generation.local import Sampler, answer_each
 from cory.models.batch import Batch, make_batch
 from cory.models.policy import Policy
 from cory.models.scoring import TokenScorer, TokenScores
@@ -99,26 +99,29 @@ class Rollout:
                 )
                 for index, row in enumerate(rows)
             ]
-            answers = self._answer([order[role] for role in group], prompt_ids, step)
-            for role, answered in zip(group, answers, strict=True):
-                generation = Generation(
-                    order[role],
-                    role,
-                    prompt_ids,
-                    answered.token_ids,
-                    self.encoder.decode(answered.token_ids),
-                    answered.logprobs,
-                    num_references=len(visible),
-                )
-                spoken.append((generation, *self._score(generation, answered.hidden)))
+            speakers = {role: order[role] for role in group}
+            spoken += self._answer(speakers, prompt_ids, len(visible), step)
         return spoken
 
     def _answer(
-        self, agents: Sequence[int], prompt_ids: list[list[int]], step: int
-    ) -> list[Answers]:
-        """Let agents answer the same prompts, each with random numbers of its own."""
-        policies = [self.policies[agent] for agent in agents]
-        return answer_each(
+        self,
+        speakers: Mapping[int, int],
+        prompt_ids: list[list[int]],
+        num_references: int,
+        step: int,
+    ) -> list[tuple[Generation, Batch, TokenScores]]:
+        """Let speakers answer the same prompts, each with its own random numbers, and score them.
+
+        The hidden states that sampling keeps for scoring are gone when this returns.
+
+        Args:
+            speakers: agents by role.
+            prompt_ids: what they are asked.
+            num_references: earlier answers that each prompt shows.
+            step: of the iteration.
+        """
+        policies = [self.policies[agent] for agent in speakers.values()]
+        answers = answer_each(
             self.sampler,
             policies,
             [prompt_ids] * len(policies),
@@ -126,18 +129,18 @@ class Rollout:
             self.args.temperature,
             [
                 derive_generator(self.args.seed, "sampling", step, agent, device=policy.device)
-                for agent, policy in zip(agents, policies, strict=True)
+                for agent, policy in zip(speakers.values(), policies, strict=True)
             ],
         )
-
-    def _score(
-        self, generation: Generation, hidden: Float[Tensor, "b T D"] | None
-    ) -> tuple[Batch, TokenScores]:
-        """Score what was sampled; its hidden states are not needed any more afterwards."""
-        policy = self.policies[generation.agent]
-        batch = make_batch(generation.prompt_ids, generation.response_ids, policy.device)
-        known = None if recomputes_logprobs(self.args) else hidden
-        return batch, self.scorer.score(policy, batch, known)
+        spoken = []
+        for (role, agent), policy, answer in zip(speakers.items(), policies, answers, strict=True):
+            texts = self.encoder.decode(answer.token_ids)
+            said = (prompt_ids, answer.token_ids, texts, answer.logprobs)
+            batch = make_batch(prompt_ids, answer.token_ids, policy.device)
+            hidden = None if recomputes_logprobs(self.args) else answer.hidden
+            scores = self.scorer.score(policy, batch, hidden)
+            spoken.append((Generation(agent, role, *said, num_references), batch, scores))
+        return spoken
 
     def _record(
         self,

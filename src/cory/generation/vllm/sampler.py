@@ -55,7 +55,7 @@ class VllmSampler:
         self.world = world
         self.rows_at_once = args.per_device_eval_batch_size
         self.server = Server(args.vllm_server_base_url, args.vllm_server_timeout)
-        self.patience = RetryPolicy(args.vllm_server_timeout, self.server.base_url)
+        self.retry = RetryPolicy(args.vllm_server_timeout, self.server.base_url)
         directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
         self.adapters = ServedAdapters(self.server, Path(directory))
         with world.fail_together():
@@ -102,7 +102,7 @@ class VllmSampler:
         max_new_tokens: int,
         temperature: float,
     ) -> list[Completion]:
-        """One completion per prompt, with as much patience as the settings have."""
+        """One completion per prompt, asked for again while the retry policy allows it."""
         completions: dict[int, Completion] = {}
         while missing := [row for row in range(len(prompt_ids)) if row not in completions]:
             try:
@@ -111,10 +111,10 @@ class VllmSampler:
                     model, missing, prompt_ids, seeds, max_new_tokens, temperature
                 ):
                     completions[row] = completion
-                    self.patience.reset()
+                    self.retry.reset()
             except NoAnswerError as error:
                 self.adapters.forget()
-                self.patience.wait(error)
+                self.retry.wait(error)
         return [completions[row] for row in range(len(prompt_ids))]
 
     def _ask(
@@ -166,9 +166,9 @@ class VllmSampler:
             try:
                 models = self.server.models()
             except NoAnswerError as error:
-                self.patience.wait(error)
+                self.retry.wait(error)
             else:
-                self.patience.reset()
+                self.retry.reset()
                 return next(card for card in models.values() if card["parent"] is None)
 
 

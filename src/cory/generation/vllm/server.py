@@ -26,7 +26,7 @@ WHOLE_DISTRIBUTION = {
 
 
 class ServerLostError(CoryRuntimeError):
-    """The server has not answered for as long as the settings have patience."""
+    """The server has not answered within `vllm_server_timeout`."""
 
 
 class NoAnswerError(Exception):
