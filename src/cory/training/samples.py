@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,20 +38,14 @@ class SampleLog:
 
     def write(self, iteration: Iteration) -> Path:
         """Write the file of an iteration."""
-        args = self.components.args
-        path = Path(args.output_dir) / "samples" / f"step-{iteration.step + 1:06d}.parquet"
-        answers = [answer for record in iteration.records for answer in _answers(record)]
-        answers += self._initial_answers(iteration)
+        args, step = self.components.args, iteration.step + 1
+        path = Path(args.output_dir) / "samples" / f"step-{step:06d}.parquet"
         queries = [row[args.prompt_column] for row in iteration.rows]
         texts = [query if isinstance(query, str) else query[-1]["content"] for query in queries]
         table = [
-            {
-                "step": iteration.step + 1,
-                "index": answer["index"],
-                "query": texts[answer["index"]],
-                **answer,
-            }
-            for answer in answers
+            {"step": step, "index": index, "query": texts[index], **answer}
+            for answers in (*map(_answers, iteration.records), self._initial_answers(iteration))
+            for index, answer in enumerate(answers)
         ]
         with self.components.world.fail_together():
             if self.components.world.is_main:
@@ -60,7 +55,7 @@ class SampleLog:
                     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), partial)
         return path
 
-    def _initial_answers(self, iteration: Iteration) -> list[dict[str, Any]]:
+    def _initial_answers(self, iteration: Iteration) -> Iterator[dict[str, Any]]:
         run, args, step = self.components, self.components.args, iteration.step
         response_ids = run.sampler.generate(
             run.reference,
@@ -72,40 +67,25 @@ class SampleLog:
         completions = run.encoder.decode(response_ids)
         with preserved_global_generators():
             rewards = run.rewards.score(iteration.rows, completions, response_ids).total
-        return [
-            {
-                "index": index,
-                "agent": INITIAL_MODEL,
-                "role": INITIAL_MODEL,
-                "answer": completion,
-                "task_reward": reward,
-                "team_reward": None,
-                "kl": 0.0,
-            }
-            for index, (completion, reward) in enumerate(
-                zip(completions, rewards.tolist(), strict=True)
-            )
-        ]
+        return _rows(
+            {"agent": INITIAL_MODEL, "role": INITIAL_MODEL, "team_reward": None, "kl": 0.0},
+            answer=completions,
+            task_reward=rewards.tolist(),
+        )
 
 
-def _answers(record: RolloutRecord) -> list[dict[str, Any]]:
+def _answers(record: RolloutRecord) -> Iterator[dict[str, Any]]:
     generation = record.generation
-    numbers = zip(
-        generation.completions,
-        record.task_reward.tolist(),
-        record.team_reward.tolist(),
-        record.scores.full_kl.sum(1).tolist(),
-        strict=True,
+    return _rows(
+        {"agent": f"agent_{generation.agent}", "role": generation.role},
+        answer=generation.completions,
+        task_reward=record.task_reward.tolist(),
+        team_reward=record.team_reward.tolist(),
+        kl=record.scores.full_kl.sum(1).tolist(),
     )
-    return [
-        {
-            "index": index,
-            "agent": f"agent_{generation.agent}",
-            "role": generation.role,
-            "answer": completion,
-            "task_reward": task_reward,
-            "team_reward": team_reward,
-            "kl": kl,
-        }
-        for index, (completion, task_reward, team_reward, kl) in enumerate(numbers)
-    ]
+
+
+def _rows(speaker: dict[str, Any], **columns: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """One per answer, in the order of the queries."""
+    for values in zip(*columns.values(), strict=True):
+        yield speaker | dict(zip(columns, values, strict=True))
