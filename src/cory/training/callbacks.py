@@ -13,6 +13,8 @@ from cory.config import CORYConfig
 
 REQUESTS = ("should_log", "should_evaluate", "should_save", "should_training_stop")
 """What a callback may ask for after an iteration."""
+KEPT = ("global_step", "best_metric", "best_global_step")
+"""The fields of `TrainerState` that a checkpoint holds."""
 
 
 class Schedule(DefaultFlowCallback):
@@ -62,26 +64,23 @@ class Events:
             trainer.scheduler,
         )
 
-    def training_begins(self) -> None:
-        self._tell("on_train_begin")
-
-    def training_ends(self) -> None:
-        self._tell("on_train_end")
-
-    def step_begins(self) -> None:
-        self._tell("on_step_begin")
+    def tell(self, event: str, **details: Any) -> None:
+        """Call the method of this name, such as `on_save`, of every callback."""
+        # The handler's own methods also take back requests that have been met.
+        tell = getattr(self.handler, event)
+        self.control = tell(self.args, self.state, self.control, **details)
 
     def step_ends(self, global_step: int) -> None:
         """Afterwards `control` says what is asked for after this iteration, in any process."""
         self.state.global_step = global_step
-        self._tell("on_step_end")
+        self.tell("on_step_end")
         asked = self.world.gather([getattr(self.control, request) for request in REQUESTS])
         for request, *everywhere in zip(REQUESTS, *asked, strict=True):
             setattr(self.control, request, any(everywhere))
 
     def logged(self, step: int, metrics: dict[str, float]) -> None:
         self.state.log_history.append({"step": step, **metrics})
-        self._tell("on_log", logs=metrics)
+        self.tell("on_log", logs=metrics)
 
     def evaluated(self, metrics: dict[str, float]) -> None:
         """Callbacks get the metrics under the prefix `eval_`, as transformers names them.
@@ -92,24 +91,24 @@ class Events:
         self.last_evaluated = self.state.global_step
         named = {f"eval_{key}": value for key, value in metrics.items()}
         watched = self.args.metric_for_best_model
-        if watched is not None and "eval_" + watched.removeprefix("eval_") not in named:
+        key = None if watched is None else f"eval_{watched.removeprefix('eval_')}"
+        if key is not None and key not in named:
             raise ValueError(
                 f"metric_for_best_model={watched!r} is not measured: choose one of "
                 f"{', '.join(sorted(metrics))}"
             )
-        self._tell("on_evaluate", metrics=named)
-        if watched is not None:
-            self._compare_with_best(named["eval_" + watched.removeprefix("eval_")])
-
-    def saved(self) -> None:
-        self._tell("on_save")
+        self.tell("on_evaluate", metrics=named)
+        if key is None:
+            return
+        value, best = named[key], self.state.best_metric
+        if best is None or (value != best and (value > best) == self.args.greater_is_better):
+            self.state.best_metric = value
+            self.state.best_global_step = self.state.global_step
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values that `load_state_dict` takes: counters, best metric, stateful callbacks."""
         return {
-            "global_step": self.state.global_step,
-            "best_metric": self.state.best_metric,
-            "best_global_step": self.state.best_global_step,
+            **{name: getattr(self.state, name) for name in KEPT},
             "last_evaluated": self.last_evaluated,
             "callbacks": {
                 type(callback).__name__: callback.state()["attributes"]
@@ -119,22 +118,9 @@ class Events:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.state.global_step = state["global_step"]
-        self.state.best_metric = state["best_metric"]
-        self.state.best_global_step = state["best_global_step"]
+        for name in KEPT:
+            setattr(self.state, name, state[name])
         self.last_evaluated = state["last_evaluated"]
         for callback in self.handler.callbacks:
             for name, value in state["callbacks"].get(type(callback).__name__, {}).items():
                 setattr(callback, name, value)
-
-    def _compare_with_best(self, value: float) -> None:
-        best = self.state.best_metric
-        is_better = best is None or (value > best) == self.args.greater_is_better
-        if is_better and value != best:
-            self.state.best_metric = value
-            self.state.best_global_step = self.state.global_step
-
-    def _tell(self, event: str, **details: Any) -> None:
-        # The handler's own methods also take back requests that have been met.
-        tell = getattr(self.handler, event)
-        self.control = tell(self.args, self.state, self.control, **details)

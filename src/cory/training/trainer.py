@@ -126,7 +126,7 @@ class CORYTrainer:
         ):
             metrics: dict[str, float] = {}
             for step in range(self._start(), self.args.max_steps):
-                self.events.step_begins()
+                self.events.tell("on_step_begin")
                 metrics = self.iterate(step)
                 self._tell(watch(self.agents, step + 1, metrics, self.args))
                 self.events.step_ends(step + 1)
@@ -219,7 +219,7 @@ class CORYTrainer:
             }
             self.records.flush()
             self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
-            self.events.saved()
+            self.events.tell("on_save")
         return path
 
     @contextmanager
@@ -260,7 +260,7 @@ class CORYTrainer:
                 self.records.begin()
         if self.args.report_to:
             self.accelerator.init_trackers(self.args.run_name or "cory", flat_settings(self.args))
-        self.events.training_begins()
+        self.events.tell("on_train_begin")
         if first_step == 0 and self.args.eval_steps is not None:
             self.evaluate(0)
         return first_step
@@ -270,7 +270,7 @@ class CORYTrainer:
         if self.events.last_evaluated != step:
             metrics = self.evaluate(step) or metrics
         self.save(step)
-        self.events.training_ends()
+        self.events.tell("on_train_end")
         if self.args.report_to:
             self.accelerator.end_training()
         # Nothing was left to do for a finished run that is resumed.
