@@ -111,4 +111,4 @@ def test_only_steps_are_checkpoints(tmp_path: Path) -> None:
     """Prevents a folder of another name from being taken for, or pruned as, a checkpoint."""
     for name in ("step-2", "step-x", "step-3.partial", "step-"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert Checkpoints(tmp_path, limit=1).latest() == tmp_path / "checkpoints" / "step-2"
+    assert Checkpoints(tmp_path, limit=1).steps() == [2]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,12 @@ from cory.distributed.world import SINGLE, World
 from cory.io.files import OutputError, damage, flush, write_sums, writing
 from cory.io.terminal import say
 from cory.team.agent import Agent, AgentState
-from cory.team.averaging import WeightAverage
 from cory.team.controllers import RewardScaler
+
+STATE = ("state.json", "state.safetensors")
+"""The files of a checkpoint that are not an agent's."""
+_STEP = re.compile(r"step-(\d+)")
+_MOMENT = re.compile(r"optimizer/(\d+)/(\w+)")
 
 
 class Checkpoints:
@@ -68,68 +72,59 @@ class Checkpoints:
         Raises:
             OutputError: the disk is full, say; older checkpoints are intact.
         """
-        partial = self.directory / f".step-{step}.partial"
-        writes, target = self.world.is_main, self.path(step)
+        target = self.path(step)
+        partial = target.with_name(f".{target.name}.partial")
         try:
-            with self.world.fail_together():
-                if writes:
+            with self.world.fail_together(), writing(target):
+                if self.world.is_main:
                     shutil.rmtree(partial, ignore_errors=True)
-                    with writing(target):
-                        partial.mkdir(parents=True)
+                    partial.mkdir(parents=True)
             for agent in agents:
                 with self.world.fail_together(), writing(target), agent.as_result():
-                    agent.policy.weights.save(partial / agent.name, writes)
-            tensors = {
-                name: full_tensor(tensor) for name, tensor in _tensors(agents, optimizer).items()
+                    agent.policy.weights.save(partial / agent.name, self.world.is_main)
+            named = _tensors(agents, optimizer)
+            tensors = {name: full_tensor(tensor) for name, tensor in named.items()}
+            state = {
+                "step": step,
+                "progress": progress,
+                "agents": {agent.name: asdict(agent.state) for agent in agents},
+                "random": global_random_state(),
             }
-            with self.world.fail_together():
-                if writes:
-                    with writing(target):
-                        self._complete_save(step, agents, tokenizer, tensors, progress)
+            with self.world.fail_together(), writing(target):
+                if self.world.is_main:
+                    for agent in agents:
+                        tokenizer.save_pretrained(partial / agent.name)
+                    save_file(tensors, partial / "state.safetensors")
+                    (partial / "state.json").write_text(json.dumps(state, indent=1))
+                    self._complete(partial, target)
         except OutputError:
             # What is incomplete may be what fills the disk.
             shutil.rmtree(partial, ignore_errors=True)
             raise
         return target
 
-    def _complete_save(
-        self,
-        step: int,
-        agents: Sequence[Agent],
-        tokenizer: PreTrainedTokenizerBase,
-        tensors: dict[str, Tensor],
-        progress: dict[str, Any],
-    ) -> None:
-        """Write what stands beside the weights, and give the whole its name."""
-        partial = self.directory / f".step-{step}.partial"
-        for agent in agents:
-            tokenizer.save_pretrained(partial / agent.name)
-        save_file(tensors, partial / "state.safetensors")
-        state = {
-            "step": step,
-            "progress": progress,
-            "agents": {agent.name: asdict(agent.state) for agent in agents},
-            "random": global_random_state(),
-        }
-        (partial / "state.json").write_text(json.dumps(state, indent=1))
+    def _complete(self, partial: Path, target: Path) -> None:
+        """Give a checkpoint its name, once it is on the disk, and remove what is over the limit."""
         write_sums(partial)
         for path in (*partial.rglob("*"), partial):
             flush(path)
-        partial.rename(self.path(step))
+        partial.rename(target)
         flush(self.directory)
-        self._prune()
+        if self.limit is not None:
+            for path in map(self.path, self.steps()[: -self.limit]):
+                # Removing takes many steps: half of a checkpoint must not have a checkpoint's name.
+                path.rename(path.with_name(f".{path.name}.removed"))
+        for path in self.directory.glob(".step-*.removed"):
+            shutil.rmtree(path)
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step is, once it is complete."""
         return self.directory / f"step-{step}"
 
-    def latest(self) -> Path | None:
-        """The newest complete checkpoint, sound or not."""
-        return max(self._complete(), key=_step_of, default=None)
-
     def steps(self) -> list[int]:
-        """Of which there are complete checkpoints, in order."""
-        return sorted(map(_step_of, self._complete()))
+        """Of which there are complete checkpoints, sound or not, in order."""
+        names = (_STEP.fullmatch(path.name) for path in self.directory.glob("step-*"))
+        return sorted(int(name[1]) for name in names if name)
 
     def newest_sound(self) -> Path | None:
         """The newest complete checkpoint that is what was written; newer ones are said to be not.
@@ -138,7 +133,7 @@ class Checkpoints:
             ValueError: there are some, and every one is damaged.
         """
         damaged: list[str] = []
-        for path in sorted(self._complete(), key=_step_of, reverse=True):
+        for path in map(self.path, reversed(self.steps())):
             fault = damage(path, STATE)
             if fault is None:
                 if damaged:
@@ -158,23 +153,11 @@ class Checkpoints:
         Raises:
             OutputError: the directory cannot be written.
         """
-        for path in self._complete():
-            if _step_of(path) > step:
-                aside = path.with_name(f"{path.name}.damaged")
-                with writing(aside):
-                    shutil.rmtree(aside, ignore_errors=True)
-                    path.rename(aside)
-
-    def _complete(self) -> list[Path]:
-        return [path for path in self.directory.glob("step-*") if _STEP.fullmatch(path.name)]
-
-    def _prune(self) -> None:
-        if self.limit is not None:
-            for path in sorted(self._complete(), key=_step_of)[: -self.limit]:
-                # Removing takes many steps: half of a checkpoint must not have a checkpoint's name.
-                path.rename(path.with_name(f".{path.name}.removed"))
-        for path in self.directory.glob(".step-*.removed"):
-            shutil.rmtree(path)
+        for path in (self.path(later) for later in self.steps() if later > step):
+            aside = path.with_name(f"{path.name}.damaged")
+            with writing(aside):
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
 
 
 def load_checkpoint(
@@ -201,30 +184,31 @@ def load_checkpoint(
     for agent in agents:
         agent.policy.weights.load(path / agent.name)
         _load_agent(agent, state["agents"][agent.name], tensors)
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if match := _MOMENT.fullmatch(key):
-            moments.setdefault(int(match[1]), {})[match[2]] = tensor
-    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for index, named in moments.items():
-        moments[index] = {
-            name: shard_like(moment, parameters[index]) if moment.ndim else moment
-            for name, moment in named.items()
-        }
+            index, name = int(match[1]), match[2]
+            moment = shard_like(tensor, parameters[index]) if tensor.ndim else tensor
+            moments.setdefault(index, {})[name] = moment
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    _advance(scheduler, state["step"])
+    # The schedule goes to where `step` calls would have put it.
+    step = state["step"]
+    before = {"last_epoch": step - 1, "_step_count": step + 1}
+    scheduler.load_state_dict(scheduler.state_dict() | before)
+    scheduler.step()
     restore_global_random_state(state["random"])
     return state["progress"]
 
 
-STATE = ("state.json", "state.safetensors")
-"""The files of a checkpoint that are not an agent's."""
-_STEP = re.compile(r"step-(\d+)")
-_MOMENT = re.compile(r"optimizer/(\d+)/(\w+)")
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
+def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    scalers = {role: RewardScaler(**scaler) for role, scaler in state["reward_scalers"].items()}
+    agent.state = AgentState(**{**state, "reward_scalers": scalers})
+    count = tensors.get(f"{agent.name}/weight_average_count")
+    for name, own in _agent_tensors(agent, has_average=count is not None).items():
+        own.copy_(shard_like(tensors[name], own))
+    if count is not None and agent.weight_average is not None:
+        agent.weight_average.count = int(count)
 
 
 def _tensors(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, Tensor]:
@@ -234,56 +218,32 @@ def _tensors(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, Tensor]
         for name, moment in moments.items()
     }
     for agent in agents:
-        for name, weight in agent.policy.value_head.state_dict().items():
-            tensors[f"{agent.name}/value_head/{name}"] = weight
-        if agent.elastic_reset is not None:
-            for index, average in enumerate(agent.elastic_reset.average):
-                tensors[f"{agent.name}/elastic_average/{index}"] = average
-        if agent.weight_average is not None:
-            tensors |= _averaged_tensors(agent.name, agent.weight_average)
+        average = agent.weight_average
+        tensors |= _agent_tensors(agent, has_average=average is not None)
+        if average is not None:
+            tensors[f"{agent.name}/weight_average_count"] = torch.tensor(average.count)
     return tensors
 
 
-def _averaged_tensors(name: str, kept: WeightAverage) -> dict[str, Tensor]:
-    tensors = {f"{name}/weight_average_count": torch.tensor(kept.count)}
-    for index, (average, weight) in enumerate(zip(kept.average, kept.weights, strict=True)):
-        tensors[f"{name}/weight_average/{index}"] = average
-        tensors[f"{name}/trained/{index}"] = weight.detach()
-    return tensors
+def _agent_tensors(agent: Agent, has_average: bool) -> dict[str, Tensor]:
+    """What `state.safetensors` has of an agent, by name: the tensors in use, to be written over.
 
-
-def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    scalers = {role: RewardScaler(**scaler) for role, scaler in state["reward_scalers"].items()}
-    agent.state = AgentState(**{**state, "reward_scalers": scalers})
-    head = agent.policy.value_head
-    head.load_state_dict(
-        {
-            name: shard_like(tensors[f"{agent.name}/value_head/{name}"], weight)
-            for name, weight in head.state_dict().items()
-        }
-    )
+    Args:
+        agent: whose.
+        has_average: whether the checkpoint has an average of the weights. A run that no longer
+            keeps one still needs the weights that stand beside it.
+    """
+    groups: dict[str, Iterable[tuple[Any, Tensor]]] = {
+        "value_head": agent.policy.value_head.state_dict().items()
+    }
     if agent.elastic_reset is not None:
-        for index, average in enumerate(agent.elastic_reset.average):
-            average.copy_(shard_like(tensors[f"{agent.name}/elastic_average/{index}"], average))
-    _load_averaged(agent, tensors)
-
-
-@torch.no_grad()
-def _load_averaged(agent: Agent, tensors: dict[str, Tensor]) -> None:
-    """If an average was kept; a run that no longer keeps one still needs the weights."""
-    count = tensors.get(f"{agent.name}/weight_average_count")
-    if count is None:
-        return
-    for index, weight in enumerate(agent.policy.language_parameters()):
-        weight.copy_(shard_like(tensors[f"{agent.name}/trained/{index}"], weight))
-    if agent.weight_average is not None:
-        agent.weight_average.count = int(count)
-        for index, average in enumerate(agent.weight_average.average):
-            average.copy_(shard_like(tensors[f"{agent.name}/weight_average/{index}"], average))
-
-
-def _advance(scheduler: LambdaLR, step: int) -> None:
-    """Put a new schedule where `step` calls would have put it."""
-    before = {"last_epoch": step - 1, "_step_count": step + 1}
-    scheduler.load_state_dict(scheduler.state_dict() | before)
-    scheduler.step()
+        groups["elastic_average"] = enumerate(agent.elastic_reset.average)
+    if has_average:
+        groups["trained"] = enumerate(agent.policy.language_parameters())
+        if agent.weight_average is not None:
+            groups["weight_average"] = enumerate(agent.weight_average.average)
+    return {
+        f"{agent.name}/{group}/{name}": tensor.detach()
+        for group, named in groups.items()
+        for name, tensor in named
+    }

@@ -82,7 +82,7 @@ def find_checkpoint(directory: Path, step: int | None = None) -> Path:
         ValueError: there is none, and the message lists those there are; or it is damaged.
     """
     checkpoints = Checkpoints(directory, limit=None)
-    if checkpoints.latest() is None:
+    if not checkpoints.steps():
         raise ValueError(f"{directory} has no checkpoint yet: a run saves one at its end at least")
     if step is None:
         newest = checkpoints.newest_sound()
