@@ -19,7 +19,7 @@ from cory.models.policy import LanguageModel, Policy
 from cory.tasks import load_task
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates, roles_at
-from cory.training.data import QueryOrder
+from cory.training.data import queries_at
 
 ARGS = CORYConfig(
     task="pocket-reviews",
@@ -49,9 +49,9 @@ def train(args: CORYConfig) -> list[Policy]:
     encoder = PromptEncoder(tokenizer, templates, end_ids)
     sampler, length = LocalSampler(end_ids, args.batch_size), args.max_completion_length
     task = load_task(args, tokenizer)
-    order, reward_func = QueryOrder(task.train_dataset, args), task.reward_funcs[0]
+    reward_func = task.reward_funcs[0]
     for step in range(args.max_steps):
-        queries = [row["prompt"] for row in order.at(step)]
+        queries = [row["prompt"] for row in queries_at(task.train_dataset, args, step)]
         # Exchange: the order of speaking rotates. Weights and moments stay with their agent.
         speakers = roles_at(step, args.num_agents, args.role_exchange_period)
         prompts, answers, task_rewards, line = [], [], [], []

@@ -277,7 +277,7 @@ def test_a_team_of_one_is_plain_ppo(tiny_gpt2_dir: Path, team: PPOTrainer) -> No
     lengths: set[int] = set()
     clipped = {"clip_fraction": 0.0, "value_clip_fraction": 0.0}
     for step in range(ITERATIONS):
-        iteration = team.rollout.run(team.queries.at(step), step)
+        iteration = team.rollout.run(team.queries(step), step)
         (record,) = iteration.records
         metrics = team.agents[0].update(record, step)
         clipped = {name: share + metrics[name] for name, share in clipped.items()}

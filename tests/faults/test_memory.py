@@ -59,7 +59,7 @@ def first_layer(policy: Policy) -> nn.Module:
 
 def learnt(team: CORYTrainer, rows: int | None = None, only_backward: bool = False) -> list[int]:
     """Let the team answer, then learn with little memory; return the sizes tried by agent 0."""
-    records = team.rollout.run(team.queries.at(0), 0).records
+    records = team.rollout.run(team.queries(0), 0).records
     tried: list[int] = []
     for record in records:
         agent = team.agents[record.generation.agent]
@@ -102,7 +102,7 @@ def test_learning_is_what_smaller_passes_would_have_learnt(
 def test_the_gradient_is_that_of_one_whole_pass(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents smaller passes from weighing answers otherwise, or from counting some twice."""
     team = trainer(tiny_gpt2_dir, tmp_path)
-    (first, _) = team.rollout.run(team.queries.at(0), 0).records
+    (first, _) = team.rollout.run(team.queries(0), 0).records
     agent = team.agents[0]
     samples, _ = agent.make_train_samples(first)
 
@@ -182,7 +182,7 @@ options = dict(
 from cory.models import policy
 policy.TOKENS_PER_PASS["cpu"] = 10**9
 team = trainer(model, out, num_agents=1, **options)
-(record,) = team.rollout.run(team.queries.at(0), 0).records
+(record,) = team.rollout.run(team.queries(0), 0).records
 agent = team.agents[0]
 agent._gradient([agent.make_train_samples(record)[0].select(torch.arange(1))])
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

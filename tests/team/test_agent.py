@@ -29,7 +29,7 @@ rounding error (that of a key's bias); not so with this."""
 
 def records(team: CORYTrainer, step: int = 0) -> list[RolloutRecord]:
     """What the team answers in an iteration, by agent number."""
-    found = team.rollout.run(team.queries.at(step), step).records
+    found = team.rollout.run(team.queries(step), step).records
     return sorted(found, key=lambda record: record.generation.agent)
 
 

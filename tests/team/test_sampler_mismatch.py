@@ -160,7 +160,7 @@ def test_equal_engines_change_no_update(tiny_gpt2_dir: Path, tmp_path: Path) -> 
 
     def updated(name: str, *, is_drawn_elsewhere: bool) -> CORYTrainer:
         team = trainer(tiny_gpt2_dir, tmp_path / name)
-        record = team.rollout.run(team.queries.at(0), 0).records[0]
+        record = team.rollout.run(team.queries(0), 0).records[0]
         if is_drawn_elsewhere:
             generation = replace(record.generation, logprobs=record.scores.logprobs)
             record = replace(record, generation=generation)

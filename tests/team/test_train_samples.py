@@ -35,7 +35,7 @@ def team_of(model: Path, output_dir: Path, **options: Any) -> CORYTrainer:
 
 def play(team: CORYTrainer, step: int = 0) -> list[RolloutRecord]:
     """What the team answers, scaled as an iteration does before the updates."""
-    found = team.rollout.run(team.queries.at(step), step).records
+    found = team.rollout.run(team.queries(step), step).records
     return [team.agents[record.generation.agent].scale_rewards(record) for record in found]
 
 

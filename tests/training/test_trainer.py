@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cory import CORYTrainer, PPOTrainer
 from cory.config.presets import PRESETS
 from cory.team.agent import Agent, AgentState
-from cory.training.optimizers import make_scheduler
+from cory.training.setup import make_scheduler
 from tests.tiny_runs import (
     queries,
     records,
@@ -154,7 +154,7 @@ def test_training_over_exchanges_is_a_loop_without_them(
     trained.train()
     team = trainer(tiny_gpt2_dir, tmp_path / "by hand", **OWN_STATE, **options)
     for step, order in enumerate([(0, 1), (0, 1), (1, 0), (1, 0), (0, 1)]):
-        found = team.rollout.run(team.queries.at(step), step).records
+        found = team.rollout.run(team.queries(step), step).records
         assert tuple(record.generation.agent for record in found) == order
         agents = [team.agents[index] for index in order]
         scaled = [agent.scale_rewards(record) for agent, record in zip(agents, found, strict=True)]
@@ -200,7 +200,7 @@ def test_prompts_show_the_exchange(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     team = trainer(tiny_gpt2_dir, tmp_path, role_exchange_period=2, max_steps=6)
     pioneers = []
     for step in range(6):
-        iteration = team.rollout.run(team.queries.at(step), step)
+        iteration = team.rollout.run(team.queries(step), step)
         first, second = iteration.records
         plain = [
             team.tokenizer(query)["input_ids"]
@@ -421,7 +421,7 @@ def test_reward_functions_of_trl_work_unchanged(tiny_gpt2_dir: Path, tmp_path: P
         reward_funcs=[with_columns, asynchronous, sometimes],
         reward_weights=[1.0, 10.0, 100.0],
     )
-    iteration = team.rollout.run(team.queries.at(0), 0)
+    iteration = team.rollout.run(team.queries(0), 0)
     expected = torch.tensor(
         [
             len(query) % 3 + 10.0 + 100.0 * (len(query) > 10)
@@ -472,7 +472,7 @@ def test_chat_messages_as_queries(tiny_llama_dir: Path, tmp_path: Path) -> None:
     prompts, completions = seen[0]
     assert prompts[0] in rows
     assert completions[0][0]["role"] == "assistant"
-    first, second = team.rollout.run(team.queries.at(0), 0).records
+    first, second = team.rollout.run(team.queries(0), 0).records
     text = team.tokenizer.decode(first.generation.prompt_ids[0])
     assert text.startswith("<s>[system] Be kind.\n[user] How is")
     assert text.endswith("[assistant] ")

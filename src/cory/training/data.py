@@ -1,7 +1,9 @@
-"""Which queries an iteration trains on, and which are held out."""
+"""Which queries fit the model, which ones an iteration trains on, and which are held out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -9,34 +11,64 @@ from datasets import Dataset
 
 from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
+from cory.team.prompts import PromptEncoder
 
 
-class QueryOrder:
-    """Shuffled passes over a data set, as a function of the step: nothing to save for a resume.
+def queries_at(dataset: Dataset, args: CORYConfig, step: int) -> list[dict[str, Any]]:
+    """Rows of an iteration: a function of the step, so there is nothing to save for a resume.
 
-    Args:
-        dataset: one query per row.
-        args: settings; an iteration takes `batch_size / num_generations` queries.
+    Iterations take `batch_size / num_generations` rows each from shuffled passes over the data set;
+    a pass that ends in the middle of one is followed by the next pass.
     """
-
-    def __init__(self, dataset: Dataset, args: CORYConfig) -> None:
-        self.dataset = dataset
-        self.seed = args.seed
-        self.num_queries = args.batch_size // args.num_generations
-
-    def at(self, step: int) -> list[dict[str, Any]]:
-        """Rows of iteration `step`; a pass that ends in the middle is followed by the next one."""
-        first = step * self.num_queries
-        size = len(self.dataset)
-        places = [divmod(position, size) for position in range(first, first + self.num_queries)]
-        orders = {epoch: self._permutation(epoch) for epoch in {epoch for epoch, _ in places}}
-        return [self.dataset[int(orders[epoch][place])] for epoch, place in places]
-
-    def _permutation(self, epoch: int) -> torch.Tensor:
-        generator = derive_generator(self.seed, "data", epoch)
-        return torch.randperm(len(self.dataset), generator=generator)
+    num_queries, size = args.batch_size // args.num_generations, len(dataset)
+    first = step * num_queries
+    places = [divmod(position, size) for position in range(first, first + num_queries)]
+    orders = {
+        epoch: torch.randperm(size, generator=derive_generator(args.seed, "data", epoch))
+        for epoch in {epoch for epoch, _ in places}
+    }
+    return [dataset[int(orders[epoch][place])] for epoch, place in places]
 
 
 def held_out_queries(dataset: Dataset, num_queries: int) -> list[dict[str, Any]]:
     """The first `num_queries` rows, the same in every run, whatever its seed."""
     return [dataset[row] for row in range(min(num_queries, len(dataset)))]
+
+
+def check_context(
+    queries: Sequence[Any], encoder: PromptEncoder, context_length: int | None, args: CORYConfig
+) -> None:
+    """Refuse queries whose longest possible prompt and answer do not fit the model's context.
+
+    Checked before training starts, because cutting a prompt would change what is asked.
+
+    Raises:
+        ValueError: names the longest query and the ways out.
+    """
+    if context_length is None:
+        return
+    longest = args.max_completion_length
+    num_answers = args.num_agents - 1 if args.knowledge_transfer else 0
+    word = next(token for token in count() if token not in encoder.end_ids)
+    prompts = ([], [[word] * longest] * num_answers)
+
+    def fits(query: Any) -> bool:
+        # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
+        bounds = (encoder.upper_bound(query, answers) for answers in prompts)
+        return max(bounds) + longest <= context_length
+
+    lengths = {
+        row: max(len(encoder.encode(query, answers)) for answers in prompts) + longest
+        for row, query in enumerate(queries)
+        if not fits(query)
+    }
+    too_long = [row for row, length in lengths.items() if length > context_length]
+    if too_long:
+        row = max(too_long, key=lengths.__getitem__)
+        raise ValueError(
+            f"{len(too_long)} of {len(queries)} queries do not fit the model's context of "
+            f"{context_length} tokens; row {row} needs {lengths[row]}: a prompt of up to "
+            f"{lengths[row] - longest}, which may show {num_answers} earlier answers, and "
+            f"max_completion_length={longest}. Leave such rows out of the data set, shorten the "
+            "templates, or lower max_completion_length"
+        )

@@ -1,16 +1,24 @@
-"""Builds the components of a run from its settings and from the objects that the user passed."""
+"""Builds the components of a run from its settings and from the objects that the user passed.
+
+Also the optimizer of the team, and its learning rate as a function of the step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
-from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import (
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    get_scheduler,
+)
 
 from cory.config import CORYConfig
 from cory.distributed.fsdp import unsharded
@@ -32,6 +40,7 @@ from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
 from cory.team.rollout import Rollout
+from cory.training.data import check_context
 
 
 @dataclass(frozen=True)
@@ -185,10 +194,13 @@ def _task(
         if train_dataset is None:
             train_dataset, eval_dataset = task.train_dataset, eval_dataset or task.eval_dataset
         reward_funcs = reward_funcs or task.reward_funcs
-    _check_dataset(train_dataset, args, "train_dataset")
-    if eval_dataset is not None:
-        _check_dataset(eval_dataset, args, "eval_dataset")
-    elif args.eval_steps is not None:
+    named = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+    for name, dataset in named.items():
+        if dataset is not None:
+            if len(dataset) == 0:
+                raise ValueError(f"{name} is empty: it needs at least one row")
+            check_queries(dataset, args.prompt_column, name)
+    if eval_dataset is None and args.eval_steps is not None:
         raise ValueError(
             f"eval_steps={args.eval_steps} asks for evaluations, but nothing is held out: pass "
             "eval_dataset, or leave eval_steps away"
@@ -216,12 +228,6 @@ def _reward_funcs(
     return reward_funcs
 
 
-def _check_dataset(dataset: Dataset, args: CORYConfig, name: str) -> None:
-    if len(dataset) == 0:
-        raise ValueError(f"{name} is empty: it needs at least one row")
-    check_queries(dataset, args.prompt_column, name)
-
-
 def _sampler(
     args: CORYConfig,
     policies: list[Policy],
@@ -240,40 +246,36 @@ def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:
     return min(filter(None, (own, served)), default=None)
 
 
-def check_context(
-    queries: Sequence[Any], encoder: PromptEncoder, context_length: int | None, args: CORYConfig
-) -> None:
-    """Refuse queries whose longest possible prompt and answer do not fit the model's context.
+def make_optimizer(policies: Sequence[Any], args: CORYConfig) -> torch.optim.Optimizer:
+    """One AdamW for the team, with a parameter group per agent."""
+    rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
+    rates = rates * (len(policies) if len(rates) == 1 else 1)
+    return torch.optim.AdamW(
+        [
+            {"params": policy.trainable_parameters(), "lr": rate}
+            for policy, rate in zip(policies, rates, strict=True)
+        ],
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
+        weight_decay=args.weight_decay,
+        fused=True,
+    )
 
-    Checked before training starts, because cutting a prompt would change what is asked.
+
+def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> LambdaLR:
+    """The learning rate as a function of the step.
 
     Raises:
-        ValueError: names the longest query and the ways out.
+        ValueError: there is no such schedule, or it needs more than the number of steps.
     """
-    if context_length is None:
-        return
-    longest = args.max_completion_length
-    num_answers = args.num_agents - 1 if args.knowledge_transfer else 0
-    word = next(token for token in count() if token not in encoder.end_ids)
-    prompts = ([], [[word] * longest] * num_answers)
-
-    def fits(query: Any) -> bool:
-        # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
-        bounds = (encoder.upper_bound(query, answers) for answers in prompts)
-        return max(bounds) + longest <= context_length
-
-    lengths = {
-        row: max(len(encoder.encode(query, answers)) for answers in prompts) + longest
-        for row, query in enumerate(queries)
-        if not fits(query)
-    }
-    too_long = [row for row, length in lengths.items() if length > context_length]
-    if too_long:
-        row = max(too_long, key=lengths.__getitem__)
+    name = args.lr_scheduler_type
+    try:
+        scheduler = get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lr_scheduler_type={name!r} cannot be used: {error}") from error
+    if not isinstance(scheduler, LambdaLR):
         raise ValueError(
-            f"{len(too_long)} of {len(queries)} queries do not fit the model's context of "
-            f"{context_length} tokens; row {row} needs {lengths[row]}: a prompt of up to "
-            f"{lengths[row] - longest}, which may show {num_answers} earlier answers, and "
-            f"max_completion_length={longest}. Leave such rows out of the data set, shorten the "
-            "templates, or lower max_completion_length"
+            f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
+            "constant, linear, cosine or another function of the step"
         )
+    return scheduler

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
 
 from cory.algorithm.seeding import seed_global_generators
 from cory.config import CORYConfig
+from cory.distributed.world import SINGLE, Processes
 from cory.generation.vllm.server import ServerLostError
 from cory.io.signals import Interruption
 from cory.io.terminal import say
@@ -29,12 +31,11 @@ from cory.team.roles import exchange_is_due
 from cory.training.callbacks import Events
 from cory.training.checkpoint import Checkpoints, load_checkpoint
 from cory.training.console import Console
-from cory.training.data import QueryOrder, held_out_queries
-from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
-from cory.training.optimizers import make_optimizer, make_scheduler
+from cory.training.data import held_out_queries, queries_at
+from cory.training.launch import first_alone_in, make_accelerator, reason_to_stop
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.samples import SampleLog
-from cory.training.setup import UserObjects, build_components
+from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
 
 
 class CORYTrainer:
@@ -78,7 +79,8 @@ class CORYTrainer:
             args, model = args.replace(model_name_or_path=model), None
         self.args = args
         self.accelerator = make_accelerator(args)
-        self.world = make_world(self.accelerator, args)
+        several = self.accelerator.num_processes > 1
+        self.world = Processes(args.ddp_timeout) if several else SINGLE
         self.records = Records(args, writes=self.world.is_main)
         seed_global_generators(args.seed)
         self.components = build_components(
@@ -100,7 +102,7 @@ class CORYTrainer:
             for index, policy in enumerate(self.policies)
         ]
         self.rollout = self.components.rollout
-        self.queries = QueryOrder(self.components.train_dataset, args)
+        self.queries = partial(queries_at, self.components.train_dataset, args)
         self.samples = SampleLog(self.components)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
@@ -146,7 +148,7 @@ class CORYTrainer:
         if exchange_is_due(step, self.args.role_exchange_period):
             self._exchange()
         started = time.perf_counter()
-        rows = self.queries.at(step)
+        rows = self.queries(step)
         iteration = self.rollout.run(rows, step)
         answered = time.perf_counter()
         records = iteration.records
