@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -33,7 +34,9 @@ class Console(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._print(f"cory → {args.output_dir}", style="bold")
         self._print(_team(args))
-        self._print(_header(args), style="dim")
+        agents = [f"agent_{index:<2} {'reward':>7} {'KL':>7}" for index in range(args.num_agents)]
+        header = "  ".join([f"{'step':>5}", *agents, f"{'tokens/s':>8}", f"{'left':>8}"])
+        self._print(header, style="dim")
         self.started, self.first_step = time.monotonic(), state.global_step
         self.progress = Progress(
             TextColumn("step"),
@@ -56,16 +59,17 @@ class Console(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **_: Any
     ) -> None:
-        is_evaluation = any(key.startswith("eval/") for key in logs)
-        now = time.monotonic()
-        is_last = state.global_step == state.max_steps
-        if is_evaluation:
-            self._print(_evaluation_line(args, state, logs), style="bold")
-        elif is_last or now - self.last_line >= SECONDS_BETWEEN_LINES:
+        step, now = state.global_step, time.monotonic()
+        if any(key.startswith("eval/") for key in logs):
+            line = _line(step, ["alone"] * args.num_agents, logs, "eval/")
+            self._print(f"{line}  held out", style="bold")
+        elif step == state.max_steps or now - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = now
-            left = (now - self.started) / max(1, state.global_step - self.first_step)
-            left *= state.max_steps - state.global_step
-            self._print(f"{_training_line(args, state, logs)}  {_duration(left):>8}")
+            order = roles_at(step - 1, args.num_agents, args.role_exchange_period)
+            roles = [role_name(order.index(index)) for index in range(args.num_agents)]
+            left = (now - self.started) / max(1, step - self.first_step) * (state.max_steps - step)
+            ends = f"{logs['tokens_per_second']:>8,.0f}  {_duration(left):>8}"
+            self._print(f"{_line(step, roles, logs)}  {ends}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.close()
@@ -83,8 +87,7 @@ class Console(TrainerCallback):
 
 
 def _team(args: Any) -> str:
-    model = args.model_name_or_path or "model"
-    parts = [args.task, model, f"agents: {args.num_agents}"]
+    parts = [args.task, args.model_name_or_path or "model", f"agents: {args.num_agents}"]
     if args.role_exchange_period is not None:
         parts.append(f"roles exchanged every {args.role_exchange_period} steps")
     if not args.knowledge_transfer:
@@ -92,31 +95,13 @@ def _team(args: Any) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _header(args: Any) -> str:
+def _line(step: int, roles: Sequence[str], logs: dict[str, float], prefix: str = "") -> str:
     agents = "  ".join(
-        f"{f'agent_{index}':<8} {'reward':>7} {'KL':>7}" for index in range(args.num_agents)
+        f"{role:<8} {logs[f'{prefix}agent_{index}/task_reward']:>7.3f} "
+        f"{logs[f'{prefix}agent_{index}/kl']:>7.3f}"
+        for index, role in enumerate(roles)
     )
-    return f"{'step':>5}  {agents}  {'tokens/s':>8}  {'left':>8}"
-
-
-def _training_line(args: Any, state: Any, logs: dict[str, float]) -> str:
-    order = roles_at(state.global_step - 1, args.num_agents, args.role_exchange_period)
-    agents = "  ".join(
-        _agent(role_name(order.index(index)), logs, f"agent_{index}")
-        for index in range(args.num_agents)
-    )
-    return f"{state.global_step:>5}  {agents}  {logs['tokens_per_second']:>8,.0f}"
-
-
-def _evaluation_line(args: Any, state: Any, logs: dict[str, float]) -> str:
-    agents = "  ".join(
-        _agent("alone", logs, f"eval/agent_{index}") for index in range(args.num_agents)
-    )
-    return f"{state.global_step:>5}  {agents}  held out"
-
-
-def _agent(role: str, logs: dict[str, float], owner: str) -> str:
-    return f"{role:<8} {logs[f'{owner}/task_reward']:>7.3f} {logs[f'{owner}/kl']:>7.3f}"
+    return f"{step:>5}  {agents}"
 
 
 def _duration(seconds: float) -> str:

@@ -49,15 +49,12 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
 
 
 def check_launch(kind: DistributedType, joined: int, started: int) -> None:
-    """Refuse what cannot be trained on.
+    """Refuse an accelerate that is configured for a `kind` that cory does not use.
 
-    Args:
-        kind: what accelerate is configured for.
-        joined: processes that accelerate has joined.
-        started: processes that there are.
+    Also one that has `joined` fewer processes than were `started`: each would train alone.
 
     Raises:
-        ValueError: they are of a kind that cory does not use, or each would train alone.
+        ValueError: with the fix.
     """
     if kind not in ALONE_OR_ALIKE:
         raise ValueError(

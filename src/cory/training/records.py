@@ -62,9 +62,23 @@ class Records:
         self.failures = failures
         failures.directory = self.directory
 
-    def begin(self) -> None:
-        """Start a new run."""
-        self._open(first_step=-1)
+    def begin(self, first_step: int = -1) -> None:
+        """Write what a run begins with, and open metrics.jsonl after iteration `first_step`."""
+        if not self.writes:
+            return
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+        replace_text(
+            self.config_path,
+            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False),
+        )
+        self.metrics_file = MetricsFile(self.metrics_path, first_step)
+        # A finished run that is resumed computes nothing.
+        if first_step < self.args.max_steps:
+            start = {"after_step": max(0, first_step), **environment()}
+            path = self.directory / "environment.jsonl"
+            before = path.read_text() if path.exists() else ""
+            replace_text(path, before + json.dumps(start) + "\n")
 
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
         """Go on after iteration `first_step`; records of later iterations are dropped."""
@@ -73,7 +87,7 @@ class Records:
         self.samples, self.tokens = totals["samples"], totals["tokens"]
         self.seconds = totals["seconds"]
         self.failures.count = totals.get("reward_failures", 0)
-        self._open(first_step)
+        self.begin(first_step)
 
     def flush(self) -> None:
         """Bring the metrics to the disk, before the checkpoint that goes with them."""
@@ -132,23 +146,6 @@ class Records:
             "total_seconds": self.seconds,
             "total_reward_failures": float(self.failures.count),
         }
-
-    def _open(self, first_step: int) -> None:
-        if not self.writes:
-            return
-        with writing(self.directory):
-            self.directory.mkdir(parents=True, exist_ok=True)
-        replace_text(
-            self.config_path,
-            yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False),
-        )
-        self.metrics_file = MetricsFile(self.metrics_path, first_step)
-        # A finished run that is resumed computes nothing.
-        if first_step < self.args.max_steps:
-            start = {"after_step": max(0, first_step), **environment()}
-            path = self.directory / "environment.jsonl"
-            before = path.read_text() if path.exists() else ""
-            replace_text(path, before + json.dumps(start) + "\n")
 
     def _announce_changes(self) -> None:
         # A setting that the file lacks is younger than the run, which had the default.
@@ -223,13 +220,11 @@ def alarms_of(measured: Mapping[str, float], args: CORYConfig) -> list[str]:
 def watch(
     agents: Sequence[Agent], step: int, metrics: Mapping[str, float], args: CORYConfig
 ) -> list[str]:
-    """Count each agent's iterations with alarms.
+    """Count each agent's iterations with alarms, in its state: a resumed run goes on counting.
 
     Args:
-        agents: in whose state the count is kept, so that a resumed run goes on counting.
         step: iterations done.
         metrics: of this iteration, by `agent_0/entropy` and the like.
-        args: settings.
 
     Returns:
         a warning where alarms begin, and a word where they end.
@@ -248,12 +243,9 @@ def watch(
 
 
 def collapse(agents: Sequence[Agent], step: int, args: CORYConfig) -> CollapseError | None:
-    """The error that ends the run once it is saved; None while no agent's alarms last too long.
+    """The error that ends the run once it is saved, after `step` iterations.
 
-    Args:
-        agents: that were watched.
-        step: iterations done.
-        args: settings.
+    None while no agent's alarms last too long.
     """
     for agent in agents:
         count = agent.state.alarms_in_a_row

@@ -43,12 +43,7 @@ class Subject:
 
 
 def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subject:
-    """The agents of a run.
-
-    Args:
-        directory: of the run.
-        args: its settings.
-        step: of the checkpoint; None: the newest.
+    """The agents of a run with the settings `args`, at `step`; None: the newest checkpoint.
 
     Raises:
         ValueError: there is no such checkpoint.
@@ -100,9 +95,7 @@ def find_checkpoint(directory: Path, step: int | None = None) -> Path:
 def build(subject: Subject, **user: Any) -> RunComponents:
     """Models, data and tools for a subject; its policies are still the initial model.
 
-    Args:
-        subject: what to build for.
-        user: fields of `UserObjects`, in place of what the settings name.
+    `user` has fields of `UserObjects`, in place of what the settings name.
     """
     user.setdefault("peft_config", _peft_config(subject))
     return build_components(subject.args, UserObjects(**user), reward_device(subject.args))
@@ -116,7 +109,7 @@ def _peft_config(subject: Subject) -> PeftConfig | None:
 
 
 def take_weights(policies: Sequence[Policy], subject: Subject) -> None:
-    """Generation the policies from the initial model into what became of it.
+    """Turn the policies from the initial model into what became of it.
 
     Raises:
         ValueError: weights are of another architecture.
@@ -142,7 +135,6 @@ def evaluate_alone(subject: Subject) -> dict[str, Evaluation]:
     args, components = subject.args, build(subject)
     assert components.eval_dataset is not None, "tasks hold queries out"
     queries = held_out_queries(components.eval_dataset, args.num_eval_queries)
-
     evaluator, policies = components.evaluator, components.policies
     before = evaluator.evaluate(policies[0], queries, args.num_eval_samples)
     if not subject.weights:
@@ -156,7 +148,6 @@ def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | Non
     """Write the mean of a run's agents as one plain model, or as one adapter, with its tokenizer.
 
     Args:
-        subject: whose agents.
         directory: to write; plain transformers or peft loads it.
         shares: of each agent, divided by their sum; None: all equal.
 
@@ -191,7 +182,6 @@ def answer(
     """Let agents answer a query one after the other, later ones in view of the earlier answers.
 
     Args:
-        subject: whose agents.
         speakers: agent numbers in the order of speaking; one alone gets the plain query.
         query: a text or chat messages.
         num_samples: answers of each speaker; sample i sees the earlier samples i.
@@ -204,7 +194,7 @@ def answer(
     components = build(
         subject,
         train_dataset=Dataset.from_list([{args.prompt_column: query}]),
-        reward_funcs=_unpaid,
+        reward_funcs=lambda **columns: [],  # nobody is paid
     )
     take_weights(components.policies, subject)
     token_ids: list[list[list[int]]] = []
@@ -221,7 +211,3 @@ def answer(
             ).token_ids
         )
     return [components.encoder.decode(ids) for ids in token_ids]
-
-
-def _unpaid(completions: list[str], **columns: Any) -> list[float]:
-    return [0.0] * len(completions)
