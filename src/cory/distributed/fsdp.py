@@ -28,7 +28,8 @@ def shard(language_model: nn.Module, num_processes: int) -> None:
 
     Gradients are summed over processes in the backward pass.
     """
-    device = torch.accelerator.current_accelerator() if _on_accelerator() else None
+    is_on_cpu = torch.distributed.get_backend() == "gloo"
+    device = None if is_on_cpu else torch.accelerator.current_accelerator()
     mesh = init_device_mesh(device.type if device else "cpu", (num_processes,))
     layers = [
         layer for layer in language_model.modules() if isinstance(layer, GradientCheckpointingLayer)
@@ -43,10 +44,6 @@ def shard(language_model: nn.Module, num_processes: int) -> None:
     register_fsdp_forward_method(language_model, FORWARD)
     # It may be a view: nothing here is done to hidden states in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-
-
-def _on_accelerator() -> bool:
-    return torch.distributed.get_backend() != "gloo"
 
 
 @contextmanager

@@ -89,8 +89,7 @@ class PassSize:
         )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether memory was what was missing, on any device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, Exception) and should_reduce_batch_size(error)
+    is_named_so = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return is_named_so or should_reduce_batch_size(error)

@@ -216,37 +216,27 @@ def checked(values: Any, name: str, num_rows: int) -> list[float]:
             f"Reward function {name!r} returned {len(values)} values for {num_rows} completions; "
             "it must return one for each (None where it does not apply)."
         )
-    refusals = {row: _refusal(value, name, row) for row, value in enumerate(values)}
-    at_fault = [row for row, refusal in refusals.items() if refusal]
-    rewards = [
-        math.nan if value is None or refusals[row] else float(_number(value))
-        for row, value in enumerate(values)
-    ]
-    if at_fault:
-        raise RewardError(refusals[at_fault[0]], at_fault, rewards)
+    rewards = [math.nan] * num_rows
+    refusals: dict[int, str] = {}
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        number = value.item() if _is_scalar(value) else value
+        if not isinstance(number, Real):
+            refusals[row] = (
+                f"Reward function {name!r} returned {value!r:.200} ({type(value).__name__}) for "
+                f"row {row}; it must return a number, or None where it does not apply."
+            )
+        elif not math.isfinite(number):
+            refusals[row] = (
+                f"Reward function {name!r} returned {float(number)} for row {row}; a reward must "
+                "be finite. Return None where the function does not apply."
+            )
+        else:
+            rewards[row] = float(number)
+    if refusals:
+        raise RewardError(next(iter(refusals.values())), list(refusals), rewards)
     return rewards
-
-
-def _refusal(value: Any, name: str, row: int) -> str:
-    """Why a value is not a reward; '' if it is one, or None."""
-    if value is None:
-        return ""
-    number = _number(value)
-    if not isinstance(number, Real):
-        return (
-            f"Reward function {name!r} returned {value!r:.200} ({type(value).__name__}) for row "
-            f"{row}; it must return a number, or None where it does not apply."
-        )
-    if not math.isfinite(float(number)):
-        return (
-            f"Reward function {name!r} returned {float(number)} for row {row}; a reward must be "
-            "finite. Return None where the function does not apply."
-        )
-    return ""
-
-
-def _number(value: Any) -> Any:
-    return value.item() if _is_scalar(value) else value
 
 
 def _is_scalar(value: Any) -> bool:

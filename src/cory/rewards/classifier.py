@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cory.models.loading import ensure_pad_token
 from cory.models.pickles import refuse_pickled_weights
 
 POSITIVE_LABELS = frozenset({"positive", "pos", "label_1"})
@@ -53,10 +54,15 @@ class ClassifierReward:
         self.__name__ = name.rstrip("/").rpartition("/")[2] or type(loaded).__name__
         self.label = reward_label(loaded.config, name)
         # Where code comes with it and nothing is said of trust, transformers asks on the terminal.
-        self.tokenizer = _with_padding(
-            tokenizer or AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code),
-            name,
+        self.tokenizer: PreTrainedTokenizerBase = tokenizer or AutoTokenizer.from_pretrained(
+            name, trust_remote_code=trust_remote_code
         )
+        try:
+            ensure_pad_token(self.tokenizer)
+        except ValueError as error:
+            raise ValueError(
+                f"Reward model {name!r}: {error}, and pass it in reward_processing_classes"
+            ) from None
         self.model = loaded.eval().requires_grad_(False)
         self.model.to(device=torch.device(device), dtype=torch.float32)  # pyright: ignore[reportCallIssue]
         if self.model.config.pad_token_id is None:
@@ -153,14 +159,3 @@ def _load_classifier(name: str, trust_remote_code: bool) -> PreTrainedModel:
             "classify, and its rewards would be random. Name a sequence-classification model."
         )
     return model
-
-
-def _with_padding(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise ValueError(
-                f"The tokenizer of reward model {name!r} has neither pad_token nor eos_token; set "
-                "one and pass it in reward_processing_classes."
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer

@@ -53,7 +53,10 @@ class RewardFailures:
         )
         where = self._keep(call, failure)
         if is_last:
-            raise _with_more(failure, self._verdict(where)) from outcome.__cause__
+            more = f" ({self.count} calls have failed)" if self.limit else ""
+            raise RewardError(
+                f"{failure}\nThe run stops: max_reward_failures={self.limit}{more}{where}"
+            ) from outcome.__cause__
         say(
             f"cory: {str(failure).splitlines()[0]}\n  skipped, failure {self.count} of at most "
             f"{self.limit}{where}"
@@ -101,14 +104,6 @@ class RewardFailures:
         # A data set may have columns, such as pictures, that JSON cannot hold.
         replace_text(path, json.dumps(kept, indent=1, default=repr) + "\n")
         return f"; the sample is in {path}"
-
-    def _verdict(self, where: str) -> str:
-        more = f" ({self.count} calls have failed)" if self.limit else ""
-        return f"The run stops: max_reward_failures={self.limit}{more}{where}"
-
-
-def _with_more(failure: RewardError, text: str) -> RewardError:
-    return RewardError(f"{failure}\n{text}", failure.rows, failure.rewards, failure.took_too_long)
 
 
 def _filled(failure: RewardError, num_rows: int) -> list[float]:

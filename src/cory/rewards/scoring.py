@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -141,17 +142,14 @@ class RewardScorer:
 def unique_names(reward_funcs: Sequence[RewardFunc]) -> list[str]:
     """Names for metrics: the function's own, with `_2`, `_3` … where one comes again."""
     names: list[str] = []
+    counts: Counter[str] = Counter()
     for function in reward_funcs:
-        name = _name(function)
-        count = 1 + sum(_name(earlier) == name for earlier in reward_funcs[: len(names)])
-        names.append(name if count == 1 else f"{name}_{count}")
+        while isinstance(function, partial):
+            function = function.func
+        name = getattr(function, "__name__", type(function).__name__)
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
     return names
-
-
-def _name(function: RewardFunc) -> str:
-    while isinstance(function, partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _weighted(
