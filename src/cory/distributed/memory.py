@@ -24,10 +24,7 @@ class PassSize:
     """How many sequences one pass takes, at most; halved for good when memory runs out.
 
     What is computed must not depend on how it is cut into passes, beyond rounding, and must be
-    computed anew from its start: nothing of a failed attempt may be used.
-
-    Args:
-        purpose: what the passes do, for messages.
+    computed anew from its start: nothing of a failed attempt may be used. Messages name `purpose`.
     """
 
     def __init__(self, purpose: str) -> None:

@@ -41,12 +41,7 @@ class LostProcessError(CoryRuntimeError):
 
 
 class World:
-    """A single process: the identity of every exchange.
-
-    Attributes:
-        rank: the number of this process.
-        size: how many there are.
-    """
+    """A single process, of number `rank` among `size`: the identity of every exchange."""
 
     rank = 0
     size = 1
@@ -112,11 +107,8 @@ class World:
     ) -> list[tuple[Int[Tensor, " _"], bool]]:
         """Pieces of this process's rows, filled up so that every process has as many.
 
-        A pass through sharded weights is an exchange, so all must do the same number of them.
-
-        Args:
-            pieces: row numbers.
-            count: of the rows that all processes do together.
+        A pass through sharded weights is an exchange, so all must do the same number of them. All
+        processes together do `count` rows.
 
         Returns:
             each piece, and whether it counts: what fills up is one row that somebody has done.
@@ -171,8 +163,7 @@ SINGLE = World()
 class Processes(World):
     """Several processes, in torch's default process group.
 
-    Args:
-        timeout: seconds until a process that waits for another gives up.
+    One that waits for another gives up after `timeout` seconds.
     """
 
     def __init__(self, timeout: float) -> None:

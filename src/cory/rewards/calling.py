@@ -68,10 +68,8 @@ Outcome = list[float] | RewardError
 def make_calls(calls: Sequence[Call], timeout: float | None) -> list[Outcome]:
     """What the functions return. Plain ones run one after another, then async ones together.
 
-    Args:
-        calls: to be made.
-        timeout: seconds that each may take, in a thread of its own, which is left behind when they
-            are over: Python cannot end it. None: no limit.
+    Each may take `timeout` seconds (None: no limit), in a thread of its own, which is left behind
+    when they are over: Python cannot end it.
     """
     outcomes: dict[int, Outcome] = {}
     awaited: dict[int, Call] = {}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -70,6 +69,7 @@ class ClassifierReward:
             self.model.config.pad_token_id = self.tokenizer.pad_token_id
         self.max_length = max_input_length(self.tokenizer, self.model.config)
 
+    @torch.inference_mode()
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float]:
@@ -85,8 +85,16 @@ class ClassifierReward:
         rewards = [0.0] * len(texts)
         for start in range(0, len(order), BATCH_SIZE):
             rows = order[start : start + BATCH_SIZE]
-            logits = self._logits([texts[row] for row in rows], add_special_tokens)
-            for row, reward in zip(rows, logits[:, self.label].tolist(), strict=True):
+            inputs = self.tokenizer(
+                [texts[row] for row in rows],
+                add_special_tokens=add_special_tokens,
+                padding=True,
+                truncation=True,
+                max_length=self.max_length,
+                return_tensors="pt",
+            ).to(self.model.device)
+            logits = self.model(**inputs).logits[:, self.label]
+            for row, reward in zip(rows, logits.tolist(), strict=True):
                 rewards[row] = reward
         return rewards
 
@@ -97,19 +105,6 @@ class ClassifierReward:
         if self.tokenizer.chat_template:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
         return "\n".join(str(message["content"]) for message in messages)
-
-    @torch.inference_mode()
-    def _logits(self, texts: list[str], add_special_tokens: bool) -> Tensor:
-        """(B, labels) in float32."""
-        inputs = self.tokenizer(
-            texts,
-            add_special_tokens=add_special_tokens,
-            padding=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        ).to(self.model.device)
-        return self.model(**inputs).logits
 
 
 def reward_label(config: Any, name: str) -> int:

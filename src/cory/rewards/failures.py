@@ -61,7 +61,11 @@ class RewardFailures:
             f"cory: {str(failure).splitlines()[0]}\n  skipped, failure {self.count} of at most "
             f"{self.limit}{where}"
         )
-        return _filled(failure, len(call))
+        rewards = failure.rewards or [math.nan] * len(call)
+        known = [reward for reward in rewards if not math.isnan(reward)]
+        mean = math.fsum(known) / len(known) if known else math.nan
+        at_fault = set(failure.rows or ())
+        return [mean if row in at_fault else reward for row, reward in enumerate(rewards)]
 
     def _examined(self, call: Call, failure: RewardError) -> RewardError:
         """The failure with the rows that fail alone, and what the others are paid alone."""
@@ -104,11 +108,3 @@ class RewardFailures:
         # A data set may have columns, such as pictures, that JSON cannot hold.
         replace_text(path, json.dumps(kept, indent=1, default=repr) + "\n")
         return f"; the sample is in {path}"
-
-
-def _filled(failure: RewardError, num_rows: int) -> list[float]:
-    rewards = list(failure.rewards or [math.nan] * num_rows)
-    known = [reward for reward in rewards if not math.isnan(reward)]
-    mean = math.fsum(known) / len(known) if known else math.nan
-    at_fault = set(range(num_rows) if failure.rewards is None else failure.rows or ())
-    return [mean if row in at_fault else reward for row, reward in enumerate(rewards)]

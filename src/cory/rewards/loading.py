@@ -42,7 +42,6 @@ def load_reward_funcs(
       whose name could be an import path is a model.
 
     Args:
-        reward_funcs: a string, a callable, a model, or a list of these.
         reward_processing_classes: tokenizers of the reward models, one for all or one for each of
             `reward_funcs`; None takes the model's own.
         device: of the reward models.

@@ -37,12 +37,6 @@ class Scores:
         applied = {name: row[~row.isnan()] for name, row in self.by_function.items()}
         return {name: row.double().mean().item() for name, row in applied.items() if len(row)}
 
-    def joined(self, world: World, count: int) -> Scores:
-        """All `count` rows, of which each process has its part."""
-        join = [self.total, *self.by_function.values()]
-        total, *rows = (torch.tensor(world.join(row.tolist(), count)) for row in join)
-        return Scores(total, dict(zip(self.by_function, rows, strict=True)))
-
 
 class RewardScorer:
     """Pays answers: the one door to the reward functions.
@@ -106,7 +100,10 @@ class RewardScorer:
             scores = self._score(rows[own], completions[own], completion_ids[own])
         failed = sum(self.world.gather(self.failures.count - failed_before))
         self.failures.count = failed_before + failed
-        return scores.joined(self.world, count)
+        columns = [scores.total, *scores.by_function.values()]
+        joined = (self.world.join(column.tolist(), count) for column in columns)
+        total, *by_function = map(torch.tensor, joined)
+        return Scores(total, dict(zip(self.names, by_function, strict=True)))
 
     def _score(
         self,

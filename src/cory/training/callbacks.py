@@ -36,21 +36,13 @@ class Schedule(DefaultFlowCallback):
 
 
 class Events:
-    """Keeps `TrainerState` and `TrainerControl` and calls the callbacks.
+    """Keeps `TrainerState` and `TrainerControl` and calls the callbacks of a `CORYTrainer`."""
 
-    Args:
-        args: settings, handed to callbacks as their `args`.
-        callbacks: the listeners.
-        trainer: a `CORYTrainer`, whose models and optimizer callbacks are shown.
-    """
-
-    def __init__(
-        self, args: CORYConfig, callbacks: Sequence[TrainerCallback], trainer: Any
-    ) -> None:
-        self.args = args
+    def __init__(self, trainer: Any, callbacks: Sequence[TrainerCallback]) -> None:
+        self.args: CORYConfig = trainer.args
         self.world = trainer.world
         self.state = TrainerState(
-            max_steps=args.max_steps,
+            max_steps=self.args.max_steps,
             is_local_process_zero=trainer.accelerator.is_local_main_process,
             is_world_process_zero=trainer.world.is_main,
         )

@@ -43,12 +43,9 @@ _MOMENT = re.compile(r"optimizer/(\d+)/(\w+)")
 
 
 class Checkpoints:
-    """The checkpoints of one run directory.
+    """The checkpoints of one run directory, of which the last `limit` are kept (None: all).
 
-    Args:
-        run_directory: the run's `output_dir`.
-        limit: how many to keep; None: all.
-        world: its first process writes, all read.
+    The first process of the world writes, all read.
     """
 
     def __init__(self, run_directory: Path, limit: int | None, world: World = SINGLE) -> None:
@@ -228,10 +225,8 @@ def _tensors(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, Tensor]
 def _agent_tensors(agent: Agent, has_average: bool) -> dict[str, Tensor]:
     """What `state.safetensors` has of an agent, by name: the tensors in use, to be written over.
 
-    Args:
-        agent: whose.
-        has_average: whether the checkpoint has an average of the weights. A run that no longer
-            keeps one still needs the weights that stand beside it.
+    If the checkpoint has an average of the weights, a run that no longer keeps one still needs the
+    weights that stand beside it.
     """
     groups: dict[str, Iterable[tuple[Any, Tensor]]] = {
         "value_head": agent.policy.value_head.state_dict().items()

@@ -20,10 +20,7 @@ class Console(TrainerCallback):
     """Prints what is logged; nothing here changes training.
 
     A column of agents is a column of weights: the role that stands there moves at an exchange.
-
-    Args:
-        console: where to; None: stderr.
-        is_quiet: True in a process beside the one that prints.
+    Without a `console` it is stderr. It `is_quiet` in a process beside the one that prints.
     """
 
     def __init__(self, console: RichConsole | None = None, is_quiet: bool = False) -> None:

@@ -25,11 +25,9 @@ COMMAND = "cory train"
 
 
 class Records:
-    """Writes the settings and numbers of a run.
+    """Writes the settings and numbers of a run into its `output_dir`.
 
-    Args:
-        args: settings; `output_dir` is the run directory.
-        writes: False in a process beside the one that writes; it only counts.
+    Only one process `writes`; those beside it count.
 
     Raises:
         ValueError: the directory holds a run already and `resume` is off, another process trains

@@ -106,7 +106,7 @@ class CORYTrainer:
         self.samples = SampleLog(self.components)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
-        self.events = Events(args, [self.console, *callbacks], self)
+        self.events = Events(self, [self.console, *callbacks])
 
     def train(self) -> dict[str, float]:
         """Run the iterations that are left and save the last checkpoint.
