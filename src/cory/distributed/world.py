@@ -84,8 +84,7 @@ class World:
 
     def rows(self, count: int, device: torch.device | str = "cpu") -> Int[Tensor, " b"]:
         """`part` as row numbers."""
-        part = self.part(count)
-        return torch.arange(part.start, part.stop, device=device)
+        return torch.arange(count, device=device)[self.part(count)]
 
     def join(self, own: Sequence[T], count: int) -> list[T]:
         """All rows from everybody's part; JSON values only."""

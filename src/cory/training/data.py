@@ -52,15 +52,12 @@ def check_context(
     word = next(token for token in count() if token not in encoder.end_ids)
     prompts = ([], [[word] * longest] * num_answers)
 
-    def fits(query: Any) -> bool:
-        # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
-        bounds = (encoder.upper_bound(query, answers) for answers in prompts)
-        return max(bounds) + longest <= context_length
-
+    # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
     lengths = {
         row: max(len(encoder.encode(query, answers)) for answers in prompts) + longest
         for row, query in enumerate(queries)
-        if not fits(query)
+        if max(encoder.upper_bound(query, answers) for answers in prompts) + longest
+        > context_length
     }
     too_long = [row for row, length in lengths.items() if length > context_length]
     if too_long:

@@ -71,7 +71,7 @@ def check_launch(kind: DistributedType, joined: int, started: int) -> None:
 
 @contextmanager
 def first_alone_in(directory: Path, command: str, world: World) -> Iterator[None]:
-    """`locks.alone_in` by the first process, for all.
+    """`alone_in` by the first process, for all.
 
     Raises:
         ValueError: another run is at work there.

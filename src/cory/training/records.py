@@ -80,8 +80,18 @@ class Records:
 
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
         """Go on after iteration `first_step`; records of later iterations are dropped."""
-        if self.writes:
-            self._announce_changes()
+        # A setting that the file lacks is younger than the run, which had the default.
+        before = {**CORYConfig().to_dict(), **(saved_settings(self.directory) or {})}
+        changed = [
+            f"{name}: {before[name]!r} → {value!r}"
+            for name, value in self.args.to_dict().items()
+            if not SETTINGS[name].resume_may_change and before[name] != value
+        ]
+        if self.writes and changed:
+            say(
+                "cory: resuming with other settings than the run began with; its first part and "
+                f"its second are different experiments: {'; '.join(changed)}"
+            )
         self.samples, self.tokens = totals["samples"], totals["tokens"]
         self.seconds = totals["seconds"]
         self.failures.count = totals.get("reward_failures", 0)
@@ -145,20 +155,6 @@ class Records:
             "total_reward_failures": float(self.failures.count),
         }
 
-    def _announce_changes(self) -> None:
-        # A setting that the file lacks is younger than the run, which had the default.
-        before = {**CORYConfig().to_dict(), **(saved_settings(self.directory) or {})}
-        changed = [
-            f"{name}: {before[name]!r} → {value!r}"
-            for name, value in self.args.to_dict().items()
-            if not SETTINGS[name].resume_may_change and before[name] != value
-        ]
-        if changed:
-            say(
-                "cory: resuming with other settings than the run began with; its first part and "
-                f"its second are different experiments: {'; '.join(changed)}"
-            )
-
 
 def load_config(directory: Path) -> CORYConfig:
     """The settings of a run.
@@ -220,9 +216,7 @@ def watch(
 ) -> list[str]:
     """Count each agent's iterations with alarms, in its state: a resumed run goes on counting.
 
-    Args:
-        step: iterations done.
-        metrics: of this iteration, by `agent_0/entropy` and the like.
+    `metrics` are those of iteration `step`, by `agent_0/entropy` and the like.
 
     Returns:
         a warning where alarms begin, and a word where they end.

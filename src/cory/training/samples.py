@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +18,48 @@ INITIAL_MODEL = "initial model"
 """Stands as agent and as role in the rows of the initial model."""
 
 
-@dataclass(frozen=True)
-class SampleLog:
-    """Writes samples/step-N.parquet every `log_samples_steps` iterations.
+def write_samples(run: RunComponents, iteration: Iteration) -> None:
+    """Write samples/step-N.parquet.
 
     A file has a row for each query and speaker: every agent in its role, as it answered in
     training, and the frozen initial model, alone on the plain query. The initial model answers for
     the record only: it has random numbers of its own and leaves the global ones as they were, so a
     training is the same with and without such files.
     """
+    step = iteration.step + 1
+    path = Path(run.args.output_dir) / "samples" / f"step-{step:06d}.parquet"
+    queries = [row[run.args.prompt_column] for row in iteration.rows]
+    texts = [query if isinstance(query, str) else query[-1]["content"] for query in queries]
+    table = [
+        {"step": step, "index": index, "query": texts[index], **answer}
+        for answers in (*map(_answers, iteration.records), _initial_answers(run, iteration))
+        for index, answer in enumerate(answers)
+    ]
+    with run.world.fail_together():
+        if run.world.is_main:
+            with writing(path):
+                path.parent.mkdir(exist_ok=True)
+            with replacing(path) as partial:
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), partial)
 
-    components: RunComponents
 
-    def is_due(self, step: int) -> bool:
-        """Whether iteration `step`, counted from 0, is one to write down."""
-        period = self.components.args.log_samples_steps
-        return period is not None and (step + 1) % period == 0
-
-    def write(self, iteration: Iteration) -> Path:
-        """Write the file of an iteration."""
-        args, step = self.components.args, iteration.step + 1
-        path = Path(args.output_dir) / "samples" / f"step-{step:06d}.parquet"
-        queries = [row[args.prompt_column] for row in iteration.rows]
-        texts = [query if isinstance(query, str) else query[-1]["content"] for query in queries]
-        table = [
-            {"step": step, "index": index, "query": texts[index], **answer}
-            for answers in (*map(_answers, iteration.records), self._initial_answers(iteration))
-            for index, answer in enumerate(answers)
-        ]
-        with self.components.world.fail_together():
-            if self.components.world.is_main:
-                with writing(path):
-                    path.parent.mkdir(exist_ok=True)
-                with replacing(path) as partial:
-                    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), partial)
-        return path
-
-    def _initial_answers(self, iteration: Iteration) -> Iterator[dict[str, Any]]:
-        run, args, step = self.components, self.components.args, iteration.step
-        response_ids = run.sampler.generate(
-            run.reference,
-            [run.encoder.encode(row[args.prompt_column], []) for row in iteration.rows],
-            run.rollout.response_length(step),
-            args.temperature,
-            derive_generator(args.seed, INITIAL_MODEL, step, device=run.reference.device),
-        ).token_ids
-        completions = run.encoder.decode(response_ids)
-        with preserved_global_generators():
-            rewards = run.rewards.score(iteration.rows, completions, response_ids).total
-        return _rows(
-            {"agent": INITIAL_MODEL, "role": INITIAL_MODEL, "team_reward": None, "kl": 0.0},
-            answer=completions,
-            task_reward=rewards.tolist(),
-        )
+def _initial_answers(run: RunComponents, iteration: Iteration) -> Iterator[dict[str, Any]]:
+    args, step = run.args, iteration.step
+    response_ids = run.sampler.generate(
+        run.reference,
+        [run.encoder.encode(row[args.prompt_column], []) for row in iteration.rows],
+        run.rollout.response_length(step),
+        args.temperature,
+        derive_generator(args.seed, INITIAL_MODEL, step, device=run.reference.device),
+    ).token_ids
+    completions = run.encoder.decode(response_ids)
+    with preserved_global_generators():
+        rewards = run.rewards.score(iteration.rows, completions, response_ids).total
+    return _rows(
+        {"agent": INITIAL_MODEL, "role": INITIAL_MODEL, "team_reward": None, "kl": 0.0},
+        answer=completions,
+        task_reward=rewards.tolist(),
+    )
 
 
 def _answers(record: RolloutRecord) -> Iterator[dict[str, Any]]:

@@ -132,7 +132,7 @@ def _models(
     """The policies and the frozen reference, on the device and equal in all processes."""
     model = user.model
     if model is None:
-        model = load_model(_model_name(args), args, user.quantization_config)
+        model = load_model(_model_name(args, user), args, user.quantization_config)
     if not args.shard_weights:
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
     world.copy_from_main([*model.parameters(), *model.buffers()])
@@ -156,26 +156,24 @@ def _scorer(args: CORYConfig, reference: LanguageModel, world: World) -> TokenSc
     )
 
 
-def _model_name(args: CORYConfig) -> str:
-    if args.model_name_or_path is None:
-        raise ValueError(
-            "no model: pass `model`, or set model_name_or_path to a Hub name or a local directory"
-        )
-    return args.model_name_or_path
-
-
 def _tokenizer(args: CORYConfig, user: UserObjects) -> PreTrainedTokenizerBase:
     if user.processing_class is not None:
         return ensure_pad_token(user.processing_class)
-    name = args.model_name_or_path
-    if user.model is not None:
-        name = user.model.config._name_or_path or name
-        if name is None:
-            raise ValueError(
-                "no tokenizer: the model does not say where it was loaded from, so pass its "
-                "tokenizer as processing_class"
-            )
-    return load_tokenizer(name or _model_name(args), args.trust_remote_code)
+    return load_tokenizer(_model_name(args, user), args.trust_remote_code)
+
+
+def _model_name(args: CORYConfig, user: UserObjects) -> str:
+    """Where the model that was passed says that it was loaded from, or what the settings name."""
+    own = None if user.model is None else user.model.config._name_or_path
+    name = own or args.model_name_or_path
+    if name is None:
+        raise ValueError(
+            "no model: pass `model`, or set model_name_or_path to a Hub name or a local directory"
+            if user.model is None
+            else "no tokenizer: the model does not say where it was loaded from, so pass its "
+            "tokenizer as processing_class"
+        )
+    return name
 
 
 def _task(
@@ -229,10 +227,7 @@ def _reward_funcs(
 
 
 def _sampler(
-    args: CORYConfig,
-    policies: list[Policy],
-    end_ids: frozenset[int],
-    world: World,
+    args: CORYConfig, policies: list[Policy], end_ids: frozenset[int], world: World
 ) -> Sampler:
     if args.vllm_server_base_url is not None:
         return VllmSampler(policies, end_ids, args, world)

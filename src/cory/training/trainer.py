@@ -34,7 +34,7 @@ from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
 from cory.training.launch import first_alone_in, make_accelerator, reason_to_stop
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
-from cory.training.samples import SampleLog
+from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
 
 
@@ -103,7 +103,6 @@ class CORYTrainer:
         ]
         self.rollout = self.components.rollout
         self.queries = partial(queries_at, self.components.train_dataset, args)
-        self.samples = SampleLog(self.components)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
         self.events = Events(self, [self.console, *callbacks])
@@ -159,8 +158,9 @@ class CORYTrainer:
         }
         self.scheduler.step()
         seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
-        if self.samples.is_due(step):
-            self.samples.write(iteration)
+        period = self.args.log_samples_steps
+        if period is not None and (step + 1) % period == 0:
+            write_samples(self.components, iteration)
         return self.records.iteration_metrics(
             iteration, updates, self.components.encoder.end_ids, seconds
         )
