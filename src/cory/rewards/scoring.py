@@ -97,20 +97,29 @@ class RewardScorer:
         count, own = len(rows), self.world.part(len(rows))
         failed_before = self.failures.count
         with self.world.fail_together():
-            scores = self._score(rows[own], completions[own], completion_ids[own])
+            paid = self._pay(rows[own], completions[own], completion_ids[own])
         failed = sum(self.world.gather(self.failures.count - failed_before))
         self.failures.count = failed_before + failed
-        columns = [scores.total, *scores.by_function.values()]
-        joined = (self.world.join(column.tolist(), count) for column in columns)
-        total, *by_function = map(torch.tensor, joined)
-        return Scores(total, dict(zip(self.names, by_function, strict=True)))
+        joined = [self.world.join(column, count) for column in paid]
+        rewards = torch.tensor(joined, dtype=torch.float32)
+        unpaid = rewards.isnan().all(0).nonzero().flatten().tolist()
+        if unpaid:
+            warnings.warn(
+                f"No reward function applies to row {unpaid[0]} of the batch ({len(unpaid)} such "
+                "rows): all returned None, so its reward is 0.",
+                stacklevel=2,
+            )
+        weights = torch.tensor(self.weights, dtype=torch.float32)
+        total = (weights[:, None] * rewards).nansum(0)
+        return Scores(total, dict(zip(self.names, rewards, strict=True)))
 
-    def _score(
+    def _pay(
         self,
         rows: Sequence[dict[str, Any]],
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
-    ) -> Scores:
+    ) -> list[list[float]]:
+        """What each function pays for each answer; NaN where it does not apply."""
         prompts = [row[self.prompt_column] for row in rows]
         inputs = {
             **{
@@ -129,11 +138,7 @@ class RewardScorer:
         }
         calls = [Call(*called, inputs) for called in zip(self.funcs, self.names, strict=True)]
         outcomes = make_calls(calls, self.failures.timeout)
-        rewards = torch.tensor(
-            [self.failures.settled(*made) for made in zip(calls, outcomes, strict=True)],
-            dtype=torch.float32,
-        )
-        return _weighted(rewards, torch.tensor(self.weights, dtype=torch.float32), self.names)
+        return [self.failures.settled(*made) for made in zip(calls, outcomes, strict=True)]
 
 
 def unique_names(reward_funcs: Sequence[RewardFunc]) -> list[str]:
@@ -147,19 +152,3 @@ def unique_names(reward_funcs: Sequence[RewardFunc]) -> list[str]:
         counts[name] += 1
         names.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
     return names
-
-
-def _weighted(
-    rewards: Float[Tensor, "F B"], weights: Float[Tensor, " F"], names: Sequence[str]
-) -> Scores:
-    """Sum over functions; NaN marks where one does not apply."""
-    applies = ~rewards.isnan()
-    unpaid = (~applies.any(0)).nonzero().flatten().tolist()
-    if unpaid:
-        warnings.warn(
-            f"No reward function applies to row {unpaid[0]} of the batch ({len(unpaid)} such "
-            "rows): all returned None, so its reward is 0.",
-            stacklevel=4,
-        )
-    total = (weights[:, None] * rewards).nansum(0)
-    return Scores(total, dict(zip(names, rewards, strict=True)))

@@ -52,20 +52,20 @@ def check_context(
     word = next(token for token in count() if token not in encoder.end_ids)
     prompts = ([], [[word] * longest] * num_answers)
 
+    room = context_length - longest
     # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
     lengths = {
-        row: max(len(encoder.encode(query, answers)) for answers in prompts) + longest
+        row: max(len(encoder.encode(query, answers)) for answers in prompts)
         for row, query in enumerate(queries)
-        if max(encoder.upper_bound(query, answers) for answers in prompts) + longest
-        > context_length
+        if max(encoder.upper_bound(query, answers) for answers in prompts) > room
     }
-    too_long = [row for row, length in lengths.items() if length > context_length]
+    too_long = [row for row, length in lengths.items() if length > room]
     if too_long:
         row = max(too_long, key=lengths.__getitem__)
         raise ValueError(
             f"{len(too_long)} of {len(queries)} queries do not fit the model's context of "
-            f"{context_length} tokens; row {row} needs {lengths[row]}: a prompt of up to "
-            f"{lengths[row] - longest}, which may show {num_answers} earlier answers, and "
+            f"{context_length} tokens; row {row} needs {lengths[row] + longest}: a prompt of up to "
+            f"{lengths[row]}, which may show {num_answers} earlier answers, and "
             f"max_completion_length={longest}. Leave such rows out of the data set, shorten the "
             "templates, or lower max_completion_length"
         )

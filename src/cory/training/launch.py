@@ -71,12 +71,7 @@ def check_launch(kind: DistributedType, joined: int, started: int) -> None:
 
 @contextmanager
 def first_alone_in(directory: Path, command: str, world: World) -> Iterator[None]:
-    """`alone_in` by the first process, for all.
-
-    Raises:
-        ValueError: another run is at work there.
-        OutputError: the directory cannot be written.
-    """
+    """`alone_in` by the first process, for all; raises the same."""
     with ExitStack() as stack:
         with world.fail_together():
             if world.is_main:
