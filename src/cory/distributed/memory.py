@@ -34,8 +34,7 @@ class PassSize:
 
     def at_most(self, rows: int | None) -> int | None:
         """The smaller of what is asked for and what fits; None: no limit."""
-        limits = [limit for limit in (rows, self.limit) if limit is not None]
-        return min(limits, default=None)
+        return min(filter(None, (rows, self.limit)), default=None)
 
     def noted(self, pieces: Iterable[Piece]) -> list[Piece]:
         """The pieces of an attempt, one per pass; the largest is what may have been too large."""

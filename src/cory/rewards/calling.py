@@ -28,7 +28,6 @@ class RewardError(ValueError):
         message: what is wrong, and the rule.
         rows: of the call that are at fault; None: not known, so all.
         rewards: what the rows of the call were paid, NaN where that is not known; None: nothing is.
-        took_too_long: whether it was still running when its time was up.
     """
 
     def __init__(
@@ -36,12 +35,10 @@ class RewardError(ValueError):
         message: str,
         rows: Sequence[int] | None = None,
         rewards: Sequence[float] | None = None,
-        took_too_long: bool = False,
     ) -> None:
         super().__init__(message)
         self.rows = rows
         self.rewards = rewards
-        self.took_too_long = took_too_long
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def _outcome(call: Call, timeout: float | None) -> Outcome:
         return _within(timeout, work)
     except RewardError as error:
         return error
-    except _TimeIsUp:
+    except TimeoutError:
         return _took_too_long(call, timeout)
 
 
@@ -116,21 +113,17 @@ def _together(calls: Mapping[int, Call], timeout: float | None) -> dict[int, Out
         )
 
     # One that never awaits anything cannot be cancelled.
-    with suppress(_TimeIsUp):
+    with suppress(TimeoutError):
         _within(None if timeout is None else timeout + SECONDS_TO_GIVE_UP, lambda: _run(make_all))
     unfinished = {index: _took_too_long(call, timeout) for index, call in calls.items()}
     return {**unfinished, **outcomes}
-
-
-class _TimeIsUp(Exception):  # noqa: N818
-    """A call has not returned in time."""
 
 
 def _within(seconds: float | None, work: Callable[[], T]) -> T:
     """The result of some work; with a limit it runs in a thread that keeps nobody from exiting.
 
     Raises:
-        _TimeIsUp: there was none in time.
+        TimeoutError: there was none in time.
     """
     if seconds is None:
         return work()
@@ -143,12 +136,7 @@ def _within(seconds: float | None, work: Callable[[], T]) -> T:
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    try:
-        return result.result(seconds)
-    except TimeoutError:
-        if result.done():  # the work's own
-            raise
-        raise _TimeIsUp from None
+    return result.result(seconds)
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -180,7 +168,7 @@ def _took_too_long(call: Call, timeout: float | None) -> RewardError:
     return RewardError(
         f"Reward function {call.name!r} did not return within reward_timeout={timeout} seconds for "
         f"{len(call)} completions. Let it end by itself, or allow more.\n{_first_row(call)}",
-        took_too_long=True,
+        rows=range(len(call)),
     )
 
 

@@ -48,9 +48,7 @@ class RewardFailures:
             return outcome
         self.count += 1
         is_last = self.count > self.limit
-        failure = (
-            outcome if outcome.rows or outcome.took_too_long else self._examined(call, outcome)
-        )
+        failure = outcome if outcome.rows else self._examined(call, outcome)
         where = self._keep(call, failure)
         if is_last:
             more = f" ({self.count} calls have failed)" if self.limit else ""

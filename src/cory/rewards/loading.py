@@ -73,8 +73,9 @@ def _load(
         path, colon, name = specification.rpartition(":")
         if colon and path.endswith(".py"):
             return _function(_module_from_file(Path(path).expanduser()), name, specification)
-        if _is_import_path(specification):
-            module_name, _, name = specification.rpartition(".")
+        module_name, _, name = specification.rpartition(".")
+        is_dotted = module_name and all(map(str.isidentifier, specification.split(".")))
+        if is_dotted and not Path(specification).is_dir():
             return _function(_module(module_name, specification), name, specification)
     # A model is callable, too, so it comes before callables.
     if isinstance(specification, str | PreTrainedModel):
@@ -85,15 +86,6 @@ def _load(
             "sequence-classification model; pass one of these."
         )
     return specification
-
-
-def _is_import_path(specification: str) -> bool:
-    parts = specification.split(".")
-    return (
-        len(parts) > 1
-        and all(part.isidentifier() for part in parts)
-        and not Path(specification).is_dir()
-    )
 
 
 def _module(module_name: str, specification: str) -> ModuleType:

@@ -85,10 +85,8 @@ class RewardScorer:
     ) -> Scores:
         """Rewards of one answer per row, under the plain query (r(s0, a), for observers too).
 
-        Args:
-            rows: B rows of the data set.
-            completions: B answers without special tokens.
-            completion_ids: B lists of the sampled token ids.
+        There are B rows of the data set, B answers without special tokens, and their B lists of
+        sampled token ids.
 
         Raises:
             RewardError: a function raised, or returned too few or too many values, or one that is

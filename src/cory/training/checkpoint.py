@@ -63,8 +63,7 @@ class Checkpoints:
     ) -> Path:
         """Write `step-{step}` under another name, flush it to the disk, then rename it into place.
 
-        Args:
-            progress: JSON values that `load` gives back.
+        `progress` has JSON values, which `load_checkpoint` gives back.
 
         Raises:
             OutputError: the disk is full, say; older checkpoints are intact.

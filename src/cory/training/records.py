@@ -34,9 +34,6 @@ class Records:
             there, or it cannot be written.
     """
 
-    failures: RewardFailures
-    """Of the run; see `keep`."""
-
     def __init__(self, args: CORYConfig, writes: bool = True) -> None:
         self.args = args
         self.writes = writes
@@ -125,9 +122,7 @@ class Records:
     ) -> dict[str, float]:
         """All metrics of an iteration, each under its agent and under its role.
 
-        Args:
-            updates: what each agent's update returned, by agent number.
-            seconds: how long each phase took.
+        `updates` are what the agents' updates returned, `seconds` how long each phase took.
         """
         metrics: dict[str, float] = {}
         tokens = 0

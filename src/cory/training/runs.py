@@ -41,6 +41,14 @@ class Subject:
     args: CORYConfig
     weights: Mapping[str, Path] = field(default_factory=dict)
 
+    @property
+    def peft_config(self) -> PeftConfig | None:
+        """Of the adapters; None for full copies."""
+        for directory in self.weights.values():
+            if (directory / "adapter_config.json").is_file():
+                return PeftConfig.from_pretrained(str(directory))
+        return None
+
 
 def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subject:
     """The agents of a run with the settings `args`, at `step`; None: the newest checkpoint.
@@ -97,15 +105,8 @@ def build(subject: Subject, **user: Any) -> RunComponents:
 
     `user` has fields of `UserObjects`, in place of what the settings name.
     """
-    user.setdefault("peft_config", _peft_config(subject))
+    user.setdefault("peft_config", subject.peft_config)
     return build_components(subject.args, UserObjects(**user), reward_device(subject.args))
-
-
-def _peft_config(subject: Subject) -> PeftConfig | None:
-    for directory in subject.weights.values():
-        if (directory / "adapter_config.json").is_file():
-            return PeftConfig.from_pretrained(str(directory))
-    return None
 
 
 def take_weights(policies: Sequence[Policy], subject: Subject) -> None:
@@ -160,7 +161,7 @@ def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | Non
     if args.model_name_or_path is None:
         raise ValueError("the run was given its model as an object: name it, --model_name_or_path")
     model = load_model(args.model_name_or_path, args)
-    policies, _ = build_policies(model, args, _peft_config(subject))
+    policies, _ = build_policies(model, args, subject.peft_config)
     take_weights(policies, subject)
     partial = directory.parent / f".{directory.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)

@@ -145,10 +145,15 @@ class CORYTrainer:
     def iterate(self, step: int) -> dict[str, float]:
         """One iteration of Algorithm 1: the team answers, then each agent learns."""
         if exchange_is_due(step, self.args.role_exchange_period):
-            self._exchange()
+            # The exchange itself needs nothing to be done.
+            self.rollout.transfer.review()
+            if self.args.reset_on_exchange:
+                for agent in self.agents:
+                    agent.reset_state()
+            if self.args.merge_on_exchange:
+                interpolate_to_mean(self.policies, self.args.merge_on_exchange)
         started = time.perf_counter()
-        rows = self.queries(step)
-        iteration = self.rollout.run(rows, step)
+        iteration = self.rollout.run(self.queries(step), step)
         answered = time.perf_counter()
         records = iteration.records
         team = [self.agents[record.generation.agent].scale_rewards(record) for record in records]
@@ -178,15 +183,6 @@ class CORYTrainer:
     def _tell(self, lines: Iterable[str]) -> None:
         for line in lines if self.world.is_main else ():
             say(line)
-
-    def _exchange(self) -> None:
-        """What may happen at an exchange of roles, which itself needs nothing to be done."""
-        self.rollout.transfer.review()
-        if self.args.reset_on_exchange:
-            for agent in self.agents:
-                agent.reset_state()
-        if self.args.merge_on_exchange:
-            interpolate_to_mean(self.policies, self.args.merge_on_exchange)
 
     def evaluate(self, step: int | None = None) -> dict[str, float]:
         """Each agent alone on held-out queries; {} if there are none.
