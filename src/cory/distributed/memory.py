@@ -45,9 +45,8 @@ class PassSize:
     def attempt(self, work: Callable[[], T], world: World = SINGLE) -> T:
         """Do the work, and again with at most half as many sequences a pass while memory runs out.
 
-        Args:
-            work: asks `at_most` how to cut, and tells `noted`.
-            world: who does as many passes; of several processes none can begin again alone.
+        The work asks `at_most` how to cut, and tells `noted`. All processes of a world do as many
+        passes, so of several none can begin again alone.
 
         Raises:
             MemoryLimitError: one sequence at a time is too much, or there are several processes.

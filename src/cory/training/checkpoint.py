@@ -159,12 +159,9 @@ class Checkpoints:
 def load_checkpoint(
     path: Path, agents: Sequence[Agent], optimizer: Optimizer, scheduler: LambdaLR
 ) -> dict[str, Any]:
-    """Put agents, moments, schedule and global random states back as they were.
+    """Put agents, moments, schedule and global random states back; return the saved `progress`.
 
     Learning rate and decay are those of the settings: they may have been changed.
-
-    Returns:
-        the `progress` that was saved.
 
     Raises:
         ValueError: the checkpoint is of another team.

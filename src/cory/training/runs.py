@@ -180,16 +180,13 @@ def answer(
     num_samples: int,
     temperature: float,
 ) -> list[list[str]]:
-    """Let agents answer a query one after the other, later ones in view of the earlier answers.
+    """The answers of each speaker to a query, later ones given in view of the earlier answers.
 
     Args:
         speakers: agent numbers in the order of speaking; one alone gets the plain query.
         query: a text or chat messages.
         num_samples: answers of each speaker; sample i sees the earlier samples i.
         temperature: of sampling; 0 takes the likeliest tokens.
-
-    Returns:
-        the answers of each speaker.
     """
     args = subject.args
     components = build(
