@@ -21,8 +21,7 @@ from transformers import (
 )
 
 from cory.generation import cuda_graph as fixed_decoding
-from cory.generation import local as sampling
-from cory.generation import loops as answering
+from cory.generation import decoding as growing_decoding
 from cory.generation.cuda_graph import (
     FixedAnswers,
     FixedDecoding,
@@ -138,7 +137,7 @@ def test_nobody_leaves_and_all_stop_together(
     team: RunComponents, fixed_on_cpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents shapes that change, and decoding on when everybody has long finished."""
-    monkeypatch.setattr(answering, "STEPS_BETWEEN_LOOKS", {"cpu": 4})
+    monkeypatch.setattr(growing_decoding, "STEPS_BETWEEN_LOOKS", {"cpu": 4})
     policy, prompts = team.policies[0], prompts_of(team)
     sizes: list[int] = []
     embedding = policy.model.get_input_embeddings()
@@ -175,7 +174,6 @@ class Looks(TorchDispatchMode):
 def fixed_answers(policy: LanguageModel, prompts: list[list[int]], length: int) -> FixedAnswers:
     device = policy.device
     decoding = FixedDecoding(policy, prompts, room=length)
-    decoding.fix(length)
 
     def draw(hidden: Tensor, uniform: Tensor) -> Tensor:
         return sample_tokens(policy.logits(hidden, 0.7), 0.7, uniform)
@@ -214,16 +212,16 @@ def test_answers_are_looked_at_every_16_tokens(
     expected: int,
 ) -> None:
     """Prevents a look per token in the loop around the steps."""
-    monkeypatch.setattr(answering, "STEPS_BETWEEN_LOOKS", {})
+    monkeypatch.setattr(growing_decoding, "STEPS_BETWEEN_LOOKS", {})
     team = make_team(tiny_gpt2_dir)
     looks = Looks()
-    decode = sampling.answer_together
+    decode = FixedDecoding.answer
 
     def counted(*arguments):
         with looks:
             return decode(*arguments)
 
-    monkeypatch.setattr(sampling, "answer_together", counted)
+    monkeypatch.setattr(FixedDecoding, "answer", counted)
     generate(team.policies[0], prompts_of(team), 1.0, end_ids=frozenset(), length=length)
     assert looks.names == ["_local_scalar_dense"] * expected
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from cory.generation.local import LocalSampler, sample_tokens
+from cory.generation.local import LocalSampler, answer_each, sample_tokens
 from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, disturb, make_team
 
@@ -198,7 +198,7 @@ def test_agents_that_answer_at_once_answer_with_their_own_weights(tiny_gpt2_dir:
         return [torch.Generator().manual_seed(7) for _ in team.policies]
 
     prompts = [[5, 6], [7]]
-    together = team.sampler.generate_each(team.policies, [prompts] * 2, 6, 1.0, generators())
+    together = answer_each(team.sampler, team.policies, [prompts] * 2, 6, 1.0, generators())
     alone = [
         team.sampler.generate(policy, prompts, 6, 1.0, generator)
         for policy, generator in zip(team.policies, generators(), strict=True)

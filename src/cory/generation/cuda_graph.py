@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from cory.generation.decoding import Decoding, RoomyLayer
+from cory.generation.decoding import Decoding, Draw, RoomyLayer, steps_between_looks
 from cory.models.layers import FLOAT32_ATTENTION
 from cory.models.policy import LanguageModel
 
@@ -30,9 +31,6 @@ WARM_UPS = 2
 """Calls before a graph is recorded, in which libraries set themselves up."""
 ROPES_THAT_LOOK = ("dynamic", "longrope")
 """Rotary embeddings that wait for the largest position, to choose their frequencies by it."""
-
-Draw = Callable[[Float[Tensor, "B D"], Float[Tensor, " B"]], Int[Tensor, " B"]]
-"""Tokens from hidden states and uniform random numbers."""
 
 
 def has_fixed_shapes(policy: LanguageModel) -> bool:
@@ -115,31 +113,36 @@ class FixedDecoding(Decoding):
         self.hidden.copy_(hidden[:, -1])
         self.column.add_(1)
 
+    def answer(
+        self, uniform: Float[Tensor, "B T"], end_ids: Int[Tensor, " E"], draw: Draw
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
+        """See `Decoding`; nobody leaves the batch before all have finished."""
+        answers = FixedAnswers(self, uniform, end_ids, draw)
+        advance = Replayed(answers.advance, uniform.device)
+        look_every = steps_between_looks(uniform.device)
+        for column in range(1, uniform.shape[1]):
+            if column % look_every == 0 and not answers.is_running.any():
+                break
+            advance()
+        return answers.tokens, answers.hidden
 
+
+@dataclass(eq=False)
 class FixedAnswers:
     """Answers that grow by a token per call of `advance`, without a look at any value.
 
     `tokens` (B, T) and `hidden` (B, T, D), from which they were drawn, are 0 where nothing was
-    drawn yet; `is_running` (B,) is False for answers that have ended.
-
-    Args:
-        decoding: fixed.
-        uniform: a random number for every token of every answer.
-        end_ids: tokens that end an answer.
-        draw: chooses tokens.
+    drawn yet; `is_running` (B,) is False for answers that have ended. See `Decoding.answer`.
     """
 
-    def __init__(
-        self,
-        decoding: FixedDecoding,
-        uniform: Float[Tensor, "B T"],
-        end_ids: Int[Tensor, " E"],
-        draw: Draw,
-    ) -> None:
-        self.decoding = decoding
-        self.uniform = uniform
-        self.end_ids = end_ids
-        self.draw = draw
+    decoding: FixedDecoding
+    uniform: Float[Tensor, "B T"]
+    end_ids: Int[Tensor, " E"]
+    draw: Draw
+
+    def __post_init__(self) -> None:
+        decoding, uniform = self.decoding, self.uniform
+        decoding.fix(uniform.shape[1])
         self.tokens: Int[Tensor, "B T"] = torch.zeros_like(uniform, dtype=torch.long)
         self.hidden: Float[Tensor, "B T D"] = decoding.hidden.new_zeros(
             *uniform.shape, decoding.hidden.shape[1]
@@ -180,24 +183,17 @@ class Replayed:
         if self.device.type != "cuda":
             self.function()
         elif self.num_calls < WARM_UPS:
-            self._warm_up()
+            # Beside the stream on which nothing may be recorded.
+            here, beside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+            beside.wait_stream(here)
+            with torch.cuda.stream(beside):
+                self.function()
+            here.wait_stream(beside)
         else:
             if self.graph is None:
-                self.graph = self._record()
+                # The call is recorded, and not carried out meanwhile.
+                self.graph = torch.cuda.CUDAGraph()
+                with torch.cuda.device(self.device), torch.cuda.graph(self.graph):
+                    self.function()
             self.graph.replay()
         self.num_calls += 1
-
-    def _warm_up(self) -> None:
-        """A call beside the stream on which nothing may be recorded."""
-        here, beside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        beside.wait_stream(here)
-        with torch.cuda.stream(beside):
-            self.function()
-        here.wait_stream(beside)
-
-    def _record(self) -> torch.cuda.CUDAGraph:
-        """The graph of a call, which is not carried out meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device), torch.cuda.graph(graph):
-            self.function()
-        return graph

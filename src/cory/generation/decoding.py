@@ -1,22 +1,31 @@
-"""Decoding token by token: what is remembered of the tokens so far.
+"""Decoding token by token, until everybody has finished.
 
-Legend: B sequences, P prompt columns, D hidden size.
+Legend: B sequences, P prompt columns, T response columns, D hidden size, E ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from cory.models.batch import pad_left, position_ids
 from cory.models.layers import FLOAT32_ATTENTION
 from cory.models.policy import LanguageModel
+
+STEPS_BETWEEN_LOOKS = {"cpu": 1}
+"""Tokens between two looks at who has finished."""
+MANY_STEPS_BETWEEN_LOOKS = 16
+"""The same for devices not named above, which a look makes wait."""
+RUNNING_SHARE = 7 / 8
+"""Once no more than this share of the rows is running, the others are taken out."""
+
+Draw = Callable[[Float[Tensor, "B D"], Float[Tensor, " B"]], Int[Tensor, " B"]]
+"""Tokens from hidden states and uniform random numbers."""
 
 
 class RoomyLayer(DynamicLayer):
@@ -78,11 +87,21 @@ class Decoding:
 
     def __init__(self, policy: LanguageModel, prompts: Sequence[Sequence[int]], room: int) -> None:
         self.policy = policy
-        self.cache = roomy_cache(policy.model.config, room, self.layer_type)
+        config = policy.model.config
+        # What attends in float32 would convert all that is kept at every token.
+        is_float32 = config._attn_implementation == FLOAT32_ATTENTION
+        kept_dtype = torch.float32 if is_float32 else None
+        self.cache = DynamicCache(config=config)
+        # Others than plain attention (a sliding window, a recurrent state) keep their own kind.
+        self.cache.layers = [
+            self.layer_type(room, kept_dtype) if type(layer) is DynamicLayer else layer
+            for layer in self.cache.layers
+        ]
         input_ids, self.attention_mask = pad_left(prompts, policy.device)
-        self.positions = position_ids(self.attention_mask)[:, -1:]
+        positions = position_ids(self.attention_mask)
+        self.positions = positions[:, -1:]
         self.hidden: Float[Tensor, "B D"] = policy.hidden_states(
-            input_ids, self.attention_mask, position_ids(self.attention_mask), self.cache
+            input_ids, self.attention_mask, positions, self.cache
         )[:, -1]
 
     def keep(self, rows: Int[Tensor, " B"]) -> None:
@@ -103,20 +122,41 @@ class Decoding:
             input_ids, self.attention_mask, self.positions, self.cache
         )[:, -1]
 
+    def answer(
+        self, uniform: Float[Tensor, "B T"], end_ids: Int[Tensor, " E"], draw: Draw
+    ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
+        """Decode until all have finished; who has leaves the batch.
 
-def roomy_cache(
-    config: PreTrainedConfig, room: int, layer_type: type[RoomyLayer] = RoomyLayer
-) -> DynamicCache:
-    """A cache for a prompt and `room` tokens after it.
+        Args:
+            uniform: a random number for every token of every answer.
+            end_ids: tokens that end an answer.
+            draw: chooses tokens.
 
-    Layers that are not plain attention (a sliding window, a recurrent state) keep their own kind.
-    """
-    # What attends in float32 would convert all that is kept at every token.
-    is_float32 = config._attn_implementation == FLOAT32_ATTENTION
-    kept_dtype = torch.float32 if is_float32 else None
-    cache = DynamicCache(config=config)
-    cache.layers = [
-        layer_type(room, kept_dtype) if type(layer) is DynamicLayer else layer
-        for layer in cache.layers
-    ]
-    return cache
+        Returns:
+            tokens, and the hidden states from which they were drawn; 0 where nothing was drawn.
+        """
+        tokens = torch.zeros_like(uniform, dtype=torch.long)
+        hidden = self.hidden.new_zeros(*uniform.shape, self.hidden.shape[1])
+        rows = torch.arange(len(uniform), device=uniform.device)
+        is_running = torch.ones_like(rows, dtype=torch.bool)
+        look_every = steps_between_looks(uniform.device)
+        for column in range(uniform.shape[1]):
+            if column:
+                self.append(tokens[rows, column - 1])
+            token = draw(self.hidden, uniform[rows, column])
+            tokens[rows, column], hidden[rows, column] = token, self.hidden
+            is_running &= ~torch.isin(token, end_ids)
+            if column % look_every:
+                continue
+            kept = is_running.nonzero().squeeze(1)
+            if not len(kept):
+                break
+            if len(kept) <= RUNNING_SHARE * len(rows):
+                self.keep(kept)
+                rows, is_running = rows[kept], is_running[kept]
+        return tokens, hidden
+
+
+def steps_between_looks(device: torch.device) -> int:
+    """Tokens between two looks at who has finished."""
+    return STEPS_BETWEEN_LOOKS.get(device.type, MANY_STEPS_BETWEEN_LOOKS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,9 +15,11 @@ from cory.distributed.memory import PassSize
 from cory.distributed.world import SINGLE, World
 from cory.generation.cuda_graph import FixedDecoding, has_fixed_shapes
 from cory.generation.decoding import Decoding
-from cory.generation.loops import answer_and_leave, answer_together
 from cory.generation.mixed_adapters import MixedAdapters, can_be_mixed
 from cory.models.policy import LanguageModel, Policy
+
+Question = tuple[int, tuple[int, ...]]
+"""A prompt, and by place in the team who is to answer it: each reads a prompt for itself."""
 
 
 class Answers(NamedTuple):
@@ -25,7 +28,7 @@ class Answers(NamedTuple):
     `token_ids` has one response per prompt, with the end-of-sequence token if it was sampled.
     `hidden` are the last hidden states from which each token was drawn, T the longest response;
     undefined behind a response's end, None where a backend does not give them. They are those of
-    this process's rows (`processes.World.part`). `logprobs` are those that another engine drew the
+    this process's rows (`World.part`). `logprobs` are those that another engine drew the
     tokens with, 0 behind a response's end; None where this process did.
     """
 
@@ -79,8 +82,8 @@ class LocalSampler:
     ) -> Answers:
         """See `Sampler`. `temperature` 0 takes the likeliest token."""
         uniform = _uniform(generator, len(prompt_ids), max_new_tokens, policy.device)
-        owners = [0] * len(prompt_ids)
-        return self._answer(policy, prompt_ids, owners, uniform, temperature)
+        questions = [(0, tuple(prompt)) for prompt in prompt_ids]
+        return self._answer(policy, questions, uniform, temperature)
 
     @torch.no_grad()
     def generate_each(
@@ -91,111 +94,77 @@ class LocalSampler:
         temperature: float,
         generators: Sequence[torch.Generator],
     ) -> list[Answers]:
-        """What `generate` gives for each policy; adapters on one base are decoded together.
-
-        Not where processes share the rows: each keeps the hidden states of its part of each batch.
-        """
-        if self.world.size > 1 or not can_be_mixed(policies):
-            return [
-                self.generate(policy, prompts, max_new_tokens, temperature, generator)
-                for policy, prompts, generator in zip(policies, prompt_ids, generators, strict=True)
-            ]
+        """What `generate` gives for each policy, in one batch; see `can_be_mixed`."""
         mixed = MixedAdapters(policies)
         sizes = list(map(len, prompt_ids))
         uniform = [
             _uniform(generator, size, max_new_tokens, mixed.device)
             for generator, size in zip(generators, sizes, strict=True)
         ]
-        owners = [agent for agent, size in enumerate(sizes) for _ in range(size)]
+        questions = [
+            (agent, tuple(prompt)) for agent, prompts in enumerate(prompt_ids) for prompt in prompts
+        ]
         with mixed.routed():
-            together = self._answer(
-                mixed,
-                [prompt for prompts in prompt_ids for prompt in prompts],
-                owners,
-                torch.cat(uniform),
-                temperature,
-            )
+            together = self._answer(mixed, questions, torch.cat(uniform), temperature)
         assert together.hidden is not None, "this sampler keeps them"
-        starts = [sum(sizes[:agent]) for agent in range(len(sizes))]
         return [
             _shortened(together.token_ids[start:stop], together.hidden[start:stop])
-            for start, stop in zip(starts, [*starts[1:], len(owners)], strict=True)
+            for start, stop in pairwise(accumulate(sizes, initial=0))
         ]
 
     def _answer(
         self,
         policy: LanguageModel,
-        prompt_ids: Sequence[Sequence[int]],
-        owners: Sequence[int],
+        questions: Sequence[Question],
         uniform: Float[Tensor, "B T"],
         temperature: float,
     ) -> Answers:
-        """One response per prompt, a pass after the other; `owners` are agents by row."""
-        own = self.world.part(len(prompt_ids))
+        """One response per question, a pass after the other."""
+        part = self.world.part(len(questions))
+        own = questions[part]
 
         def attempt() -> list[tuple[Tensor, Tensor]]:
+            size = self.passes.at_most(self.rows_per_pass) or len(own)
+            starts = range(0, len(own), size)
+            pieces = self.passes.noted(own[start : start + size] for start in starts)
             return [
-                self._decode(
-                    policy,
-                    prompt_ids[rows.start : rows.stop],
-                    owners[rows.start : rows.stop],
-                    uniform[rows.start : rows.stop],
-                    temperature,
-                )
-                for rows in self.passes.noted(self._split(own))
+                self._decode(policy, piece, numbers, temperature)
+                for piece, numbers in zip(pieces, uniform[part].split(size), strict=True)
             ]
 
         with unsharded(policy):
             tokens, hidden = zip(*self.passes.attempt(attempt, self.world), strict=True)
         token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
         found = _shortened(token_ids, torch.cat(hidden))
-        return found._replace(token_ids=self.world.join(token_ids, len(prompt_ids)))
-
-    def _split(self, rows: slice) -> Iterator[range]:
-        size = self.passes.at_most(self.rows_per_pass) or rows.stop
-        starts = range(rows.start, rows.stop, size)
-        return (range(start, min(start + size, rows.stop)) for start in starts)
+        return found._replace(token_ids=self.world.join(token_ids, len(questions)))
 
     def _decode(
         self,
         policy: LanguageModel,
-        prompts: Sequence[Sequence[int]],
-        owners: Sequence[int],
+        questions: Sequence[Question],
         uniform: Float[Tensor, "B T"],
         temperature: float,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
-        """Tokens, whatever stands behind an end, and the hidden states they were drawn from."""
+        """Tokens, whatever stands behind an end, and the hidden states they were drawn from.
+
+        Each agent reads every distinct prompt of its own once.
+        """
 
         def draw(hidden: Tensor, uniform: Tensor) -> Tensor:
             return sample_tokens(policy.logits(hidden, temperature or 1.0), temperature, uniform)
 
-        is_fixed = has_fixed_shapes(policy)
+        kind = FixedDecoding if has_fixed_shapes(policy) else Decoding
+        places = {question: place for place, question in enumerate(dict.fromkeys(questions))}
+        if isinstance(policy, MixedAdapters):
+            policy.rows = [policy.names[agent] for agent, _ in places]
+        end_ids = torch.tensor(sorted(self.end_ids), dtype=torch.long, device=policy.device)
         # Within one context, weights are converted to the number format of products only once.
         with policy.precision():
-            kind = FixedDecoding if is_fixed else Decoding
-            decoding = self._read(kind, policy, prompts, owners, uniform.shape[1])
-            end_ids = torch.tensor(sorted(self.end_ids), dtype=torch.long, device=policy.device)
-            if isinstance(decoding, FixedDecoding):
-                return answer_together(decoding, uniform, end_ids, draw)
-            return answer_and_leave(decoding, uniform, end_ids, draw)
-
-    def _read(
-        self,
-        kind: type[Decoding],
-        policy: LanguageModel,
-        prompts: Sequence[Sequence[int]],
-        owners: Sequence[int],
-        room: int,
-    ) -> Decoding:
-        """Let each agent read every distinct prompt of its own once."""
-        keys = list(zip(owners, map(tuple, prompts), strict=True))
-        distinct = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-        if isinstance(policy, MixedAdapters):
-            policy.set_row_adapters([owner for owner, _ in distinct])
-        decoding = kind(policy, [prompt for _, prompt in distinct], room)
-        if len(distinct) < len(keys):
-            decoding.keep(torch.tensor([distinct[key] for key in keys], device=policy.device))
-        return decoding
+            decoding = kind(policy, [prompt for _, prompt in places], uniform.shape[1])
+            if len(places) < len(questions):
+                rows = [places[question] for question in questions]
+                decoding.keep(torch.tensor(rows, device=policy.device))
+            return decoding.answer(uniform, end_ids, draw)
 
 
 def answer_each(
@@ -207,7 +176,8 @@ def answer_each(
     generators: Sequence[torch.Generator],
 ) -> list[Answers]:
     """Each policy's answers to its own prompts, where no policy needs another one's answers."""
-    if isinstance(sampler, LocalSampler):
+    # Where processes share the rows, each keeps the hidden states of its part of each batch.
+    if isinstance(sampler, LocalSampler) and sampler.world.size == 1 and can_be_mixed(policies):
         return sampler.generate_each(policies, prompt_ids, max_new_tokens, temperature, generators)
     return [
         sampler.generate(policy, prompts, max_new_tokens, temperature, generator)

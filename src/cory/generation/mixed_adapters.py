@@ -7,10 +7,9 @@ row has an adapter of its own reads the base once for all agents.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
@@ -44,6 +43,8 @@ def can_be_mixed(policies: Sequence[Policy]) -> bool:
 class MixedAdapters(LanguageModel):
     """Several agents as one language model: each row of a batch has an agent of its own.
 
+    `rows` are names of adapters, to be set before a batch is read.
+
     Args:
         policies: see `can_be_mixed`.
     """
@@ -53,10 +54,6 @@ class MixedAdapters(LanguageModel):
         super().__init__(first.model, first.weights.activate, first.bf16)
         self.names = [getattr(policy.weights, "name", "") for policy in policies]
         self.rows: list[str] = []
-
-    def set_row_adapters(self, agents: Sequence[int]) -> None:
-        """Say whose row is whose, by places in the list of policies."""
-        self.rows = [self.names[agent] for agent in agents]
 
     def select_rows(self, rows: Int[Tensor, " B"]) -> None:
         self.rows = [self.rows[row] for row in rows.tolist()]
@@ -68,15 +65,9 @@ class MixedAdapters(LanguageModel):
         def name_rows(_: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
             return inputs, {**options, "adapter_names": self.rows}
 
-        layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
-        hooks = [
-            layer.register_forward_pre_hook(name_rows, with_kwargs=True)
-            for layer in layers
-            if isinstance(layer, nn.Module)
-        ]
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with ExitStack() as hooks:
+            for layer in self.model.modules():
+                if isinstance(layer, LoraLayer):
+                    hook = layer.register_forward_pre_hook(name_rows, with_kwargs=True)
+                    hooks.enter_context(hook)
+            yield

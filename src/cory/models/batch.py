@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 PADDING = 0
-"""Fills padded columns. They are masked, so any token id would do."""
+"""Fills padded columns. They are masked, so any number would do."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,24 @@ def position_ids(attention_mask: Int[Tensor, "B S"]) -> Int[Tensor, "B S"]:
     return (attention_mask.cumsum(1) - 1).clamp(min=0)
 
 
+def padded(
+    rows: Sequence[Sequence[float]], device: torch.device | str = "cpu", side: str = "right"
+) -> Tensor:
+    """Ragged rows as one tensor (B, longest row).
+
+    >>> padded([[-1.0, -2.0], [-3.0]]).tolist()
+    [[-1.0, -2.0], [-3.0, 0.0]]
+    """
+    tensors = [torch.tensor(row) for row in rows]
+    return pad_sequence(tensors, True, padding_value=PADDING, padding_side=side).to(device)
+
+
 def pad_left(
     token_ids: Sequence[Sequence[int]], device: torch.device | str = "cpu"
 ) -> tuple[Int[Tensor, "B P"], Int[Tensor, "B P"]]:
     """Prompts that end in the same column, for decoding, and their attention mask."""
-    width = max(map(len, token_ids))
-    ids = [[PADDING] * (width - len(row)) + list(row) for row in token_ids]
-    real = [[0] * (width - len(row)) + [1] * len(row) for row in token_ids]
-    return torch.tensor(ids, device=device), torch.tensor(real, device=device)
+    real = [[1] * len(row) for row in token_ids]
+    return padded(token_ids, device, side="left"), padded(real, device, side="left")
 
 
 def make_batch(
@@ -124,13 +135,11 @@ def make_batch(
     sequences = [
         [*prompt, *response] for prompt, response in zip(prompt_ids, response_ids, strict=True)
     ]
-    width, length = max(map(len, sequences)), max(map(len, response_ids))
-    ids = [row + [PADDING] * (width - len(row)) for row in sequences]
-    real = [[True] * len(row) + [False] * (length - len(row)) for row in response_ids]
+    real = [[True] * len(row) for row in response_ids]
     return Batch(
-        input_ids=torch.tensor(ids, device=device),
-        prompt_lengths=torch.tensor([len(row) for row in prompt_ids], device=device),
-        response_mask=torch.tensor(real, device=device),
+        input_ids=padded(sequences, device),
+        prompt_lengths=torch.tensor(list(map(len, prompt_ids)), device=device),
+        response_mask=padded(real, device),
     )
 
 

@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -162,15 +161,8 @@ def only_at(module: nn.Module | None, positions: Bool[Tensor, "B S"]) -> Iterato
         whole = output.new_zeros(positions.numel(), output.shape[-1])
         return whole.index_copy(0, rows, output[0]).view(*positions.shape, -1)
 
-    hooks: list[RemovableHandle] = [
-        module.register_forward_pre_hook(narrow),
-        module.register_forward_hook(widen),
-    ]
-    try:
+    with module.register_forward_pre_hook(narrow), module.register_forward_hook(widen):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def keep_4bit_layout(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from cory.algorithm import losses
@@ -92,36 +92,24 @@ class TokenScorer:
         self, policy: Policy, piece: Batch, hidden: Float[Tensor, "N D"] | None
     ) -> dict[str, Tensor]:
         """The fields of `TokenScores` for the N response tokens of a few sequences."""
-        ref_hidden = self.reference.response_hidden(piece)
+        reference, temperature = self.reference, self.temperature
+        ref_hidden = reference.response_hidden(piece)
         if hidden is None:
             hidden = policy.response_hidden(piece)
-        columns = _score_tokens(
-            policy, self.reference, hidden, ref_hidden, piece.response_tokens, self.temperature
-        )
-        return columns | ({"ref_hidden": ref_hidden} if self.keep_ref_hidden else {})
-
-
-def _score_tokens(
-    policy: Policy,
-    reference: LanguageModel,
-    hidden: Float[Tensor, "N D"],
-    ref_hidden: Float[Tensor, "N D"],
-    tokens: Int[Tensor, " N"],
-    temperature: float,
-) -> dict[str, Tensor]:
-    """The fields of `TokenScores` for N tokens."""
-    pieces: list[dict[str, Tensor]] = []
-    for piece in pieces_of(len(tokens), policy.vocab_size):
-        all_logprobs = policy.logits(hidden[piece], temperature).log_softmax(-1)
-        ref_all_logprobs = reference.logits(ref_hidden[piece], temperature).log_softmax(-1)
-        chosen = tokens[piece, None]
-        pieces.append(
-            {
-                "logprobs": all_logprobs.gather(1, chosen).squeeze(1),
-                "values": policy.values(hidden[piece]),
-                "entropy": losses.entropy_of(all_logprobs),
-                "ref_logprobs": ref_all_logprobs.gather(1, chosen).squeeze(1),
-                "full_kl": losses.full_kl_of(all_logprobs, ref_all_logprobs),
-            }
-        )
-    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        tokens = piece.response_tokens
+        parts: list[dict[str, Tensor]] = []
+        for part in pieces_of(len(tokens), policy.vocab_size):
+            all_logprobs = policy.logits(hidden[part], temperature).log_softmax(-1)
+            ref_all_logprobs = reference.logits(ref_hidden[part], temperature).log_softmax(-1)
+            chosen = tokens[part, None]
+            parts.append(
+                {
+                    "logprobs": all_logprobs.gather(1, chosen).squeeze(1),
+                    "values": policy.values(hidden[part]),
+                    "entropy": losses.entropy_of(all_logprobs),
+                    "ref_logprobs": ref_all_logprobs.gather(1, chosen).squeeze(1),
+                    "full_kl": losses.full_kl_of(all_logprobs, ref_all_logprobs),
+                }
+            )
+        scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return scores | ({"ref_hidden": ref_hidden} if self.keep_ref_hidden else {})

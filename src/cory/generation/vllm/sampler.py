@@ -12,15 +12,13 @@ from threading import Event
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from cory.config import CORYConfig
 from cory.distributed.world import SINGLE, World
 from cory.generation.local import Answers, cut_after_end
 from cory.generation.vllm.adapters import ServedAdapters, check_servable
 from cory.generation.vllm.server import Completion, NoAnswerError, RetryPolicy, Server
-from cory.models.batch import make_batch
+from cory.models.batch import make_batch, padded
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter
 
@@ -89,10 +87,10 @@ class VllmSampler:
             )
         answers = [Completion(*answer) for answer in self.world.broadcast_from_main(completions)]
         token_ids = [cut_after_end(answer.token_ids, self.end_ids) for answer in answers]
-        logprobs = padded(
-            [answer.logprobs[: len(ids)] for answer, ids in zip(answers, token_ids, strict=True)]
-        )
-        return Answers(token_ids, None, logprobs.to(policy.device))
+        logprobs = [
+            answer.logprobs[: len(ids)] for answer, ids in zip(answers, token_ids, strict=True)
+        ]
+        return Answers(token_ids, None, padded(logprobs, policy.device))
 
     def _answer_all(
         self,
@@ -192,15 +190,6 @@ def initial_adapter(policies: Sequence[Policy], base_url: str) -> Adapter | None
     peft_model = adapters[0].peft_model
     others = peft_model.peft_config.keys() - {adapter.name for adapter in adapters}
     return Adapter(peft_model, others.pop(), is_trainable=False) if others else None
-
-
-def padded(rows: Sequence[Sequence[float]]) -> Float[Tensor, "B T"]:
-    """Ragged rows with zeros behind their ends.
-
-    >>> padded([[-1.0, -2.0], [-3.0]]).tolist()
-    [[-1.0, -2.0], [-3.0, 0.0]]
-    """
-    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
 
 
 NUM_TOKENS = 8
