@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from cory.compare.arms import STANDARD_ARMS, Times, resolve
-from cory.compare.fairness import refuse_unfair_arms
+from cory.compare.arms import STANDARD_ARMS, Times, refuse_unfair_arms, resolve
 from cory.config import CORYConfig
 from tests.compare.made_up import comparison
 

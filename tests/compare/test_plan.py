@@ -10,8 +10,7 @@ import yaml
 
 from cory.cli.comparison import read_comparison
 from cory.compare.arms import STANDARD_ARMS, Times
-from cory.compare.identity import fingerprint, result_differences
-from cory.compare.plan import Comparison
+from cory.compare.plan import Comparison, fingerprint, result_differences
 from cory.compare.presets import PRESETS
 from tests.compare.made_up import comparison
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from cory.cli.options import read_mapping, refuse_unknown_settings, typed_settings
 from cory.compare.arms import STANDARD_ARMS, Arm, Times
-from cory.compare.plan import COMPARISON_KEYS, Comparison
+from cory.compare.plan import Comparison
 from cory.compare.presets import PRESETS
 from cory.config.validation import refuse_problems
 from cory.io.files import did_you_mean
 
-KEYS = COMPARISON_KEYS | {"task", "preset"}
+KEYS = Comparison.__dataclass_fields__.keys() | {"task", "preset"}
 REMOVED = {
     "collapse": "is no longer a key: the thresholds of collapse are the same for all comparisons. "
     "Leave it out"

@@ -1,13 +1,21 @@
-"""Arms of a comparison: each is what it changes of the base, by name of setting. No torch."""
+"""Arms of a comparison: what each changes of the base, by name of setting. No torch.
+
+Arms may differ in the treatment: who learns from whose answers, and how. That is the team, the
+advantages, the clipping, the estimate of the KL, and the samples of an iteration, since PPO at
+matched compute is a standard arm. They share the ground unless told otherwise: the question (what
+is asked, paid, of which model, at which length and temperature, and how it is measured), the
+objective (what is maximised), and the effort (seed, iterations, optimizer).
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cory.config import SETTINGS, refuse_unknown_names
 from cory.config.presets import preset_settings
 
 
@@ -98,3 +106,40 @@ def resolve(arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:
         name: value.of(name, base.get(name)) if isinstance(value, Times) else value
         for name, value in arm.items()
     }
+
+
+OWN = {
+    "output_dir": "a comparison gives each run its directory: set the comparison's output_dir",
+    "resume": "a comparison always goes on where it was left: leave it out",
+    "seed": "every arm runs with the same seeds: list them under `seeds`",
+}
+"""Settings that neither an arm nor the base may hold, each with the reason and the fix."""
+
+
+def refuse_wrong_names(names: Collection[str], where: str) -> None:
+    """Check that all names are settings, and none of them one that the comparison sets itself.
+
+    Raises:
+        ValueError: names the setting and the fix.
+    """
+    refuse_unknown_names(names)
+    for name in names:
+        if name in OWN:
+            raise ValueError(f"{where} sets {name}, but {OWN[name]}")
+
+
+def refuse_unfair_arms(arms: Mapping[str, Arm], allow: Collection[str]) -> None:
+    """Check that arms differ in their treatment alone, or in what `allow` lists.
+
+    Raises:
+        ValueError: names the arm, the setting and the fix.
+    """
+    refuse_wrong_names(allow, "allow")
+    for name, arm in arms.items():
+        refuse_wrong_names(arm, f"arm {name!r}")
+        for setting in arm:
+            if not (SETTINGS[setting].arm_may_change or setting in allow):
+                raise ValueError(
+                    f"arm {name!r} changes {setting}, on which all arms should stand: set it in "
+                    f"the base, or write `allow: [{setting}]` if its effect is what you compare"
+                )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
-from cory.compare.arms import Arm, Times, resolve
-from cory.compare.fairness import OWN, refuse_own_settings, refuse_unfair_arms
-from cory.compare.identity import fingerprint
-from cory.config import CORYConfig, refuse_unknown_names
-from cory.io.files import check_folder_name
+from cory import __version__
+from cory.compare.arms import OWN, Arm, Times, refuse_unfair_arms, refuse_wrong_names, resolve
+from cory.config import SETTINGS, CORYConfig
+from cory.io.files import check_folder_name, file_digest
 from cory.tasks import task_defaults
 
 DEFAULTS: dict[str, Any] = {"eval_steps": 10, "save_steps": 10, "save_total_limit": 1}
@@ -53,7 +53,7 @@ class Comparison:
         seeds: every arm runs once with each.
         kl_coefs: values of η; empty: the base's.
         learning_rates: likewise.
-        allow: settings of the ground that arms may change (`cory.compare.fairness`).
+        allow: settings of the ground that arms may change (`cory.compare.arms`).
         baseline: the arm that differences are taken to; None: `ppo` if it is there, else the first.
         title: for the report.
 
@@ -72,8 +72,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         _check_names(self)
-        refuse_unknown_names(self.base)
-        refuse_own_settings(self.base, "the base")
+        refuse_wrong_names(self.base, "the base")
         refuse_unfair_arms(self.arms, self.allow)
         _check_axes(self)
         _check_base(self)
@@ -230,16 +229,44 @@ def _set_by_every_arm(arms: Mapping[str, Arm]) -> set[str]:
 
 
 def _check_arms(comparison: Comparison) -> None:
-    seen: dict[str, str] = {}
     cell = {setting: comparison.axis(setting)[0] for setting in AXES}
-    for name in comparison.arms:
-        settings = json.dumps(comparison.arm_config(name, **cell).to_dict())
-        if settings in seen:
+    configs = {name: comparison.arm_config(name, **cell) for name in comparison.arms}
+    for first, second in combinations(configs, 2):
+        if configs[first] == configs[second]:
             raise ValueError(
-                f"arms {seen[settings]!r} and {name!r} are the same run on this base: drop one, or "
+                f"arms {first!r} and {second!r} are the same run on this base: drop one, or "
                 "change the base or an arm"
             )
-        seen[settings] = name
 
 
-COMPARISON_KEYS = frozenset(item.name for item in fields(Comparison))
+def fingerprint(args: CORYConfig) -> str:
+    """Eight signs that differ for runs with different results, so that none is run twice.
+
+    They cover the settings that are not the default, the version of cory, and the files of reward
+    functions and queries, so that an edited reward is another run.
+    """
+    changed = {name: getattr(args, name) for name in result_differences({}, args)}
+    files = [Path(name.rpartition(":")[0]) for name in args.reward_funcs or ()]
+    files += [Path(args.dataset_name)] if args.dataset_name else []
+    digests = [file_digest(path) for path in files if path.is_file()]
+    identity = json.dumps([changed, digests, __version__], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def result_differences(saved: Mapping[str, Any], args: CORYConfig) -> list[str]:
+    """Settings of a run's config.yaml under which it has other results than `args` would give.
+
+    A setting that is not in the file is younger than the run, whose value was the default. A name
+    that is no setting counts as a difference: what it did is not known any more.
+
+    Args:
+        saved: as `cory.config.saved` reads them.
+        args: of the planned run.
+    """
+    planned, defaults = args.to_dict(), CORYConfig().to_dict()
+    differences = [
+        name
+        for name in planned
+        if SETTINGS[name].affects_result and saved.get(name, defaults[name]) != planned[name]
+    ]
+    return differences + [name for name in saved if name not in planned]

@@ -9,17 +9,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "title": "The main arms at pocket scale",
         "task": "pocket-arithmetic",
         "arms": ["ppo", "ppo-2x", "cory", "cory-no-exchange", "team"],
-        "seeds": [0, 1, 2],
         "base": {"num_eval_queries": 512},
     },
     "pocket-robustness": {
         "title": "Who collapses at which learning rate, without a KL penalty",
         "task": "pocket-reviews",
         "arms": ["ppo", "cory"],
-        "seeds": [0, 1, 2],
         "kl_coefs": [0.0],
         "learning_rates": [3e-4, 1e-3, 3e-3],
-        "base": {},
     },
     "paper-imdb": {
         "title": "The paper's experiment on IMDB, every arm under the same settings",
@@ -33,8 +30,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "reinforce",
             "elastic-reset",
         ],
-        "seeds": [0, 1, 2],
-        "base": {},
     },
     "paper-gsm8k": {
         "title": "The paper's experiment on GSM8K, every arm at both learning rates",
@@ -45,10 +40,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "cory": None,
             "elastic-reset": {"num_agents": 1, "elastic_reset_period": 40},
         },
-        "seeds": [0, 1, 2],
         "learning_rates": [1e-5, 1e-4],
-        "base": {},
     },
 }
-"""The last two have the paper's tasks, schedules and number of seeds. PPO and CORY run at the same
-rates, where the paper's PPO has a tenth of CORY's. Its sweep: `--kl_coefs 1e-5,1e-4,1e-3,1e-2`."""
+"""All have the default seeds. The last two have the paper's tasks, schedules and number of seeds.
+PPO and CORY run at the same rates, where the paper's PPO has a tenth of CORY's. Its sweep:
+`--kl_coefs 1e-5,1e-4,1e-3,1e-2`."""

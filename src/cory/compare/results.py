@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cory.compare.collapse import has_collapsed
 from cory.compare.plan import PlannedRun
 from cory.team.metrics import read_metrics
+from cory.training.records import MAX_KL_PER_TOKEN
 
 CELL = ["arm", "kl_coef", "learning_rate"]
 """What the runs of one place in the matrix have in common."""
@@ -20,6 +20,9 @@ RUN_KEYS = [*CELL, "seed"]
 TOTALS = ["total_samples", "total_tokens", "total_seconds"]
 COLUMNS = [*RUN_KEYS, "agent", "step", "run", *TOTALS, "collapsed"]
 """Columns that every table has, before one for each measure of an evaluation."""
+MIN_DISTINCT_2_SHARE = 0.25
+"""Below this share of the initial model's distinct-2, answers repeat each other. A task sets the
+level: on a vocabulary of 16 tokens, few token pairs are distinct even in healthy answers."""
 _MEASURE = re.compile(r"eval/(agent_\d+|merged)/(.+)")
 
 
@@ -44,11 +47,7 @@ def load_results(output_dir: Path | str) -> pd.DataFrame:
 def gather(runs: Iterable[PlannedRun], output_dir: Path) -> pd.DataFrame:
     """Read the evaluations of all runs, also of those that did not come to their end."""
     rows = [row for run in runs for row in _rows(run, output_dir)]
-    if not rows:
-        return pd.DataFrame(columns=COLUMNS)
-    table = pd.DataFrame(rows)
-    measures = [name for name in table.columns if name not in COLUMNS]
-    return table[[*COLUMNS, *measures]]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=COLUMNS)
 
 
 def _rows(run: PlannedRun, output_dir: Path) -> list[dict[str, Any]]:
@@ -87,3 +86,27 @@ def _by_agent(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             measures = found.setdefault(match[1], {})
             measures[match[2]] = np.nan if value is None else value
     return found
+
+
+def has_collapsed(measures: Mapping[str, float], initial: Mapping[str, float]) -> bool:
+    """Whether an agent's answers repeat, left the initial model's language, or earn less than it.
+
+    It earns less if its reward is lower by more than its own 95% half-width. The ceiling of the KL
+    is that of the alarms in training.
+
+    Args:
+        measures: `task_reward`, `task_reward_ci95`, `kl_per_token` and `distinct_2` on held-out
+            queries. A value that is nan counts as collapse.
+        initial: the same of the initial model.
+
+    >>> start = dict(task_reward=0.3, task_reward_ci95=0.1, kl_per_token=0.0, distinct_2=0.4)
+    >>> has_collapsed(start, start), has_collapsed({**start, "distinct_2": 0.09}, start)
+    (False, True)
+    """
+    is_healthy = (
+        measures["distinct_2"] >= MIN_DISTINCT_2_SHARE * initial["distinct_2"]
+        and measures["kl_per_token"] <= MAX_KL_PER_TOKEN
+        and measures["task_reward"] + measures["task_reward_ci95"] >= initial["task_reward"]
+    )
+    # A comparison with nan is False.
+    return not is_healthy

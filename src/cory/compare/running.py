@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from cory.compare.identity import result_differences
-from cory.compare.plan import Comparison, PlannedRun
+from cory.compare.plan import Comparison, PlannedRun, result_differences
 from cory.compare.progress import MatrixProgress
 from cory.compare.summary import write_tables
 from cory.config.saved import saved_settings
@@ -78,10 +77,17 @@ def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) 
 
     Returns:
         the runs that failed.
+
+    Raises:
+        ValueError: a directory was made by other settings, as after a change of defaults.
     """
     waiting = deque(run for run in runs if not is_finished(run))
     for run in waiting:
-        refuse_another_experiment(run)
+        if names := _differences(run):
+            raise ValueError(
+                f"{run.directory} holds another experiment ({', '.join(names)} differ): remove it, "
+                "or choose another output_dir"
+            )
     running: dict[PlannedRun, subprocess.Popen[bytes]] = {}
     failed: list[PlannedRun] = []
     try:
@@ -106,25 +112,10 @@ def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) 
 
 def is_finished(run: PlannedRun) -> bool:
     """Whether a run's last evaluation is written down, of the experiment that is planned."""
-    if not (run.directory / "config.yaml").is_file() or _differences(run):
-        return False
-    return any(
+    return _differences(run) == [] and any(
         record["step"] == run.args.max_steps and "eval/agent_0/task_reward" in record
         for record in read_metrics(run.directory / "metrics.jsonl")
     )
-
-
-def refuse_another_experiment(run: PlannedRun) -> None:
-    """Check that a directory which is there already was made by the same settings.
-
-    Raises:
-        ValueError: it was not, as after a change of defaults.
-    """
-    if (run.directory / "config.yaml").is_file() and (names := _differences(run)):
-        raise ValueError(
-            f"{run.directory} holds another experiment ({', '.join(names)} differ): remove it, or "
-            "choose another output_dir"
-        )
 
 
 def start(run: PlannedRun, threads: int) -> subprocess.Popen[bytes]:
@@ -163,10 +154,10 @@ def failure(run: PlannedRun, status: int, num_lines: int = 12) -> str:
     )
 
 
-def _differences(run: PlannedRun) -> list[str]:
+def _differences(run: PlannedRun) -> list[str] | None:
+    """What the settings in a run's directory differ in from the plan; None: nothing is there."""
     saved = saved_settings(run.directory)
-    assert saved is not None, "whoever asks has seen the file"
-    return result_differences(saved, run.args)
+    return None if saved is None else result_differences(saved, run.args)
 
 
 def _cores() -> int:

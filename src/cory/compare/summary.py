@@ -30,12 +30,7 @@ from cory.compare.results import CELL, RUN_KEYS, TOTALS, gather
 
 AIMS = ["task_reward", "kl"]
 COMPARED = [*AIMS, "combined_reward"]
-EQUAL = {
-    "": "step",
-    "_at_samples": "total_samples",
-    "_at_tokens": "total_tokens",
-    "_at_seconds": "total_seconds",
-}
+EQUAL = {"": "step", **{total.replace("total", "_at"): total for total in TOTALS}}
 """At what differences are taken: the end of their column's name, and the column that is equal."""
 NOT_MEASURES = frozenset({*RUN_KEYS, "agent", "step", "run", "collapsed", *TOTALS})
 REFERENCE_MARGIN = 1.1
@@ -100,15 +95,14 @@ def summarise(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     reached, curves taken as linear between evaluations. Runs that were cut off are left out.
     """
     curves = _complete(with_derived_agents(table))
-    place = ["kl_coef", "learning_rate", "arm", "agent"]
-    groups = dict(list(curves.groupby(place, sort=False)))
+    groups = dict(list(curves.groupby([*CELL, "agent"], sort=False)))
     rows = []
-    for (kl_coef, rate, arm, agent), group in groups.items():
+    for (arm, kl_coef, rate, agent), group in groups.items():
         last = group[group["step"] == group["step"].max()]
         row = {"arm": arm, "kl_coef": kl_coef, "learning_rate": rate, "agent": agent}
         row |= {"step": int(last["step"].iloc[0]), **_averages(last)}
         if arm != baseline:
-            base = groups.get((kl_coef, rate, baseline, "mean"), group.iloc[:0])
+            base = groups.get((baseline, kl_coef, rate, "mean"), group.iloc[:0])
             for name in COMPARED:
                 row |= _differences(_by_seed(group), _by_seed(base), name)
         rows.append(row)
@@ -195,19 +189,13 @@ def robustness(table: pd.DataFrame, runs: Iterable[PlannedRun]) -> pd.DataFrame:
     A run survives if every agent was evaluated at the last iteration and none has collapsed then.
     """
     collapsed = table.groupby([*RUN_KEYS, "step"])["collapsed"].any().to_dict()
-    counts: dict[tuple[str, float, float], dict[str, int]] = {}
+    rows = []
     for run in runs:
-        place = (run.arm, run.kl_coef, run.learning_rate)
-        count = counts.setdefault(place, {"runs": 0, "failed": 0, "collapsed": 0})
+        place = [run.arm, run.kl_coef, run.learning_rate]
         outcome = collapsed.get((*place, run.seed, run.args.max_steps))
-        count["runs"] += 1
-        count["failed"] += outcome is None
-        count["collapsed"] += bool(outcome)
-    rows = [
-        {"arm": arm, "kl_coef": kl_coef, "learning_rate": rate, **count}
-        for (arm, kl_coef, rate), count in counts.items()
-    ]
-    summary = pd.DataFrame(rows)
+        rows.append([*place, 1, outcome is None, bool(outcome)])
+    counts = pd.DataFrame(rows, columns=[*CELL, "runs", "failed", "collapsed"])
+    summary = counts.groupby(CELL, sort=False, as_index=False).sum()
     survived = summary["runs"] - summary["failed"] - summary["collapsed"]
     return summary.assign(survived_share=survived / summary["runs"])
 
