@@ -32,7 +32,7 @@ from tests.tiny_models import save_tiny_classifier, save_tiny_gpt2, save_tiny_ll
 
 # Where a module names shapes of tensors, its annotations are checked at every call while tests run;
 # an int is a float, as in PEP 484. Other modules are left to pyright: with all calls of all modules
-# checked, tests take twice as long.
+# checked, the suite takes a quarter longer.
 SOURCE = Path(cory.__path__[0])
 install_import_hook(
     [

@@ -101,7 +101,7 @@ class RewardScorer:
         joined = [self.world.join(column, count) for column in paid]
         rewards = torch.tensor(joined, dtype=torch.float32)
         unpaid = rewards.isnan().all(0).nonzero().flatten().tolist()
-        if unpaid:
+        if unpaid and self.world.is_main:
             warnings.warn(
                 f"No reward function applies to row {unpaid[0]} of the batch ({len(unpaid)} such "
                 "rows): all returned None, so its reward is 0.",

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 
 from cory.config import CORYConfig
-from cory.distributed.world import World
+from cory.distributed.world import SINGLE, Processes, World
 from cory.io.files import alone_in
 from cory.io.signals import Interruption, Stopped
 
@@ -67,6 +67,11 @@ def check_launch(kind: DistributedType, joined: int, started: int) -> None:
             f"{started} processes were started (WORLD_SIZE), but accelerate has joined {joined}: "
             "start one process per accelerator, or set use_cpu=True (--use_cpu)"
         )
+
+
+def make_world(accelerator: Accelerator, args: CORYConfig) -> World:
+    """All processes of the run, this one among them."""
+    return Processes(args.ddp_timeout) if accelerator.num_processes > 1 else SINGLE
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from transformers import (
 
 from cory.algorithm.seeding import seed_global_generators
 from cory.config import CORYConfig
-from cory.distributed.world import SINGLE, Processes
 from cory.generation.vllm.server import ServerLostError
 from cory.io.signals import Interruption
 from cory.io.terminal import say
@@ -32,7 +31,7 @@ from cory.training.callbacks import Events
 from cory.training.checkpoint import Checkpoints, load_checkpoint
 from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
-from cory.training.launch import first_alone_in, make_accelerator, reason_to_stop
+from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
@@ -79,8 +78,7 @@ class CORYTrainer:
             args, model = args.replace(model_name_or_path=model), None
         self.args = args
         self.accelerator = make_accelerator(args)
-        several = self.accelerator.num_processes > 1
-        self.world = Processes(args.ddp_timeout) if several else SINGLE
+        self.world = make_world(self.accelerator, args)
         self.records = Records(args, writes=self.world.is_main)
         seed_global_generators(args.seed)
         self.components = build_components(
