@@ -13,7 +13,7 @@ from torch import Tensor
 from cory.algorithm import advantages as estimators
 from cory.algorithm.advantages import ESTIMATORS
 from cory.algorithm.losses import masked_whiten
-from cory.config.algorithm import AlgorithmConfig
+from cory.config.themes import AlgorithmConfig
 
 LENGTHS = [4, 6, 1, 3, 6, 2]
 

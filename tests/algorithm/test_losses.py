@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cory.algorithm import losses
-from cory.config.algorithm import AlgorithmConfig
+from cory.config.themes import AlgorithmConfig
 
 DTYPES = (torch.float32, torch.float64)
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cory.config import CORYConfig
-from cory.config.faults import FaultConfig
+from cory.config.themes import FaultsConfig
 from cory.training.checkpoint import Checkpoints
 from cory.training.records import (
     ITERATIONS_TO_STOP,
@@ -48,7 +48,7 @@ def test_each_threshold_has_its_alarm(name: str, edge: float, over: float, messa
 
 def test_the_help_has_the_thresholds() -> None:
     """Prevents a documented threshold that is not the one that acts."""
-    help_text = " ".join(Path(inspect.getfile(FaultConfig)).read_text().split())
+    help_text = " ".join(inspect.getsource(FaultsConfig).split())
     for words in (
         f"entropy below {MIN_ENTROPY} nats per token",
         f"KL to the initial model above {MAX_KL_PER_TOKEN:g} nats per token",

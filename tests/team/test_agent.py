@@ -11,7 +11,7 @@ import torch
 
 from cory.algorithm.advantages import ESTIMATORS
 from cory.algorithm.losses import next_kl_coef
-from cory.config.algorithm import AlgorithmConfig
+from cory.config.themes import AlgorithmConfig
 from cory.models import policy as policy_room
 from cory.team import update as learning
 from cory.team.agent import Agent

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cory.algorithm import losses
 from cory.algorithm.advantages import reward_to_go
-from cory.config.algorithm import AlgorithmConfig
+from cory.config.themes import AlgorithmConfig
 from cory.models.batch import make_batch
 from cory.models.scoring import TokenScorer
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS, LiveTokens

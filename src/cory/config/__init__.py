@@ -1,7 +1,7 @@
 """Every setting of a run, its rules, and the presets. Loads no torch.
 
-`CORYConfig` is one flat dataclass. Its fields stand by theme in the modules of this package, each
-with the facts about it: range, effect on the result, who may change it (`fields.setting`).
+`CORYConfig` is one flat dataclass. Its fields stand by theme in `themes`, each with the facts
+about it: range, effect on the result, who may change it (`fields.setting`).
 """
 
 from cory.config.settings import (

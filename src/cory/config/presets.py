@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from cory.config.extensions import ExtensionConfig
+from cory.config.themes import ExtensionsConfig
 from cory.io.files import did_you_mean
 
-NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionConfig)}
+NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionsConfig)}
 """Every setting beyond the paper, off."""
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""All settings of a run: one frozen, flat dataclass, whose themes are the modules beside it.
+"""All settings of a run: one frozen, flat dataclass.
 
 Field names are those of `transformers.TrainingArguments` and TRL wherever the meaning is the same.
 """
@@ -10,17 +10,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import wraps
 from typing import Any
 
-from cory.config.algorithm import AlgorithmConfig
-from cory.config.extensions import ExtensionConfig
-from cory.config.faults import FaultConfig
+from cory.config import themes
 from cory.config.fields import Facts, facts_of
-from cory.config.model import ModelConfig
-from cory.config.processes import ProcessConfig
 from cory.config.replaced import ADVICE
-from cory.config.run import RunConfig
-from cory.config.server import ServerConfig
-from cory.config.task import TaskConfig
-from cory.config.team import TeamConfig
 from cory.config.validation import refuse_problems, validate
 from cory.io.files import nearest
 
@@ -28,15 +20,15 @@ from cory.io.files import nearest
 # The one list of themes. A dataclass takes the fields of its last base first.
 @dataclass(frozen=True, kw_only=True)
 class CORYConfig(
-    FaultConfig,
-    ExtensionConfig,
-    ProcessConfig,
-    ServerConfig,
-    RunConfig,
-    AlgorithmConfig,
-    TeamConfig,
-    ModelConfig,
-    TaskConfig,
+    themes.FaultsConfig,
+    themes.ExtensionsConfig,
+    themes.ProcessesConfig,
+    themes.ServerConfig,
+    themes.RunConfig,
+    themes.AlgorithmConfig,
+    themes.TeamConfig,
+    themes.ModelConfig,
+    themes.TaskConfig,
 ):
     """All settings of a run.
 
@@ -71,9 +63,9 @@ class CORYConfig(
 
 
 THEMES: Mapping[str, type] = {
-    theme.__module__.rpartition(".")[2]: theme for theme in reversed(CORYConfig.__bases__)
+    theme.__name__.removesuffix("Config").lower(): theme for theme in reversed(CORYConfig.__bases__)
 }
-"""The dataclass of each theme, in the order of fields, by the name of its module."""
+"""The dataclass of each theme, in the order of fields."""
 
 SETTINGS: Mapping[str, Facts] = {field.name: facts_of(field) for field in fields(CORYConfig)}
 """The facts about each setting, by its name."""
