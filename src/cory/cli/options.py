@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser
 from cory.cli.help import HINTS, LIST_ITEMS, HelpFormatter
 from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.presets import preset_settings
-from cory.config.replaced import ADVICE
+from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems
 from cory.io.files import did_you_mean
 from cory.io.yaml import read_yaml

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, replace
 from typing import Any
 
 
@@ -68,18 +68,7 @@ class Facts:
     default holds unless it is given again."""
 
 
-STRICTEST = Facts()
-
-
-def setting(
-    default: Any,
-    range: Range | Placeholders | None = None,
-    *,
-    affects_result: bool = True,
-    arm_may_change: bool = False,
-    resume_may_change: bool = False,
-    read_from_run: bool = True,
-) -> Any:
+def setting(default: Any, range: Range | Placeholders | None = None, **further_facts: bool) -> Any:
     """Declare a setting: a dataclass field with its default and its `Facts`.
 
     A setting that does not affect the result may always be changed on resume.
@@ -91,16 +80,12 @@ def setting(
     >>> facts_of(fields(Example)[0]).range.rule
     'must be greater than 0'
     """
-    facts = Facts(
-        range=range,
-        affects_result=affects_result,
-        arm_may_change=arm_may_change,
-        resume_may_change=resume_may_change or not affects_result,
-        read_from_run=read_from_run,
-    )
+    facts = Facts(range, **further_facts)
+    if not facts.affects_result:
+        facts = replace(facts, resume_may_change=True)
     return field(default=default, metadata={"facts": facts})
 
 
 def facts_of(declared: Field[Any]) -> Facts:
     """The facts of a dataclass field; the strictest ones if it has none."""
-    return declared.metadata.get("facts", STRICTEST)
+    return declared.metadata.get("facts", Facts())

@@ -12,7 +12,7 @@ from typing import Any
 
 from cory.config import themes
 from cory.config.fields import Facts, facts_of
-from cory.config.replaced import ADVICE
+from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems, validate
 from cory.io.files import nearest
 

@@ -11,7 +11,7 @@ import yaml
 from cory.cli import main
 from cory.cli.options import make_parser, parse_words, typed_settings
 from cory.config import FIELD_NAMES, CORYConfig
-from cory.config.replaced import ADVICE, todays_settings
+from cory.config.saved import ADVICE, todays_settings
 
 
 @pytest.mark.parametrize("name", ADVICE)
