@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from cory.config import CORYConfig
 
-DEFAULTS: dict[str, Any] = {}
-
 
 def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     """The data set `args.dataset_name`, paid by `args.reward_funcs`.
@@ -27,21 +25,15 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
         ValueError: either is not set or cannot be used, or a query is neither a text nor a list of
             chat messages.
     """
-    from cory.rewards.loading import load_reward_funcs, reward_device
+    from cory.tasks.data import task_rewards
 
-    train_dataset, eval_dataset = load_queries(args)
+    splits = load_queries(args)
     if not args.reward_funcs:
         raise ValueError(
             f"dataset_name={args.dataset_name!r} comes without reward_funcs; set them to import "
             "paths such as my_rewards.py:accuracy or to the name of a reward model."
         )
-    return Task(
-        train_dataset,
-        eval_dataset,
-        load_reward_funcs(
-            args.reward_funcs, device=reward_device(args), trust_remote_code=args.trust_remote_code
-        ),
-    )
+    return Task(*splits, task_rewards(args, args.reward_funcs))
 
 
 def load_queries(args: CORYConfig) -> tuple[Dataset, Dataset]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from cory.config import CORYConfig
+    from cory.rewards.calling import RewardFunc
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,19 @@ def find_splits(name: str, config: str | None) -> dict[str, Callable[[], Dataset
     if name.startswith((".", "/", "~")) or path.suffix in BUILDERS:
         raise ValueError(f"dataset_name={name!r}: no such file or directory; check the path.")
     return _hub_splits(name, config)
+
+
+def task_rewards(args: CORYConfig, reward_funcs: Any) -> list[RewardFunc]:
+    """Reward functions from functions or names, as `load_reward_funcs` takes them.
+
+    Raises:
+        ValueError: a name leads nowhere, or a model is not a classifier of one or two labels.
+    """
+    from cory.rewards.loading import load_reward_funcs, reward_device
+
+    return load_reward_funcs(
+        reward_funcs, device=reward_device(args), trust_remote_code=args.trust_remote_code
+    )
 
 
 def require_columns(dataset: Dataset, columns: Sequence[str], name: str) -> Dataset:

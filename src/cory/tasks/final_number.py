@@ -15,8 +15,6 @@ so that the time is linear in the text whatever it holds.
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable
 from fractions import Fraction
 
 # A longer numeral is not a number to us: no gold answer has so many digits, and converting them
@@ -78,7 +76,6 @@ _NUMBER = re.compile(
 )
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}")
 _GROUPED_BY_POINTS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})+(?:\.[0-9]{3}|,[0-9]{1,2})")
-_DECIMAL = re.compile(r"[0-9]*\.?[0-9]+")
 
 _CURRENCY = "$£€¥₹"
 _MINUS = re.compile(rf"(?:-(?:[{_CURRENCY}] ?)?|[{_CURRENCY}]-)$")
@@ -93,7 +90,6 @@ _LEAD = re.compile(
     rf"(?:[A-Za-z]\w{{0,20}} ?=)?{_OPENING}(?:- )?(?:-(?=[.0-9{_CURRENCY}]))?{_OPENING}",
     re.IGNORECASE,
 )
-_HASHES = re.compile(r"#{4}")
 _BOX = re.compile(r"\\f?box(?:ed)?\{")
 _PHRASE = re.compile(
     r"""
@@ -123,15 +119,14 @@ def final_number(text: str) -> Fraction | None:
     >>> final_number("The answer is $1,234.50 (for 12 months).")
     Fraction(2469, 2)
     """
-    text = plain_text(own_answer(text))
-    for read in (_after_hashes, _in_box, _after_phrase):
-        numbers = read(text)
-        if numbers:
+    text = _plain_text(_own_answer(text))
+    for read in (_after_hashes, _in_box, _after_phrase, _last_number):
+        if numbers := read(text):
             return numbers[0]
-    return _last(_NUMBER.finditer(text))
+    return None
 
 
-def own_answer(text: str) -> str:
+def _own_answer(text: str) -> str:
     """The part of a completion that answers the question asked.
 
     Thoughts up to `</think>` are dropped, and so is everything from the next question or chat turn
@@ -147,22 +142,20 @@ def own_answer(text: str) -> str:
     return text
 
 
-def plain_text(text: str) -> str:
+def _plain_text(text: str) -> str:
     """`text` without calculator annotations, LaTeX commands and typographic variants of signs."""
-    text = _ANNOTATION.sub(_annotated_result, text.translate(_PLAIN))
+    # The result of `<<48/2=24>>` should follow in the text; it is kept only where it does not.
+    text = _ANNOTATION.sub(
+        lambda found: "" if found[2] else found[1].rpartition("=")[2], text.translate(_PLAIN)
+    )
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
     return text
 
 
-def _annotated_result(annotation: re.Match[str]) -> str:
-    """Nothing when the result follows `<<48/2=24>>` in the text, as it should; else that result."""
-    return "" if annotation[2] else annotation[1].rpartition("=")[2]
-
-
 def _after_hashes(text: str) -> list[Fraction | None]:
     """Numbers of the first `####` that is a result and not a heading such as `#### 1. Eggs`."""
-    for marker in _HASHES.finditer(text):
+    for marker in re.finditer("####", text):
         number = _number_after(text, marker.end())
         if number and not _HEADING.match(text, number.end()):
             return _result(text, number)
@@ -174,11 +167,8 @@ def _in_box(text: str) -> list[Fraction | None]:
     for marker in reversed(list(_BOX.finditer(text))):
         content = _braced(text[marker.end() : marker.end() + CLAUSE])
         number = _number_after(content, 0)
-        if number:
-            return _result(content, number)
-        numbers = list(_NUMBER.finditer(content))
-        if numbers:
-            return [_last(numbers)]
+        if numbers := _result(content, number) if number else _last_number(content):
+            return numbers
     return []
 
 
@@ -218,10 +208,10 @@ def _result(text: str, number: re.Match[str]) -> list[Fraction | None]:
     return _values(number)
 
 
-def _last(numbers: Iterable[re.Match[str]]) -> Fraction | None:
-    """The last value among `numbers`."""
-    last = next(iter(deque(numbers, maxlen=1)), None)
-    return _values(last)[-1] if last else None
+def _last_number(text: str) -> list[Fraction | None]:
+    """The last value of `text`, wherever it stands."""
+    numbers = list(_NUMBER.finditer(text))
+    return _values(numbers[-1])[-1:] if numbers else []
 
 
 def _braced(text: str) -> str:
@@ -240,12 +230,12 @@ def _values(number: re.Match[str]) -> list[Fraction | None]:
     `3/4` is a fraction and `3 1/2` a mixed number; `1:30` is 1.5 (hours); a percent sign and units
     are ignored; `2020.1.5` is no number.
     """
-    run = number["run"]
-    if max(len(run), len(number["bottom"] or "")) > MAX_DIGITS:
+    run, top, bottom = number["run"], number["top"], number["bottom"]
+    if max(len(run), len(bottom or "")) > MAX_DIGITS:
         return [None]
-    values = [_decimal(piece) for piece in _pieces(run)]
-    if number["top"] and int(number["top"]) >= int(number["bottom"]):
-        values.append(_ratio(int(number["top"]), int(number["bottom"])))  # "16 48/2": two numbers
+    values = [Fraction(piece) if piece.count(".") < 2 else None for piece in _pieces(run)]
+    if top and int(top) >= int(bottom):
+        values.append(_ratio(int(top), int(bottom)))  # "16 48/2": two numbers
     elif values[-1] is not None:
         values[-1] = _with_tail(values[-1], number)
     if values[0] is not None and _is_negative(number.string, number.start()):
@@ -260,10 +250,6 @@ def _pieces(run: str) -> list[str]:
     if _GROUPED_BY_POINTS.fullmatch(run):
         return [run.replace(".", "").replace(",", ".")]
     return run.split(",")
-
-
-def _decimal(numeral: str) -> Fraction | None:
-    return Fraction(numeral) if _DECIMAL.fullmatch(numeral) else None
 
 
 def _with_tail(value: Fraction, number: re.Match[str]) -> Fraction | None:

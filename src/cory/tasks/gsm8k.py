@@ -72,7 +72,7 @@ def gsm8k_reward(
             "gold answer of every completion."
         )
     golds = [gold_number(gold) for gold in answer]
-    texts = [_text(completion) for completion in completions]
+    texts = [text if isinstance(text, str) else str(text[-1]["content"]) for text in completions]
     return [float(final_number(text) == gold) for text, gold in zip(texts, golds, strict=True)]
 
 
@@ -97,8 +97,7 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     Raises:
         ValueError: the data set cannot be found or lacks `question` or `answer`.
     """
-    from cory.rewards.loading import load_reward_funcs, reward_device
-    from cory.tasks.data import load_splits, require_columns
+    from cory.tasks.data import load_splits, require_columns, task_rewards
 
     name = args.dataset_name or DEFAULTS["dataset_name"]
     columns = ["question", "answer"]
@@ -108,13 +107,4 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
         .rename_columns({"question": args.prompt_column})
         for split in load_splits(args, name)
     )
-    reward_funcs = load_reward_funcs(
-        args.reward_funcs or gsm8k_reward,
-        device=reward_device(args),
-        trust_remote_code=args.trust_remote_code,
-    )
-    return Task(train_dataset, eval_dataset, reward_funcs)
-
-
-def _text(completion: str | list[dict[str, Any]]) -> str:
-    return completion if isinstance(completion, str) else str(completion[-1]["content"])
+    return Task(train_dataset, eval_dataset, task_rewards(args, args.reward_funcs or gsm8k_reward))

@@ -50,8 +50,7 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     Raises:
         ValueError: the data set or the reward model cannot be found, or there is no column `text`.
     """
-    from cory.rewards.loading import load_reward_funcs, reward_device
-    from cory.tasks.data import load_splits
+    from cory.tasks.data import load_splits, task_rewards
 
     name = args.dataset_name or DEFAULTS["dataset_name"]
     train_dataset, eval_dataset = load_splits(args, name)
@@ -59,11 +58,7 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     return Task(
         openings(train_dataset, tokenizer, args.prompt_column, args.seed, name),
         openings(eval_dataset, tokenizer, args.prompt_column, 0, name),
-        load_reward_funcs(
-            args.reward_funcs or reward_model,
-            device=reward_device(args),
-            trust_remote_code=args.trust_remote_code,
-        ),
+        task_rewards(args, args.reward_funcs or reward_model),
     )
 
 

@@ -6,9 +6,11 @@ were made from a grammar, see `scripts/pocket`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cory.tasks import Task
+from cory.assets import asset_path
+from cory.tasks import Task, imdb
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,26 +44,12 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     Raises:
         ValueError: the data set or the reward model cannot be found, or there is no column `text`.
     """
-    from cory.assets import asset_path
-    from cory.rewards.loading import load_reward_funcs, reward_device
-    from cory.tasks.data import load_splits
-    from cory.tasks.imdb import openings
-
-    name = args.dataset_name or DEFAULTS["dataset_name"]
-    train_reviews, eval_reviews = load_splits(args, asset_path(name))
-    eval_dataset = openings(eval_reviews, tokenizer, args.prompt_column, 0, name)
-    train_dataset = openings(train_reviews, tokenizer, args.prompt_column, args.seed, name)
-    held_out = set(eval_dataset[args.prompt_column])
-    rows = [
-        row for row, query in enumerate(train_dataset[args.prompt_column]) if query not in held_out
-    ]
-    reward_model = args.reward_model_name_or_path or DEFAULTS["reward_model_name_or_path"]
-    return Task(
-        train_dataset.select(rows),
-        eval_dataset,
-        load_reward_funcs(
-            args.reward_funcs or asset_path(reward_model),
-            device=reward_device(args),
-            trust_remote_code=args.trust_remote_code,
-        ),
-    )
+    named = {
+        name: asset_path(getattr(args, name) or DEFAULTS[name])
+        for name in ("dataset_name", "reward_model_name_or_path")
+    }
+    task = imdb.load(args.replace(**named), tokenizer)
+    held_out = set(task.eval_dataset[args.prompt_column])
+    queries = task.train_dataset[args.prompt_column]
+    rows = [row for row, query in enumerate(queries) if query not in held_out]
+    return replace(task, train_dataset=task.train_dataset.select(rows))
