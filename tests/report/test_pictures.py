@@ -20,7 +20,6 @@ from cory.report.figures import (
     Panel,
     Span,
     Switch,
-    Timeline,
 )
 from cory.report.pictures import MARKED_POINTS, draw
 
@@ -114,7 +113,7 @@ def test_values_that_were_tried_are_the_ticks_of_a_logarithmic_axis(tmp_path: Pa
 def test_exchanges_are_marked_between_the_iterations_that_they_part(tmp_path: Path) -> None:
     """Prevents marks that are off by one, or where nothing is exchanged."""
     spans = [Span(1, 2, "pioneer", 0), Span(3, 4, "observer", 1)]
-    for timeline, marks in ((Timeline({"agent_0": spans}), [2.5]), (None, [])):
+    for timeline, marks in (({"agent_0": spans}, [2.5]), (None, [])):
         (place,) = draw(figure(curve(), timeline=timeline), tmp_path / "x.png").axes
         assert [line.get_xdata()[0] for line in place.lines[1:]] == marks
 

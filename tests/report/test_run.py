@@ -61,7 +61,7 @@ def test_the_strip_shows_who_had_which_role(team_run: Path) -> None:
     assert by_role is not None
     assert {
         row: [(span.start, span.end, span.name) for span in spans]
-        for row, spans in {**by_agent.rows, **by_role.rows}.items()
+        for row, spans in {**by_agent, **by_role}.items()
     } == {
         "agent_0": [(1, 2, "pioneer"), (3, 4, "observer")],
         "agent_1": [(1, 2, "observer"), (3, 4, "pioneer")],

@@ -52,7 +52,7 @@ def result_table(results: Results) -> Table:
         "seconds",
     )
     for mean in _means(results):
-        ends = [results.end(Setting.of(mean), agent) for agent in agents]
+        ends = [results.ends.get((Setting.of(mean), agent)) for agent in agents]
         table.add_row(
             *_names(results, mean),
             *(_with_interval(end or {}, "task_reward") for end in ends),

@@ -18,15 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "load_results", "run_comparison"]
 
-_HOME = {
-    "Comparison": "cory.compare.plan",
-    "load_results": "cory.compare.results",
-    "run_comparison": "cory.compare.running",
-}
+_HOME = {"Comparison": "plan", "load_results": "results", "run_comparison": "running"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the public name's module and return the name (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'cory.compare' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(f"cory.compare.{_HOME[name]}"), name)

@@ -43,7 +43,6 @@ class MatrixProgress:
     """A bar for the matrix and one for each running run; a line for each that ends.
 
     Args:
-        runs: all of the matrix.
         is_finished: whether a run was finished before.
         console: None: standard error.
     """

@@ -36,8 +36,8 @@ def run_comparison(
     """Run what is not done yet, then write the tables; so, too, when interrupted.
 
     Args:
-        comparison: what to run.
-        output_dir: where; runs that are there already are used or continued.
+        comparison: arms and axes.
+        output_dir: runs that are there already are used or continued.
         workers: runs at a time; None: one per core, or one where there is an accelerator.
 
     Returns:
@@ -49,13 +49,14 @@ def run_comparison(
     directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     runs = comparison.runs(directory)
+    shared = torch.accelerator.is_available() and not comparison.base_config.use_cpu
     with alone_in(directory, "cory compare"):
         (directory / "comparison.yaml").write_text(
             yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True)
         )
         try:
             with MatrixProgress(runs, is_finished) as progress:
-                failed = run_all(runs, workers or default_workers(comparison), progress)
+                failed = run_all(runs, workers or (1 if shared else _cores()), progress)
         except (KeyboardInterrupt, Stopped):
             # What was measured so far can be looked at; there may be nothing yet.
             with suppress(ValueError):
@@ -63,13 +64,6 @@ def run_comparison(
             raise
         write_tables(comparison, runs, directory)
     return failed
-
-
-def default_workers(comparison: Comparison) -> int:
-    """One run per core of this process, or one where they would share an accelerator."""
-    if torch.accelerator.is_available() and not comparison.base_config.use_cpu:
-        return 1
-    return _cores()
 
 
 def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) -> list[PlannedRun]:

@@ -11,6 +11,7 @@ the same KL coefficient, learning rate and seed.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,13 @@ from cory.algorithm.intervals import (
     value_at,
 )
 from cory.compare.plan import Comparison, PlannedRun
-from cory.compare.results import CELL, RUN_KEYS, TOTALS, gather
+from cory.compare.results import CELL, COLUMNS, RUN_KEYS, TOTALS, gather
 
 AIMS = ["task_reward", "kl"]
 COMPARED = [*AIMS, "combined_reward"]
 EQUAL = {"": "step", **{total.replace("total", "_at"): total for total in TOTALS}}
 """At what differences are taken: the end of their column's name, and the column that is equal."""
-NOT_MEASURES = frozenset({*RUN_KEYS, "agent", "step", "run", "collapsed", *TOTALS})
 REFERENCE_MARGIN = 1.1
-Curves = Mapping[Hashable, pd.DataFrame]
-"""The evaluations of one agent, by seed."""
 
 
 def write_tables(comparison: Comparison, runs: Sequence[PlannedRun], output_dir: Path) -> None:
@@ -58,7 +56,7 @@ def write_summary(
     Args:
         table: as `cory.compare.results.gather` makes it.
         runs: that were planned, also those which are not in the table.
-        baseline: the arm that differences are taken to.
+        baseline: an arm.
         output_dir: for results, curves, summary, frontier and robustness, each a CSV file.
     """
     table.to_parquet(output_dir / "results.parquet", index=False)
@@ -103,8 +101,7 @@ def summarise(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
         row |= {"step": int(last["step"].iloc[0]), **_averages(last)}
         if arm != baseline:
             base = groups.get((baseline, kl_coef, rate, "mean"), group.iloc[:0])
-            for name in COMPARED:
-                row |= _differences(_by_seed(group), _by_seed(base), name)
+            row |= _differences(group, base)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -214,30 +211,29 @@ def _averages(rows: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {"seeds": len(rows)}
     found |= {total: float(rows[total].mean()) for total in TOTALS}
     for name in rows.columns:
-        if name not in NOT_MEASURES and not name.endswith("_ci95"):
+        if name not in COLUMNS and not name.endswith("_ci95"):
             found |= _columns(name, estimate(rows[name]))
     return found
 
 
-def _by_seed(rows: pd.DataFrame) -> Curves:
+def _by_seed(rows: pd.DataFrame) -> Mapping[Hashable, pd.DataFrame]:
     return {seed: curve.sort_values("step") for seed, curve in rows.groupby("seed")}
 
 
-def _differences(own: Curves, base: Curves, name: str) -> dict[str, float]:
-    """The paired difference after equal iterations, and at equal cost for each kind of cost."""
+def _differences(group: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float]:
+    """The paired differences after equal iterations, and at equal cost for each kind of cost."""
+    own, base = _by_seed(group), _by_seed(baseline)
     columns: dict[str, float] = {}
-    paired = [seed for seed in own if seed in base]
-    for suffix, equal in EQUAL.items():
+    for name, (suffix, equal) in product(COMPARED, EQUAL.items()):
         ends = {
             seed: min(float(curves[seed][equal].iloc[-1]) for curves in (own, base))
-            for seed in paired
+            for seed in own
+            if seed in base
         }
         ours, theirs = (
             {
-                seed: value_at(
-                    curves[seed][equal].tolist(), curves[seed][name].tolist(), ends[seed]
-                )
-                for seed in paired
+                seed: value_at(curves[seed][equal].tolist(), curves[seed][name].tolist(), end)
+                for seed, end in ends.items()
             }
             for curves in (own, base)
         )

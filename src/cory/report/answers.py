@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +57,16 @@ def fitting(groups: Sequence[Sequence[Any]], max_bytes: int) -> list[Any]:
 
     Where not even one of each fits, every second group, or fourth, and so on, is left.
     """
-    longest = max(map(len, groups), default=0)
-    taken: list[list[Any]] = [[] for _ in groups]
-    size = 0
-    for place in range(longest):
-        layer = [group[place] if place < len(group) else None for group in groups]
-        size += sum(_size(entry) for entry in layer if entry is not None)
+    taken = size = 0
+    for layer in zip_longest(*groups):
+        texts = [json.dumps(entry, ensure_ascii=False) for entry in layer if entry is not None]
+        size += sum(len(text.encode(errors="replace")) for text in texts)
         if size > max_bytes:
             break
-        for kept, entry in zip(taken, layer, strict=True):
-            kept += [] if entry is None else [entry]
-    if not any(taken) and len(groups) > 1:
+        taken += 1
+    if not taken and len(groups) > 1:
         return fitting(groups[::2], max_bytes)
-    return [entry for kept in taken for entry in kept]
-
-
-def _size(entry: Any) -> int:
-    return len(json.dumps(entry, ensure_ascii=False).encode(errors="replace"))
+    return [entry for group in groups for entry in group[:taken]]
 
 
 def _first_queries(path: Path, limit: int) -> tuple[int, list[list[dict[str, Any]]]]:

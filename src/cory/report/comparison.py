@@ -11,7 +11,7 @@ from cory.report.comparison_figures import (
     curves_figure,
     frontier_figure,
     frontier_over_coefficients,
-    robustness_figures,
+    robustness_figure,
     shown_agent,
 )
 from cory.report.contents import (
@@ -23,6 +23,7 @@ from cory.report.contents import (
     measured,
     table_of,
     table_of_words,
+    without_empty,
     words,
 )
 from cory.report.measures import (
@@ -50,7 +51,7 @@ def describe_comparison(directory: Path) -> Contents:
         kind="comparison",
         title=results.plan.get("title") or directory.resolve().name,
         facts=_facts(results),
-        sections=[section for section in _sections(results) if not section.is_empty],
+        sections=without_empty(_sections(results)),
         runs={
             f"{results.name(Setting.of(row))} · seed {row['seed']}": path_inside(directory, run)
             for run, row in results.runs.items()
@@ -80,7 +81,7 @@ def _sections(results: Results) -> list[Section]:
             "frontier",
             "Reward and KL",
             "The two aims of training against each other; up and to the left is better.",
-            figures=[frontier_figure(results), *frontier_over_coefficients(results)],
+            figures=[frontier_figure(results), frontier_over_coefficients(results)],
             tables=[frontier_table(results)],
         ),
         Section(
@@ -88,7 +89,7 @@ def _sections(results: Results) -> list[Section]:
             "Robustness",
             "Share of runs that did not collapse; a run counts as collapsed if one of its agents "
             "is.",
-            figures=robustness_figures(results),
+            figures=[robustness_figure(results)],
         ),
     ]
 
@@ -101,7 +102,7 @@ def summary_tables(results: Results) -> list[Table]:
         for agent in results.agents
         # The mean of one agent is that agent.
         if agent != MEAN or results.team_size(which) > 1
-        if (row := results.end(which, agent)) is not None
+        if (row := results.ends.get((which, agent))) is not None
     ]
     measures = measured_columns(rows)
     aims = [measure for measure in measures if measure in (REWARD, KL)]

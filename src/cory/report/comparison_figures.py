@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
-from cory.report.figures import ALL, COLOURS, Axis, Curve, Figure, Switch, panels_of
+from cory.report.figures import ALL, COLOURS, Axis, Curve, Figure, Switch, band, panels_of
 from cory.report.measures import ALIVE, HELD_OUT, KL, REWARD, Measure, setting
 from cory.report.results import MEAN, Results, Row, Setting
 
@@ -83,14 +84,8 @@ def curves_figure(results: Results) -> Figure:
 
 def _with_band(rows: Sequence[Row], key: str) -> dict[str, Any]:
     """Values and the ends of their 95% band; no band where a point has one seed only."""
-    values, halves = [row[key] for row in rows], [row.get(f"{key}_interval") for row in rows]
-    if None in halves:
-        return {"y": values}
-    return {
-        "y": values,
-        "lower": [value - half for value, half in zip(values, halves, strict=True)],
-        "upper": [value + half for value, half in zip(values, halves, strict=True)],
-    }
+    values = [row[key] for row in rows]
+    return {"y": values, **band(values, [row.get(f"{key}_interval") for row in rows])}
 
 
 def frontier_figure(results: Results) -> Figure:
@@ -117,28 +112,25 @@ def frontier_figure(results: Results) -> Figure:
     )
 
 
-def frontier_over_coefficients(results: Results) -> list[Figure]:
-    """The end of each arm at each η, one curve per arm and learning rate; nothing with one η."""
-    if len(results.kl_coefs) < 2:
-        return []
-    return [
-        Figure(
-            key="frontier_over_coefficients",
-            title="Frontier over η.",
-            note="Last evaluation of each arm at each KL coefficient, means over seeds.",
-            axes=[Axis(KL.key, KL.label)],
-            panels=panels_of([(REWARD, list(_curves_over_coefficients(results)))]),
-            switches=[switch for switch in _switches(results) if switch.key != "kl_coef"],
-        )
-    ]
+def frontier_over_coefficients(results: Results) -> Figure:
+    """The end of each arm at each η, one curve per arm and learning rate; empty with one η."""
+    curves = list(_curves_over_coefficients(results)) if len(results.kl_coefs) > 1 else []
+    return Figure(
+        key="frontier_over_coefficients",
+        title="Frontier over η.",
+        note="Last evaluation of each arm at each KL coefficient, means over seeds.",
+        axes=[Axis(KL.key, KL.label)],
+        panels=panels_of([(REWARD, curves)]),
+        switches=[switch for switch in _switches(results) if switch.key != "kl_coef"],
+    )
 
 
 def _curves_over_coefficients(results: Results) -> Iterator[Curve]:
     for agent in results.agents:
         for number, rate in enumerate(results.learning_rates):
             for arm in results.arms:
-                cells = [Setting(arm, coefficient, rate) for coefficient in results.kl_coefs]
-                ends = [end for cell in cells if (end := results.end(cell, agent)) is not None]
+                cells = [(Setting(arm, eta, rate), agent) for eta in results.kl_coefs]
+                ends = [results.ends[cell] for cell in cells if cell in results.ends]
                 ends = [end for end in ends if None not in (end[KL.key], end[REWARD.key])]
                 ends.sort(key=lambda end: end[KL.key])
                 if ends:
@@ -150,10 +142,8 @@ def _curves_over_coefficients(results: Results) -> Iterator[Curve]:
                     )
 
 
-def robustness_figures(results: Results) -> list[Figure]:
-    """Collapse and final reward by learning rate; nothing with one rate."""
-    if len(results.learning_rates) < 2:
-        return []
+def robustness_figure(results: Results) -> Figure:
+    """Collapse and final reward by learning rate; empty with one rate."""
     alive, rewards = [], []
     for number, arm in enumerate(results.arms):
         looks: dict[str, Any] = {"name": arm, "colour": number, "line": number}
@@ -162,15 +152,19 @@ def robustness_figures(results: Results) -> list[Figure]:
         }
         shares = {rate: number / of for rate, (number, of) in counts.items() if of}
         alive.append(Curve(x={"learning_rate": list(shares)}, y=[*shares.values()], **looks))
-        if rows := results.final_rewards(arm):
+        rows = [
+            row
+            for row in sorted(results.frontier, key=itemgetter("learning_rate"))
+            if (row["arm"], row["agent"]) == (arm, MEAN) and row["final_reward"] is not None
+        ]
+        if rows:
             x = {"learning_rate": [row["learning_rate"] for row in rows]}
             rewards.append(Curve(x=x, **_with_band(rows, "final_reward"), **looks))
-    return [
-        Figure(
-            key="robustness",
-            title="Runs that did not collapse, and the reward they ended with, by learning rate.",
-            note="Reward: mean of the agents, over seeds and KL coefficients.",
-            axes=[Axis("learning_rate", "learning rate", is_log=True)],
-            panels=panels_of([(ALIVE, alive), (REWARD, rewards)]),
-        )
-    ]
+    panels = panels_of([(ALIVE, alive), (REWARD, rewards)])
+    return Figure(
+        key="robustness",
+        title="Runs that did not collapse, and the reward they ended with, by learning rate.",
+        note="Reward: mean of the agents, over seeds and KL coefficients.",
+        axes=[Axis("learning_rate", "learning rate", is_log=True)],
+        panels=panels if len(results.learning_rates) > 1 else [],
+    )

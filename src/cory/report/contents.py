@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence, then figures and tables; one with neither is left out."""
+    """A heading, a sentence, then figures and tables."""
 
     key: str
     title: str
@@ -47,18 +47,12 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.tables and all(figure.is_empty for figure in self.figures)
-
 
 @dataclass(frozen=True)
 class Contents:
-    """A whole page.
+    """A whole page, of a `run` or a `comparison`.
 
     Args:
-        kind: `run` or `comparison`.
-        title: of the page.
         facts: what one wants to know first, by its name.
         sections: in order; the browser of answers comes after them.
         runs: run directories whose answers can be browsed, by the name to show.
@@ -71,6 +65,12 @@ class Contents:
     sections: Sequence[Section]
     runs: Mapping[str, Path]
     appendix: Sequence[Section] = ()
+
+
+def without_empty(sections: Iterable[Section]) -> list[Section]:
+    """The sections with a table or a figure, and of their figures those with a panel."""
+    drawn = (replace(each, figures=[f for f in each.figures if f.panels]) for each in sections)
+    return [section for section in drawn if section.tables or section.figures]
 
 
 def words(text: str) -> Cell:

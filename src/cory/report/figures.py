@@ -9,8 +9,9 @@ from typing import Any
 from cory.report.measures import Measure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", "-.", ":")
-"""Colours and line styles, as matplotlib names them; a curve has the number of each."""
+LINES, DASHES = ("-", "--", "-.", ":"), ("solid", "dash", "dashdot", "dot")
+"""Line styles as matplotlib and as plotly names them; a curve has the number of its colour and of
+its line style."""
 MAX_POINTS = 1000
 """Points of one curve; of longer ones every second, third … is drawn."""
 
@@ -45,13 +46,10 @@ class Curve:
     """Points with a name; equal names share an entry of the legend.
 
     Args:
-        name: in the legend.
         colour: number in the palette, and of the shape of its points.
         line: number of the line style.
         x: values by the key of the axis.
-        y: values.
-        lower: lower end of the 95% band at each point; None: no band.
-        upper: upper end of it.
+        lower: end of the 95% band at each point, as is `upper`; None: no band.
         x_half_width: half the 95% interval of the last x, where x is measured, too.
         choice: where switches must stand for this curve to be drawn, by their key.
     """
@@ -87,18 +85,12 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Timeline:
-    """A strip under each panel: for each row, who or what it was, and when."""
-
-    rows: Mapping[str, Sequence[Span]]
-
-
-@dataclass(frozen=True)
 class Figure:
     """Panels under one caption, with one legend.
 
-    `key` names the PNG file. `marks_end` is for curves that may turn back, whose horizontal axis is
-    not time: the last point is drawn larger and has its intervals, and there are no bands.
+    `key` names the PNG file. `timeline` is a strip under each panel: for each row, who or what it
+    was, and when. `marks_end` is for curves that may turn back, whose horizontal axis is not time:
+    the last point is drawn larger and has its intervals, and there are no bands.
     """
 
     key: str
@@ -107,12 +99,8 @@ class Figure:
     axes: Sequence[Axis]
     panels: Sequence[Panel]
     switches: Sequence[Switch] = ()
-    timeline: Timeline | None = None
+    timeline: Mapping[str, Sequence[Span]] | None = None
     marks_end: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        return not any(panel.curves for panel in self.panels)
 
 
 def default_choice(figure: Figure) -> dict[str, str]:
@@ -123,6 +111,14 @@ def default_choice(figure: Figure) -> dict[str, str]:
 def is_chosen(curve: Curve, choice: Mapping[str, str]) -> bool:
     """Whether a curve is drawn where these options are chosen."""
     return all(choice.get(key, value) in (ALL, value) for key, value in curve.choice.items())
+
+
+def band(values: Sequence[float], half_widths: Sequence[float | None]) -> dict[str, Any]:
+    """`lower` and `upper` of a curve with these intervals; nothing if one of them is unknown."""
+    pairs = [(y, half) for y, half in zip(values, half_widths, strict=True) if half is not None]
+    if len(pairs) < len(values):
+        return {}
+    return {"lower": [y - half for y, half in pairs], "upper": [y + half for y, half in pairs]}
 
 
 def every_so_many(records: Sequence[Any]) -> Sequence[Any]:

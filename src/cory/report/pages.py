@@ -22,8 +22,8 @@ from cory import __version__
 from cory.io.terminal import printable
 from cory.report.answers import browse
 from cory.report.comparison import describe_comparison
-from cory.report.contents import Contents, Section
-from cory.report.figures import COLOURS, LINES
+from cory.report.contents import Contents
+from cory.report.figures import COLOURS, DASHES
 from cory.report.pictures import draw
 from cory.report.run import describe_run
 
@@ -32,8 +32,6 @@ MAX_BYTES = 7_500_000
 MAX_ANSWER_BYTES = 3_000_000
 """Of its answers."""
 SCRIPTS = ("dom.js", "figures.js", "tables.js", "answers.js", "report.js")
-DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
-"""Line styles of matplotlib as plotly names them."""
 _HALF = re.compile("[\\ud800-\\udfff]")
 
 
@@ -57,8 +55,7 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
     path.write_text(render(contents), encoding="utf-8")
     for section in contents.sections:
         for figure in section.figures:
-            if not figure.is_empty:
-                draw(figure, path.parent / "plots" / f"{figure.key}.png")
+            draw(figure, path.parent / "plots" / f"{figure.key}.png")
     return path
 
 
@@ -76,37 +73,23 @@ def describe(directory: Path) -> Contents:
 
 def render(contents: Contents) -> str:
     """The page as HTML."""
-    page: dict[str, Any] = {
-        "kind": contents.kind,
-        "title": contents.title,
-        "facts": contents.facts,
-        "sections": [_as_json(section) for section in contents.sections],
-        "appendix": [_as_json(section) for section in contents.appendix],
-        "palette": COLOURS,
-        "dashes": [DASHES[line] for line in LINES],
-        "version": __version__,
-    }
+    page = asdict(contents) | {"palette": COLOURS, "dashes": DASHES, "version": __version__}
+    runs = page.pop("runs")
     plotly = _read("plotly-basic.min.js")
     script = "\n".join(_read(name) for name in SCRIPTS)
     rest = len(plotly) + len(script) + len(_json(page))
     room = min(MAX_ANSWER_BYTES, MAX_BYTES - rest)
-    page["answers"] = browse(contents.runs, max_bytes=room)
-    return _fill(
-        _read("page.html"),
-        {
-            "title": html.escape(printable(contents.title)),
-            "policy": f"'{_digest(plotly)}' '{_digest(script)}'",
-            "style": _read("page.css"),
-            "data": _json(page),
-            "plotly": plotly,
-            "script": script,
-        },
-    )
-
-
-def _as_json(section: Section) -> dict[str, Any]:
-    drawn = [asdict(figure) for figure in section.figures if not figure.is_empty]
-    return {**asdict(section), "figures": drawn}
+    page["answers"] = browse(runs, max_bytes=room)
+    parts = {
+        "title": html.escape(printable(contents.title)),
+        "policy": f"'{_digest(plotly)}' '{_digest(script)}'",
+        "style": _read("page.css"),
+        "data": _json(page),
+        "plotly": plotly,
+        "script": script,
+    }
+    # In one go, so that nobody looks for places inside of parts.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _read("page.html"))
 
 
 def _json(value: Any) -> str:
@@ -128,16 +111,6 @@ def _short(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-def _fill(template: str, parts: Mapping[str, str]) -> str:
-    """Put parts in their places, each of which stands once; parts are not looked into."""
-    text = ""
-    rest = template
-    for name, part in parts.items():
-        before, rest = rest.split(f"{{{{{name}}}}}")
-        text += before + part
-    return text + rest
 
 
 def _digest(script: str) -> str:

@@ -13,7 +13,6 @@ from cory.report.figures import (
     Curve,
     Figure,
     Panel,
-    Timeline,
     default_choice,
     is_chosen,
 )
@@ -97,13 +96,19 @@ def _draw_panel(place: Axes, figure: Figure, panel: Panel, axis: Axis) -> None:
     if panel.limits is not None:
         place.set_ylim(*panel.limits)
     if axis.is_log:
-        _set_log_ticks(place, {x for curve in panel.curves for x in curve.x[axis.key]})
+        # A tick for each value that was tried, none between them.
+        values = sorted({x for curve in panel.curves for x in curve.x[axis.key]})
+        place.set_xscale("log")
+        place.set_xticks(values, [f"{value:g}" for value in values])
+        place.minorticks_off()
     choice = default_choice(figure)
     for curve in panel.curves:
         if is_chosen(curve, choice):
             _draw_curve(place, curve, axis, marks_end=figure.marks_end)
-    if figure.timeline is not None:
-        _mark_changes(place, figure.timeline)
+    # A thin line wherever a row of the timeline changes.
+    rows = (figure.timeline or {}).values()
+    for start in sorted({span.start for spans in rows for span in spans[1:]}):
+        place.axvline(start - 0.5, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
 
 
 def _draw_curve(place: Axes, curve: Curve, axis: Axis, *, marks_end: bool) -> None:
@@ -121,17 +126,3 @@ def _draw_curve(place: Axes, curve: Curve, axis: Axis, *, marks_end: bool) -> No
             x[-1:], curve.y[-1:], y_half_width, curve.x_half_width, color=colour, capsize=3
         )
         place.plot(x[-1:], curve.y[-1:], marker=shape, markersize=9, color=colour)
-
-
-def _set_log_ticks(place: Axes, values: set[float]) -> None:
-    """A tick for each value that was tried, none between them."""
-    place.set_xscale("log")
-    place.set_xticks(sorted(values), [f"{value:g}" for value in sorted(values)])
-    place.minorticks_off()
-
-
-def _mark_changes(place: Axes, timeline: Timeline) -> None:
-    """A thin line wherever a row of the timeline changes."""
-    starts = {span.start for spans in timeline.rows.values() for span in spans[1:]}
-    for start in sorted(starts):
-        place.axvline(start - 0.5, color="0.6", linewidth=0.8, linestyle=":", zorder=0)

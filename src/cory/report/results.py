@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,9 +107,13 @@ class Results:
             row for row in self._curves.get((which, agent), ()) if None not in map(row.get, keys)
         ]
 
-    def end(self, which: Setting, agent: str) -> Row | None:
-        """Averages over seeds after the last iteration; None: no run came that far."""
-        return self._ends.get((which, agent))
+    @cached_property
+    def ends(self) -> dict[tuple[Setting, str], Row]:
+        """Averages over seeds after the last iteration; without those of which no run came so far.
+
+        By setting and agent.
+        """
+        return {(Setting.of(row), row["agent"]): row for row in self.summary}
 
     def team_size(self, which: Setting) -> int:
         """Agents of a setting, those merged from others left out."""
@@ -127,25 +130,12 @@ class Results:
         ended = sum(row["runs"] - row["failed"] for row in rows)
         return ended - sum(row["collapsed"] for row in rows), ended
 
-    def final_rewards(self, arm: str) -> list[Row]:
-        """The rows of frontier.csv with the mean final reward of an arm's agents, by rate."""
-        rows = [
-            row
-            for row in self.frontier
-            if (row["arm"], row["agent"]) == (arm, MEAN) and row["final_reward"] is not None
-        ]
-        return sorted(rows, key=lambda row: row["learning_rate"])
-
     @cached_property
     def _curves(self) -> Mapping[tuple[Setting, str], list[Row]]:
         found: dict[tuple[Setting, str], list[Row]] = defaultdict(list)
         for row in sorted(self.curves, key=lambda row: row["step"]):
             found[Setting.of(row), row["agent"]].append(row)
         return found
-
-    @cached_property
-    def _ends(self) -> dict[tuple[Setting, str], Row]:
-        return {(Setting.of(row), row["agent"]): row for row in self.summary}
 
 
 def read_results(directory: Path) -> Results:
@@ -173,12 +163,5 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
         raise ValueError(f"{path} has no column {missing[0]!r}. {AGAIN}")
     if table.empty:
         raise ValueError(f"{path} has no rows: no run of the comparison was evaluated")
-    return [
-        {str(name): _known(value) for name, value in row.items()}
-        for row in table.to_dict("records")
-    ]
-
-
-def _known(value: Any) -> Any:
-    """None in place of nan: nothing was measured."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    known: Any = table.astype(object).where(table.notna(), None)
+    return known.to_dict("records")

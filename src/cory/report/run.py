@@ -16,6 +16,7 @@ from cory.report.contents import (
     measured,
     table_of,
     table_of_words,
+    without_empty,
     words,
 )
 from cory.report.measures import duration, measured_columns, setting
@@ -76,7 +77,7 @@ def describe_run(directory: Path) -> Contents:
         kind="run",
         title=args.run_name or directory.resolve().name,
         facts=_facts(args, records),
-        sections=[section for section in sections if not section.is_empty],
+        sections=without_empty(sections),
         runs={directory.resolve().name: directory},
         appendix=[Section("settings", "Settings", "", tables=_settings_tables(args))],
     )

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from cory.config import CORYConfig
-from cory.report.figures import (
-    Axis,
-    Curve,
-    Figure,
-    Panel,
-    Span,
-    Timeline,
-    every_so_many,
-    panels_of,
-)
+from cory.report.figures import Axis, Curve, Figure, Panel, Span, band, every_so_many, panels_of
 from cory.report.measures import HELD_OUT, KL, REWARD, TRAINING, TRANSFER, Measure
 from cory.team.roles import role_name, roles_at
 
@@ -44,7 +37,7 @@ def training_figures(args: CORYConfig, agents: Sequence[str], records: Records) 
             note=note,
             axes=[ITERATIONS],
             panels=_panels(TRAINING, trained, {owner: colours[owner] for owner in owners}),
-            timeline=Timeline({owner: rows[owner] for owner in owners}),
+            timeline={owner: rows[owner] for owner in owners},
         )
         # Without exchanges both figures would show the same curves.
         for kind, owners, note in kinds[: 2 if len(spans) > 1 else 1]
@@ -57,13 +50,13 @@ def role_spans(args: CORYConfig, last_step: int) -> list[tuple[int, int, tuple[i
     >>> role_spans(CORYConfig(role_exchange_period=2), last_step=3)
     [(1, 2, (0, 1)), (3, 3, (1, 0))]
     """
-    spans: list[tuple[int, int, tuple[int, ...]]] = []
-    for step in range(last_step):
-        order = roles_at(step, args.num_agents, args.role_exchange_period)
-        if spans and spans[-1][2] == order:
-            spans[-1] = (spans[-1][0], step + 1, order)
-        else:
-            spans.append((step + 1, step + 1, order))
+    orders = (
+        roles_at(step, args.num_agents, args.role_exchange_period) for step in range(last_step)
+    )
+    spans = []
+    for order, stretch in groupby(enumerate(orders, start=1), key=itemgetter(1)):
+        steps = [step for step, _ in stretch]
+        spans.append((steps[0], steps[-1], order))
     return spans
 
 
@@ -138,15 +131,12 @@ def _curves(
     if not found:
         return
     values = [record[key] for record in found]
-    halves = [record.get(f"{owner}/{measure.interval}") for record in found]
-    pairs = [] if None in halves else list(zip(values, halves, strict=True))
     yield Curve(
         name=owner.removeprefix("eval/"),
         colour=colour,
         line=line,
         x={over.key if over else ITERATIONS.key: [record[x_key] for record in found]},
         y=values,
-        lower=[value - half for value, half in pairs] or None,
-        upper=[value + half for value, half in pairs] or None,
         x_half_width=found[-1].get(f"{owner}/{over.interval}") if over else None,
+        **band(values, [record.get(f"{owner}/{measure.interval}") for record in found]),
     )

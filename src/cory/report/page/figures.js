@@ -93,7 +93,7 @@ function legendEntries(report, figure, byName, state, redraw) {
     },
   }, swatch(paletteColour(report, curve.colour), report.dashes[curve.line % report.dashes.length]), name));
   if (figure.timeline) {
-    const spans = Object.values(figure.timeline.rows).flat();
+    const spans = Object.values(figure.timeline).flat();
     const lanes = new Map(spans.map((span) => [span.name, span.colour]));
     for (const [name, colour] of lanes) {
       entries.push(element("span", { class: "lane" }, block(paletteColour(report, colour)), name));
@@ -187,7 +187,7 @@ function logTicks(panel, axis) {
 
 /** The timeline below the curves: a lane per row, a block per span. */
 function strip(report, timeline, made) {
-  const rows = Object.entries(timeline.rows);
+  const rows = Object.entries(timeline);
   const top = LANE * rows.length;
   return {
     margin: { ...made.margin, b: 44 },
