@@ -217,7 +217,7 @@ def test_mistakes_get_one_message_and_status_2(
     ("text", "message"),
     [
         ("max_step: 3", "unknown key 'max_step': did you mean max_steps?"),
-        ("preset: best of all", "no preset 'best of all': there is paper, team"),
+        ("preset: best of all", "no preset 'best of all'; there is paper, team"),
         ("seed: many", "seed: 'many' is not a whole number"),
         ("- seed", "must hold `key: value` lines"),
         ("seed: [", "is not YAML"),

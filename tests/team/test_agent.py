@@ -408,6 +408,26 @@ def test_a_clipped_score_pays_no_more_than_its_limit(tiny_gpt2_dir: Path, tmp_pa
     assert clipped["advantage_std"] <= limit
 
 
+def test_copies_of_the_weights_are_kept_only_if_asked_for(
+    tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents copies of every agent's weights in a run that neither resets nor averages."""
+    plain = trainer(tiny_gpt2_dir, tmp_path / "plain").agents[0]
+    assert plain.elastic_reset is None
+    assert plain.weight_average is None
+    copying = trainer(
+        tiny_gpt2_dir,
+        tmp_path / "copying",
+        elastic_reset_period=17,
+        elastic_reset_decay=0.9,
+        weight_average_decay=0.8,
+    ).agents[0]
+    assert copying.elastic_reset is not None
+    assert copying.elastic_reset.decay == 0.9
+    assert copying.weight_average is not None
+    assert copying.weight_average.decay == 0.8
+
+
 def test_elastic_reset_at_its_period(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a reset at the wrong step, or to anything but the moving average."""
     team = trainer(tiny_gpt2_dir, tmp_path, elastic_reset_period=2, elastic_reset_decay=0.5)

@@ -95,14 +95,3 @@ def test_elastic_reset_keeps_the_parameter_and_its_gradient_graph() -> None:
     assert weight.requires_grad
     assert weight.is_leaf
     assert not elastic.average[0].requires_grad
-
-
-def test_elastic_reset_costs_nothing_unless_asked_for() -> None:
-    """Prevents two copies of every agent's weights in a run that never resets."""
-    weights = [nn.Parameter(torch.ones(2))]
-    assert ElasticReset.from_config(weights, make_args()) is None
-    elastic = ElasticReset.from_config(
-        weights, make_args(elastic_reset_period=17, elastic_reset_decay=0.9)
-    )
-    assert elastic is not None
-    assert elastic.decay == 0.9

@@ -7,7 +7,7 @@ import pytest
 from cory.team.roles import (
     Answer,
     Templates,
-    exchanges_at,
+    exchange_is_due,
     reward_matrix,
     role_name,
     roles_at,
@@ -28,7 +28,7 @@ def test_roles_swap_every_period() -> None:
     """Prevents an exchange that comes one iteration early or late."""
     orders = [roles_at(step, 2, 3) for step in range(9)]
     assert orders == [(0, 1)] * 3 + [(1, 0)] * 3 + [(0, 1)] * 3
-    assert [step for step in range(9) if exchanges_at(step, 2, 3)] == [3, 6]
+    assert [step for step in range(9) if exchange_is_due(step, 3)] == [3, 6]
 
 
 @pytest.mark.parametrize("num_agents", [1, 2, 3, 5])
@@ -41,8 +41,8 @@ def test_every_agent_speaks_once_and_gets_every_role(num_agents: int) -> None:
 
 def test_nothing_exchanges_without_a_period_or_a_partner() -> None:
     """Prevents plots that mark an exchange where no role changed."""
-    assert not any(exchanges_at(step, 2, None) for step in range(9))
-    assert not any(exchanges_at(step, 1, 1) for step in range(9))
+    assert not any(exchange_is_due(step, None) for step in range(9))
+    assert {roles_at(step, 1, 1) for step in range(9)} == {(0,)}
     assert {roles_at(step, 2, None) for step in range(9)} == {(0, 1)}
 
 

@@ -166,74 +166,54 @@ def _broadcast_to_tokens(
     return zero_padding(groups.view(-1, 1).expand(response_mask.shape), response_mask)
 
 
-Compute = Callable[
-    [Tensor, Tensor | None, Tensor, float, float, int],
-    tuple[Tensor, Tensor],
-]
-
-
 @dataclass(frozen=True)
 class Estimator:
     """An advantage estimator, and what it asks of the rest."""
 
-    compute: Compute
-    """`(token_rewards, values, response_mask, gamma, lam, num_generations) -> (advantages,
-    returns)`. An estimator that uses no values takes None for them; its returns are the
-    discounted reward-to-go."""
-    uses_values: bool
-    """Whether there is a value function to train."""
+    value_free: Callable[[Tensor, Tensor, float, int], Tensor] | None
+    """`(token_rewards, response_mask, gamma, num_generations) -> advantages`; None: `gae`."""
     whiten: bool
     """Whether its paper whitens advantages over the batch."""
 
+    @property
+    def uses_values(self) -> bool:
+        """Whether there is a value function to train."""
+        return self.value_free is None
 
-def _compute_gae(
-    token_rewards: Tensor,
-    values: Tensor | None,
-    response_mask: Tensor,
-    gamma: float,
-    lam: float,
-    num_generations: int,
-) -> tuple[Tensor, Tensor]:
-    assert values is not None, "gae has a value function"
-    return gae(token_rewards, values, response_mask, gamma, lam)
-
-
-def _without_values(advantages_of: Callable[[Tensor, Tensor, float, int], Tensor]) -> Compute:
     def compute(
-        token_rewards: Tensor,
-        values: Tensor | None,
-        response_mask: Tensor,
+        self,
+        token_rewards: Float[Tensor, "B T"],
+        values: Float[Tensor, "B T"] | None,
+        response_mask: Bool[Tensor, "B T"],
         gamma: float,
         lam: float,
         num_generations: int,
-    ) -> tuple[Tensor, Tensor]:
-        advantages = advantages_of(token_rewards, response_mask, gamma, num_generations)
-        return advantages, reward_to_go(token_rewards, response_mask, gamma)
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Advantages and returns.
 
-    return compute
+        An estimator that uses no values takes None for them; its returns are the discounted
+        reward-to-go.
+        """
+        if self.value_free is None:
+            assert values is not None, "gae has a value function"
+            return gae(token_rewards, values, response_mask, gamma, lam)
+        advantages = self.value_free(token_rewards, response_mask, gamma, num_generations)
+        return advantages, reward_to_go(token_rewards, response_mask, gamma)
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "gae": Estimator(_compute_gae, uses_values=True, whiten=True),
+    "gae": Estimator(None, whiten=True),
     "group": Estimator(
-        _without_values(lambda rewards, response, _, size: group(rewards, response, size)),
-        uses_values=False,
-        whiten=False,
+        lambda rewards, response, _, size: group(rewards, response, size), whiten=False
     ),
     "leave_one_out": Estimator(
-        _without_values(lambda rewards, response, _, size: leave_one_out(rewards, response, size)),
-        uses_values=False,
-        whiten=False,
+        lambda rewards, response, _, size: leave_one_out(rewards, response, size), whiten=False
     ),
     "batch_mean": Estimator(
-        _without_values(lambda rewards, response, gamma, _: batch_mean(rewards, response, gamma)),
-        uses_values=False,
-        whiten=True,
+        lambda rewards, response, gamma, _: batch_mean(rewards, response, gamma), whiten=True
     ),
     "reinforce": Estimator(
-        _without_values(lambda rewards, response, gamma, _: reward_to_go(rewards, response, gamma)),
-        uses_values=False,
-        whiten=False,
+        lambda rewards, response, gamma, _: reward_to_go(rewards, response, gamma), whiten=False
     ),
 }
 """Every estimator by the name it has in `CORYConfig.advantage_estimator`."""

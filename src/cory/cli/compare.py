@@ -31,10 +31,7 @@ OUTPUT_DIR = "runs/comparison"
 
 
 def run(words: Sequence[str]) -> None:
-    """Carry the command out.
-
-    Args:
-        words: after `cory compare`.
+    """Carry out `cory compare` with the words after it.
 
     Raises:
         ValueError: the comparison is incomplete, unfair or misspelt.

@@ -11,7 +11,7 @@ from cory.compare.arms import STANDARD_ARMS, Arm, Times
 from cory.compare.plan import Comparison
 from cory.compare.presets import PRESETS
 from cory.config.validation import refuse_problems
-from cory.io.files import did_you_mean
+from cory.io.files import did_you_mean, refuse_unknown
 
 KEYS = Comparison.__dataclass_fields__.keys() | {"task", "preset"}
 REMOVED = {
@@ -33,7 +33,10 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
     """
     file = read_mapping(Path(options["config"])) if options["config"] else {}
     _refuse_unknown_keys(file, str(options["config"]))
-    preset = _preset(options["preset"] or file.get("preset"))
+    name = options["preset"] or file.get("preset")
+    if name is not None:
+        refuse_unknown("preset", name, PRESETS)
+    preset = {} if name is None else PRESETS[name]
     where = str(options["config"] or f"preset {options['preset']}")
     fields: dict[str, Any] = {**preset, **{key: file[key] for key in file if key != "preset"}}
     fields |= {key: options[key].split(",") for key in ("arms", *LISTS) if options[key] is not None}
@@ -56,16 +59,6 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
         baseline=fields.get("baseline"),
         title=fields.get("title"),
     )
-
-
-def _preset(name: Any) -> dict[str, Any]:
-    if name is None:
-        return {}
-    if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(
-            f"no preset {name!r}{did_you_mean(str(name), PRESETS)}; there is {', '.join(PRESETS)}"
-        )
-    return PRESETS[name]
 
 
 def _refuse_unknown_keys(file: Mapping[Any, Any], where: str) -> None:
@@ -101,8 +94,7 @@ def _arms(value: Any, where: str, known: Mapping[str, Arm] = STANDARD_ARMS) -> d
 
 
 def _known_arm(name: str, known: Mapping[str, Arm]) -> Arm:
-    if name not in known:
-        raise ValueError(f"no arm {name!r}{did_you_mean(name, known)}; there is {', '.join(known)}")
+    refuse_unknown("arm", name, known)
     return known[name]
 
 

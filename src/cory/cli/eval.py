@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, parse
-from cory.cli.settings import model_settings, run_settings, saved_settings
+from cory.cli.settings import open_target
+from cory.config.saved import saved_settings
 from cory.io.terminal import say, write
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
     from cory.team.evaluation import Evaluation
+    from cory.training.runs import Subject
 
 USAGE = "cory eval RUN|MODEL [--task TASK] [--num_samples 5] [--output FILE] [--SETTING VALUE …]"
 DESCRIPTION = """\
@@ -25,10 +27,7 @@ SHOWN_ANSWERS = 20
 
 
 def run(words: Sequence[str]) -> None:
-    """Carry the command out.
-
-    Args:
-        words: after `cory eval`.
+    """Carry out `cory eval` with the words after it.
 
     Raises:
         ValueError: there is no such run or model, or an option does not fit.
@@ -48,25 +47,14 @@ def run(words: Sequence[str]) -> None:
     for alias, name in (("num_samples", "num_eval_samples"), ("num_queries", "num_eval_queries")):
         if options[alias] is not None:
             given[name] = options[alias]
-    saved = saved_settings(Path(options["target"]))
-    args = model_settings(options["target"], given) if saved is None else run_settings(saved, given)
-
-    from cory.cli.libraries import quieten
-
-    quieten()
-    report = _measure(args, options, is_run=saved is not None)
-    _publish(report, options, is_run=saved is not None)
+    subject = open_target(options, given)
+    _publish(_measure(subject, options["target"]), options)
 
 
-def _measure(args: CORYConfig, options: Mapping[str, Any], *, is_run: bool) -> dict[str, Any]:
-    from cory.training.runs import evaluate_alone, open_model, open_run
+def _measure(subject: Subject, target: str) -> dict[str, Any]:
+    from cory.training.runs import evaluate_alone
 
-    target = options["target"]
-    if is_run:
-        subject = open_run(Path(target), args, options["step"])
-    else:
-        subject = open_model(target, args, options["reference"])
-    evaluations = evaluate_alone(subject)
+    args, evaluations = subject.args, evaluate_alone(subject)
     first = next(iter(evaluations.values()))
     return {
         "target": target,
@@ -89,7 +77,7 @@ def _answers(evaluation: Evaluation, args: CORYConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _publish(report: Mapping[str, Any], options: Mapping[str, Any], *, is_run: bool) -> None:
+def _publish(report: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     from cory.cli.tables import evaluation_table, print_table
 
     title = (
@@ -99,7 +87,8 @@ def _publish(report: Mapping[str, Any], options: Mapping[str, Any], *, is_run: b
     table = evaluation_table(title, report["metrics"])
     print_table(table, to_stderr=options["json"])
     text = json.dumps(report, indent=1, ensure_ascii=False)
-    output = options["output"] or (str(Path(report["target"]) / "eval.json") if is_run else None)
+    target = Path(report["target"])
+    output = options["output"] or (target / "eval.json" if saved_settings(target) else None)
     if output is not None:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         Path(output).write_text(text + "\n")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, parse
-from cory.cli.settings import model_settings, run_settings, saved_settings
-from cory.io.files import did_you_mean
+from cory.cli.settings import open_target
+from cory.io.files import refuse_unknown
 from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 
@@ -23,10 +22,7 @@ pioneer's answer and then the observer's, who has seen it."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Carry the command out.
-
-    Args:
-        words: after `cory generate`.
+    """Carry out `cory generate` with the words after it.
 
     Raises:
         ValueError: there is no such run, model or agent, or an option does not fit.
@@ -44,7 +40,7 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(f"--num_samples {options['num_samples']} must be at least 1")
     # A training refuses temperature 0, at which nothing would be sampled; here it has a meaning.
     temperature = given.pop("temperature", None)
-    subject = _open(options, given)
+    subject = open_target(options, given)
     speakers = _speakers(subject, options)
     query: Query = options["prompt"]
     if options["chat"]:
@@ -65,25 +61,9 @@ def run(words: Sequence[str]) -> None:
             write(f"{name}{answers[place][sample]}")
 
 
-def _open(options: dict[str, Any], given: dict[str, Any]) -> Subject:
-    saved = saved_settings(Path(options["target"]))
-    args = model_settings(options["target"], given) if saved is None else run_settings(saved, given)
-
-    from cory.cli.libraries import quieten
-
-    quieten()
-    from cory.training.runs import open_model, open_run
-
-    if saved is None:
-        return open_model(options["target"], args)
-    return open_run(Path(options["target"]), args, options["step"])
-
-
 def _speakers(subject: Subject, options: dict[str, Any]) -> tuple[int, ...]:
     if options["as_team"]:
         return roles_at(0, subject.args.num_agents, None)
     names = [f"agent_{index}" for index in range(subject.args.num_agents)]
-    if options["agent"] not in names:
-        hint = did_you_mean(options["agent"], names) or f"; there is {', '.join(names)}"
-        raise ValueError(f"no agent {options['agent']!r}{hint}")
+    refuse_unknown("agent", options["agent"], names)
     return (names.index(options["agent"]),)

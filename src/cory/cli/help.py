@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from dataclasses import fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from cory.config import CORYConfig
 
-HINTS = {field.name: get_type_hints(CORYConfig)[field.name] for field in fields(CORYConfig)}
-
-
-def list_item(hint: Any) -> Any:
-    """What a setting lists: `float` for `float | list[float]`; None if it is no list."""
-    lists = [part for part in (hint, *get_args(hint)) if get_origin(part) is list]
-    return get_args(lists[0])[0] if lists else None
-
-
-LIST_ITEMS = {name: list_item(hint) for name, hint in HINTS.items() if list_item(hint)}
+HINTS = get_type_hints(CORYConfig)
+LIST_ITEMS = {
+    name: get_args(part)[0]
+    for name, hint in HINTS.items()
+    for part in (hint, *get_args(hint))
+    if get_origin(part) is list
+}
+"""What a setting lists, if it may be a list: `float` for `float | list[float]`."""
 
 
 def metavar(name: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cory.cli.options import make_parser, parse
-from cory.cli.settings import run_settings, saved_settings
+from cory.cli.settings import open_target
+from cory.config.saved import saved_settings
 from cory.io.terminal import say
 
 USAGE = "cory merge RUN --output_dir DIR [--step N] [--weights 0.5,0.5]"
@@ -17,10 +18,7 @@ agents."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Carry the command out.
-
-    Args:
-        words: after `cory merge`.
+    """Carry out `cory merge` with the words after it.
 
     Raises:
         ValueError: there is no such run, or nowhere to write.
@@ -30,21 +28,17 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--step", type=int, help="checkpoint of the run [the newest]")
     parser.add_argument("--weights", metavar="W0,W1,…", help="weight of each agent [all equal]")
     given, options = parse(parser, words)
-    saved = saved_settings(Path(options["target"]))
-    if saved is None:
+    if saved_settings(Path(options["target"])) is None:
         raise ValueError(f"{options['target']} is not a run directory: it has no config.yaml")
     if "output_dir" not in given:
         raise ValueError("nowhere to write the model: name a new directory with --output_dir")
     directory = Path(given.pop("output_dir"))
     shares = None if options["weights"] is None else _numbers(options["weights"])
-    args = run_settings(saved, given)
+    subject = open_target(options, given)
 
-    from cory.cli.libraries import quieten
+    from cory.training.runs import save_merged
 
-    quieten()
-    from cory.training.runs import open_run, save_merged
-
-    save_merged(open_run(Path(options["target"]), args, options["step"]), directory, shares)
+    save_merged(subject, directory, shares)
     say(f"wrote {directory}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import NoneType
@@ -53,7 +53,9 @@ _settings_parser = cache(partial(make_parser, "", ""))
 
 
 def _add_setting(group: Any, name: str, description: str) -> None:
-    default = _text(getattr(CORYConfig, name))
+    default = getattr(CORYConfig, name)
+    if not isinstance(default, str) or "\n" in default:
+        default = json.dumps(default)
     is_switch = HINTS[name] is bool
     text = f"{' '.join(description.split())} [{default}]"
     group.add_argument(
@@ -63,11 +65,6 @@ def _add_setting(group: Any, name: str, description: str) -> None:
         help=text.replace("%", "%%"),
         **({"nargs": "?", "const": True} if is_switch else {}),
     )
-
-
-def _text(value: Any) -> str:
-    """A value as it would be typed."""
-    return value if isinstance(value, str) and "\n" not in value else json.dumps(value)
 
 
 def parse(parser: ArgumentParser, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,7 +94,8 @@ def parse_words(
         namespace = vars(parser.parse_args(words))
     except argparse.ArgumentError as error:
         # The parser stops at the first value; by themselves, all that are wrong are found.
-        refuse_problems([text for option in _given(words) if (text := _wrong_option(option))])
+        parse_alone = _settings_parser().parse_args
+        refuse_problems([_fault(parse_alone, option, "--") for option in _given(words)])
         raise ValueError(readable(error, "--")) from error
     given = {name: value for name, value in namespace.items() if name in HINTS}
     return given, {name: value for name, value in namespace.items() if name not in HINTS}
@@ -112,11 +110,12 @@ def _given(words: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def _wrong_option(option: Sequence[str]) -> str | None:
+def _fault(parse: Callable[[Any], Any], given: Any, where: str) -> str | None:
+    """What the parser says of one setting that is given alone."""
     try:
-        _settings_parser().parse_args(option)
+        parse(given)
     except argparse.ArgumentError as error:
-        return readable(error, "--")
+        return readable(error, where)
     return None
 
 
@@ -128,7 +127,13 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no such file, or it holds something else than settings.
     """
-    return typed_settings(_expand_preset(read_mapping(path), path), str(path))
+    settings = dict(read_mapping(path))
+    name = settings.pop("preset", None)
+    try:
+        preset = preset_settings(None if name is None else str(name))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return typed_settings({**preset, **settings}, str(path))
 
 
 def read_mapping(path: Path) -> Mapping[Any, Any]:
@@ -164,7 +169,8 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
         read = vars(_settings_parser().parse_object(listed))
     except argparse.ArgumentError:
         # The parser stops at the first value; by themselves, all that are wrong are found.
-        refuse_problems([text for key in listed if (text := _wrong_value(key, listed[key], where))])
+        parse_alone = _settings_parser().parse_object
+        refuse_problems([_fault(parse_alone, {key: listed[key]}, f"{where}: ") for key in listed])
         raise
     return {name: read[name] for name in listed}
 
@@ -179,29 +185,12 @@ def refuse_unknown_settings(keys: Iterable[Any], where: str) -> None:
     Raises:
         ValueError: some are not; the message has the fix for each.
     """
-    refuse_problems([_unknown_key(key, where) for key in keys if key not in FIELD_NAMES])
+    unknown = [key for key in keys if key not in FIELD_NAMES]
+    refuse_problems([f"{where}: unknown key {key!r}{_fix(key, FIELD_NAMES)}" for key in unknown])
 
 
-def _unknown_key(key: Any, where: str) -> str:
-    fix = f": {ADVICE[key]}" if key in ADVICE else did_you_mean(str(key), FIELD_NAMES)
-    return f"{where}: unknown key {key!r}{fix}"
-
-
-def _wrong_value(key: str, value: Any, where: str) -> str | None:
-    try:
-        _settings_parser().parse_object({key: value})
-    except argparse.ArgumentError as error:
-        return readable(error, f"{where}: ")
-    return None
-
-
-def _expand_preset(settings: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
-    others = {key: value for key, value in settings.items() if key != "preset"}
-    name = settings.get("preset")
-    try:
-        return {**preset_settings(None if name is None else str(name)), **others}
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+def _fix(name: Any, known: Iterable[str]) -> str:
+    return f": {ADVICE[name]}" if name in ADVICE else did_you_mean(str(name), known)
 
 
 def gather_lists(words: Sequence[str]) -> list[str]:
@@ -239,12 +228,8 @@ def _refuse_unknown_options(parser: ArgumentParser, words: Iterable[str]) -> Non
         option.removeprefix("--") for action in parser._actions for option in action.option_strings
     ]
     names = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
-    refuse_problems([_unknown_option(name, known) for name in names if name not in known])
-
-
-def _unknown_option(name: str, known: Iterable[str]) -> str:
-    fix = f": {ADVICE[name]}" if name in ADVICE else did_you_mean(name, known)
-    return f"unknown option --{name}{fix}"
+    unknown = [name for name in names if name not in known]
+    refuse_problems([f"unknown option --{name}{_fix(name, known)}" for name in unknown])
 
 
 def readable(error: argparse.ArgumentError, where: str) -> str:

@@ -22,10 +22,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def run(words: Sequence[str]) -> None:
-    """Carry the command out.
-
-    Args:
-        words: after `cory report`.
+    """Carry out `cory report` with the words after it.
 
     Raises:
         ValueError: there is no such run or comparison, or nothing was measured yet.

@@ -1,15 +1,21 @@
-"""Which settings win: options over the file, the file over a run's own, these over the task's."""
+"""Which settings win: options over the file, the file over a run's own, these over the task's.
+
+And the run or the model that a command looks at, opened under them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.saved import saved_settings
 from cory.tasks import task_defaults
+
+if TYPE_CHECKING:
+    from cory.training.runs import Subject
 
 TASK_FIELDS = frozenset(field.name for field in fields(THEMES["task"]))
 NOT_OF_THE_RUN = {
@@ -48,6 +54,30 @@ def model_settings(model: str, given: Mapping[str, Any]) -> CORYConfig:
     return CORYConfig(
         **{**_questions(given), **given, "model_name_or_path": model, "num_agents": 1}
     )
+
+
+def open_target(options: Mapping[str, Any], given: Mapping[str, Any]) -> Subject:
+    """Open the run or the model that a command looks at.
+
+    Args:
+        options: of the command: `target`, `step` of a run, perhaps the `reference` of a model.
+        given: settings.
+
+    Raises:
+        ValueError: there is no such run or model, or it does not fit the settings.
+    """
+    target = options["target"]
+    saved = saved_settings(Path(target))
+    args = model_settings(target, given) if saved is None else run_settings(saved, given)
+
+    from cory.cli.libraries import quieten
+
+    quieten()
+    from cory.training.runs import open_model, open_run
+
+    if saved is None:
+        return open_model(target, args, options.get("reference"))
+    return open_run(Path(target), args, options["step"])
 
 
 def _defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,7 @@ values, or the option again."""
 
 
 def run(words: Sequence[str]) -> None:
-    """Carry the command out.
-
-    Args:
-        words: after `cory train`.
+    """Carry out `cory train` with the words after it.
 
     Raises:
         ValueError: an option, the data or a reward function is at fault.

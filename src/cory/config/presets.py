@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from cory.config.themes import ExtensionsConfig
-from cory.io.files import did_you_mean
+from cory.io.files import refuse_unknown
 
 NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionsConfig)}
 """Every setting beyond the paper, off."""
@@ -67,7 +67,5 @@ def preset_settings(name: str | None) -> dict[str, Any]:
     """
     if name is None:
         return {}
-    if name not in PRESETS:
-        hint = did_you_mean(str(name), PRESETS) or f": there is {', '.join(PRESETS)}"
-        raise ValueError(f"no preset {name!r}{hint}")
+    refuse_unknown("preset", name, PRESETS)
     return dict(PRESETS[name])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
+from itertools import chain
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cory.config.fields import facts_of
-from cory.config.rules import RULES
+from cory.config.rules import RULES, Rule
 
 
 def validate(args: Any) -> None:
@@ -20,15 +21,16 @@ def validate(args: Any) -> None:
     """
     broken = {name: found for name in _type_hints(type(args)) if (found := _own(args, name))}
     sound = _SoundSettings(args, broken)
-    refuse_problems([problem for found in broken.values() for problem in found] + sound.problems())
+    refuse_problems([*chain.from_iterable(broken.values()), *map(sound.judge, RULES)])
 
 
-def refuse_problems(problems: Sequence[str]) -> None:
-    """Raise a ValueError with all problems, unless there are none.
+def refuse_problems(found: Iterable[str | None]) -> None:
+    """Raise a ValueError with all problems, unless there are none; None is no problem.
 
     Raises:
         ValueError: a single problem is the message; several are listed, one a line.
     """
+    problems = [problem for problem in found if problem is not None]
     if len(problems) == 1:
         raise ValueError(problems[0])
     if problems:
@@ -97,13 +99,9 @@ class _SoundSettings:
             raise _UnsoundError
         return getattr(self._args, name)
 
-    def problems(self) -> list[str]:
-        """The messages of all rules that are broken and can be judged."""
-        found = []
-        for rule in RULES:
-            try:
-                problem = rule(self)
-            except _UnsoundError:
-                continue
-            found += [] if problem is None else [problem]
-        return found
+    def judge(self, rule: Rule) -> str | None:
+        """The message of a rule, if it can be judged and is broken."""
+        try:
+            return rule(self)
+        except _UnsoundError:
+            return None

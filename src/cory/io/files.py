@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -84,16 +85,14 @@ def refuse_unwritable(directory: Path) -> None:
         ValueError: it cannot.
     """
     existing = _existing(directory)
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return
+    fault = "cannot be written (read-only, or not permitted)"
     if not existing.is_dir():
-        raise ValueError(
-            f"output_dir={str(directory)!r}: {existing} is a file, not a directory; choose another "
-            "output_dir"
-        )
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"output_dir={str(directory)!r}: {existing} cannot be written (read-only, or not "
-            "permitted); choose another output_dir"
-        )
+        fault = "is a file, not a directory"
+    raise ValueError(
+        f"output_dir={str(directory)!r}: {existing} {fault}; choose another output_dir"
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -111,12 +110,8 @@ def alone_in(directory: Path, command: str) -> Iterator[None]:
     The operating system drops the lock when the process ends, however it ends: the file that stays
     behind locks nothing.
 
-    Args:
-        directory: where to work alone.
-        command: what works there, for the message.
-
     Raises:
-        ValueError: another process is at work there.
+        ValueError: another process, which the message calls `command`, is at work there.
         OutputError: the directory cannot be written.
     """
     lock = FileLock(directory / LOCK, timeout=0)
@@ -236,3 +231,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`: did you mean …?` for an error message, or nothing if no known name is close."""
     match = nearest(name, known)
     return "" if match is None else f": did you mean {match}?"
+
+
+def refuse_unknown(what: str, name: Any, known: Iterable[str]) -> None:
+    """Check that a name is known.
+
+    Raises:
+        ValueError: `no WHAT 'name'`, with the known name that is near, and all there are.
+    """
+    if name not in list(known):
+        fix = did_you_mean(str(name), known)
+        raise ValueError(f"no {what} {name!r}{fix}; there is {', '.join(known)}")

@@ -53,10 +53,8 @@ class AgentState:
     alarms_in_a_row: int = 0
     """Iterations since the last one without an alarm."""
 
-    def reward_scaler(self, role: str) -> RewardScaler:
-        return self.reward_scalers.setdefault(role, RewardScaler())
 
-
+@dataclass(eq=False)
 class Agent:
     """Learns from its own samples by PPO, or by another estimator inside PPO's clipped update.
 
@@ -70,29 +68,29 @@ class Agent:
         args: settings.
     """
 
-    def __init__(
-        self,
-        index: int,
-        policy: Policy,
-        scorer: TokenScorer,
-        optimizer: Optimizer,
-        args: CORYConfig,
-    ) -> None:
-        self.index = index
-        self.name = f"agent_{index}"
-        self.policy = policy
-        self.scorer = scorer
-        self.reference = scorer.reference
-        self.world = scorer.world
-        self.optimizer = optimizer
-        self.args = args
+    index: int
+    policy: Policy
+    scorer: TokenScorer
+    optimizer: Optimizer
+    args: CORYConfig
+
+    def __post_init__(self) -> None:
+        self.name = f"agent_{self.index}"
+        policy, args = self.policy, self.args
+        self.reference = self.scorer.reference
+        self.world = self.scorer.world
         self.estimator = ESTIMATORS[args.advantage_estimator]
         self.penalty = KL_PENALTIES[args.kl_estimator]
         self.placement = KL_PLACEMENTS[args.kl_placement]
         self.state = AgentState(args.kl_coef)
         self.passes = PassSize(f"learning, {self.name}")
-        self.elastic_reset = ElasticReset.from_config(policy.language_parameters(), args)
-        self.weight_average = WeightAverage.from_config(policy.language_parameters(), args)
+        weights = policy.language_parameters()
+        # Both cost memory, and are there only where the settings ask for them.
+        self.elastic_reset = self.weight_average = None
+        if args.elastic_reset_period is not None:
+            self.elastic_reset = ElasticReset(weights, args.elastic_reset_decay)
+        if args.weight_average_decay is not None:
+            self.weight_average = WeightAverage(weights, args.weight_average_decay)
 
     def scale_rewards(self, record: RolloutRecord) -> RolloutRecord:
         """Include the agent's own pay in its running statistics, and scale it by them.
@@ -102,7 +100,8 @@ class Agent:
         """
         args, reward = self.args, record.team_reward
         if args.normalize_rewards:
-            scaler = self.state.reward_scaler(record.generation.role)
+            role = record.generation.role
+            scaler = self.state.reward_scalers.setdefault(role, RewardScaler())
             scaler.update(reward)
             reward = scaler.scale(reward)
         if args.score_clip is not None:

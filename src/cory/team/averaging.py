@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from cory.config import CORYConfig
 from cory.models.policy import Policy
 from cory.models.weights import weighted_sum
 
@@ -35,13 +34,6 @@ class WeightAverage:
         self.decay = decay
         self.count = 0
         self.average = [weight.detach().float().clone() for weight in self.weights]
-
-    @classmethod
-    def from_config(cls, weights: Sequence[nn.Parameter], args: CORYConfig) -> WeightAverage | None:
-        """None unless the settings ask for it: the copy costs memory."""
-        if args.weight_average_decay is None:
-            return None
-        return cls(weights, args.weight_average_decay)
 
     @torch.no_grad()
     def follow(self) -> None:

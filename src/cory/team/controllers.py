@@ -12,14 +12,11 @@ from torch import Tensor, nn
 from cory.algorithm.losses import next_kl_coef
 from cory.config import CORYConfig
 
-
-def _adaptive(kl_coef: float, kl_per_sequence: float, num_samples: int, args: CORYConfig) -> float:
-    return next_kl_coef(kl_coef, kl_per_sequence, args.kl_target, num_samples, args.kl_horizon)
-
-
 KL_CONTROLLERS: dict[str, Callable[[float, float, int, CORYConfig], float]] = {
     "fixed": lambda kl_coef, kl_per_sequence, num_samples, args: kl_coef,
-    "adaptive": _adaptive,
+    "adaptive": lambda kl_coef, kl_per_sequence, num_samples, args: next_kl_coef(
+        kl_coef, kl_per_sequence, args.kl_target, num_samples, args.kl_horizon
+    ),
 }
 """η of the next iteration from `(kl_coef, kl_per_sequence, num_samples, args)`."""
 
@@ -70,13 +67,6 @@ class ElasticReset:
         self.decay = decay
         self.initial = [weight.detach().clone() for weight in self.weights]
         self.average = [weight.detach().clone() for weight in self.weights]
-
-    @classmethod
-    def from_config(cls, weights: Sequence[nn.Parameter], args: CORYConfig) -> ElasticReset | None:
-        """None unless the settings ask for it: the two copies cost memory."""
-        if args.elastic_reset_period is None:
-            return None
-        return cls(weights, args.elastic_reset_decay)
 
     @torch.no_grad()
     def follow(self) -> None:

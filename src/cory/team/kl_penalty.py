@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from cory.algorithm.losses import KL_ESTIMATORS, kl_to_come
@@ -31,37 +30,22 @@ class LiveTokens:
     ref_hidden: Float[Tensor, "N D"] | None
 
 
-@runtime_checkable
-class KLPenalty(Protocol):
+@dataclass(frozen=True)
+class KLPenalty:
     """KL of the policy to the frozen initial model, per response token, in nats."""
 
-    needs_ref_hidden: bool
-    """Whether `while_learning` reads the reference's hidden states."""
+    estimate: Callable[[Tensor, Tensor], Tensor] | None
+    """From `(logprobs, ref_logprobs)` of the sampled tokens; None: over all tokens (Eq 2)."""
+
+    @property
+    def needs_ref_hidden(self) -> bool:
+        """Whether `while_learning` reads the reference's hidden states."""
+        return self.estimate is None
 
     def when_sampled(self, scores: TokenScores) -> Float[Tensor, "B T"]:
         """The penalty of the sampled responses, a constant."""
-        ...
-
-    def while_learning(
-        self,
-        tokens: LiveTokens,
-        policy: LanguageModel,
-        reference: LanguageModel,
-        temperature: float,
-    ) -> Float[Tensor, " N"]:
-        """The penalty of the current weights, differentiable."""
-        ...
-
-
-class SampledKL:
-    """A penalty computed from the log-probabilities of the sampled tokens alone."""
-
-    needs_ref_hidden = False
-
-    def __init__(self, estimate: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.estimate = estimate
-
-    def when_sampled(self, scores: TokenScores) -> Float[Tensor, "B T"]:
+        if self.estimate is None:
+            return scores.full_kl
         return self.estimate(scores.logprobs, scores.ref_logprobs)
 
     def while_learning(
@@ -71,46 +55,18 @@ class SampledKL:
         reference: LanguageModel,
         temperature: float,
     ) -> Float[Tensor, " N"]:
-        return self.estimate(tokens.logprobs, tokens.ref_logprobs)
-
-
-class FullKL:
-    """The KL over the whole vocabulary (Eq 2)."""
-
-    needs_ref_hidden = True
-
-    def when_sampled(self, scores: TokenScores) -> Float[Tensor, "B T"]:
-        return scores.full_kl
-
-    def while_learning(
-        self,
-        tokens: LiveTokens,
-        policy: LanguageModel,
-        reference: LanguageModel,
-        temperature: float,
-    ) -> Float[Tensor, " N"]:
+        """The penalty of the current weights, differentiable."""
+        if self.estimate is not None:
+            return self.estimate(tokens.logprobs, tokens.ref_logprobs)
         assert tokens.ref_hidden is not None, "needs_ref_hidden"
         return differentiable_full_kl(
             policy, tokens.hidden, reference, tokens.ref_hidden, temperature
         )
 
 
-KL_PENALTIES: dict[str, KLPenalty] = {
-    "full": FullKL(),
-    **{name: SampledKL(estimate) for name, estimate in KL_ESTIMATORS.items()},
-}
-
-
-def _all_of_it(
-    kl: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
-) -> Float[Tensor, "B T"]:
-    return kl
-
-
-def _nothing(
-    kl: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], gamma: float
-) -> Float[Tensor, "B T"]:
-    return torch.zeros_like(kl)
+KL_PENALTIES = {name: KLPenalty(estimate) for name, estimate in KL_ESTIMATORS.items()}
+KL_PENALTIES["full"] = KLPenalty(None)
+"""By the name in `CORYConfig.kl_estimator`."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +83,8 @@ class KLPlacement:
 
 
 KL_PLACEMENTS: dict[str, KLPlacement] = {
-    "reward": KLPlacement(_all_of_it, in_loss=False),
-    "loss": KLPlacement(_nothing, in_loss=True),
+    "reward": KLPlacement(lambda kl, response_mask, gamma: kl, in_loss=False),
+    "loss": KLPlacement(lambda kl, response_mask, gamma: torch.zeros_like(kl), in_loss=True),
     "both": KLPlacement(kl_to_come, in_loss=True, follows_whitening=True),
 }
 """By the name in `CORYConfig.kl_placement`."""

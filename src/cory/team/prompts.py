@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +18,7 @@ ANCHOR = "\n"
 """Text that no tokenizer joins with what follows; see `PromptEncoder`."""
 
 
+@dataclass(eq=False)
 class PromptEncoder:
     """Turns a query and the answers given so far into prompt token ids, and answers into text.
 
@@ -31,13 +33,12 @@ class PromptEncoder:
         end_ids: token ids that end an answer.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, templates: Templates, end_ids: frozenset[int]
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.templates = templates
-        self.end_ids = end_ids
-        self.start_ids = _start_ids(tokenizer)
+    tokenizer: PreTrainedTokenizerBase
+    templates: Templates
+    end_ids: frozenset[int]
+
+    def __post_init__(self) -> None:
+        self.start_ids = _start_ids(self.tokenizer)
         self.anchor_ids = self._token_ids(ANCHOR)
         self.adds_space = self._token_ids(ANCHOR + "a") != self.anchor_ids + self._token_ids("a")
 

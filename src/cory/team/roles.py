@@ -35,11 +35,6 @@ def exchange_is_due(step: int, role_exchange_period: int | None) -> bool:
     return step > 0 and role_exchange_period is not None and step % role_exchange_period == 0
 
 
-def exchanges_at(step: int, num_agents: int, role_exchange_period: int | None) -> bool:
-    """Whether iteration `step` starts with another order than the iteration before it."""
-    return num_agents > 1 and exchange_is_due(step, role_exchange_period)
-
-
 def role_name(role_index: int) -> str:
     """`pioneer`, `observer`, then `observer_2`, `observer_3` … down a chain."""
     return ("pioneer", "observer")[role_index] if role_index < 2 else f"observer_{role_index}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,36 +23,24 @@ from cory.team.transfer import KnowledgeTransfer
 from cory.team.types import Generation, Iteration, RolloutRecord
 
 
+@dataclass(eq=False)
 class Rollout:
     """Lets the team answer queries and turns the answers into records to learn from.
 
-    Its `transfer` says whether later speakers see the earlier answers.
-
-    Args:
-        policies: weights by agent number.
-        encoder: makes prompts.
-        sampler: answers them.
-        scorer: gives log-probabilities, values and KL of the answers.
-        rewards: pays them.
-        args: settings.
+    `policies` are the weights by agent number. `transfer` says whether later speakers see the
+    earlier answers.
     """
 
-    def __init__(
-        self,
-        policies: Sequence[Policy],
-        encoder: PromptEncoder,
-        sampler: Sampler,
-        scorer: TokenScorer,
-        rewards: RewardScorer,
-        args: CORYConfig,
-    ) -> None:
-        self.policies = policies
-        self.encoder = encoder
-        self.sampler = sampler
-        self.scorer = scorer
-        self.rewards = rewards
-        self.args = args
-        self.transfer = KnowledgeTransfer.from_config(args)
+    policies: Sequence[Policy]
+    encoder: PromptEncoder
+    sampler: Sampler
+    scorer: TokenScorer
+    rewards: RewardScorer
+    args: CORYConfig
+
+    def __post_init__(self) -> None:
+        args = self.args
+        self.transfer = KnowledgeTransfer(args.knowledge_transfer, args.transfer_min_lift)
         self.reward_matrix = torch.tensor(
             reward_matrix(args.num_agents, args.partner_reward_weight)
         )

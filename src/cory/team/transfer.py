@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cory.config import CORYConfig
 from cory.team.metrics import mean_of
 from cory.team.types import RolloutRecord
 
@@ -30,11 +29,6 @@ class KnowledgeTransfer:
     """None: transfer never ends."""
     lifts: list[float] = field(default_factory=list)
     """Of the iterations since the last exchange."""
-
-    @classmethod
-    def from_config(cls, args: CORYConfig) -> KnowledgeTransfer:
-        """As training begins."""
-        return cls(args.knowledge_transfer, args.transfer_min_lift)
 
     def follow(self, records: Sequence[RolloutRecord]) -> None:
         """Take note of what an iteration's speakers, in their order, have earned."""

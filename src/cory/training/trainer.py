@@ -81,19 +81,14 @@ class CORYTrainer:
         self.world = make_world(self.accelerator, args)
         self.records = Records(args, writes=self.world.is_main)
         seed_global_generators(args.seed)
-        self.components = build_components(
-            args,
-            UserObjects(
-                *(model, reward_funcs, reward_processing_classes, train_dataset, eval_dataset),
-                *(processing_class, peft_config, quantization_config),
-            ),
-            self.accelerator.device,
-            self.world,
+        user = UserObjects(
+            *(model, reward_funcs, reward_processing_classes, train_dataset, eval_dataset),
+            *(processing_class, peft_config, quantization_config),
         )
+        self.components = build_components(args, user, self.accelerator.device, self.world)
         self.records.keep(self.components.rewards.failures)
-        self.policies = self.components.policies
-        self.tokenizer = self.components.tokenizer
-        self.optimizer = make_optimizer(self.components.policies, args)
+        self.policies, self.tokenizer = self.components.policies, self.components.tokenizer
+        self.optimizer = make_optimizer(self.policies, args)
         self.scheduler = make_scheduler(self.optimizer, args)
         self.agents = [
             Agent(index, policy, self.components.scorer, self.optimizer, args)

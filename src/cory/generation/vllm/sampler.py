@@ -5,8 +5,9 @@ Legend: B sequences, T response columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -79,11 +80,16 @@ class VllmSampler:
         seeds = torch.randint(
             2**63 - 1, (len(prompt_ids),), generator=generator, device=generator.device
         ).tolist()
+        end_ids = sorted(self.end_ids)
+
+        def complete(model: str, row: int) -> Completion:
+            return self.server.complete(
+                model, list(prompt_ids[row]), max_new_tokens, temperature, seeds[row], end_ids
+            )
+
         with self.world.fail_together():
             completions = (
-                self._answer_all(policy, prompt_ids, seeds, max_new_tokens, temperature)
-                if self.world.is_main
-                else []
+                self._answer_all(policy, len(prompt_ids), complete) if self.world.is_main else []
             )
         answers = [Completion(*answer) for answer in self.world.broadcast_from_main(completions)]
         token_ids = [cut_after_end(answer.token_ids, self.end_ids) for answer in answers]
@@ -93,57 +99,40 @@ class VllmSampler:
         return Answers(token_ids, None, padded(logprobs, policy.device))
 
     def _answer_all(
-        self,
-        policy: LanguageModel,
-        prompt_ids: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        max_new_tokens: int,
-        temperature: float,
+        self, policy: LanguageModel, num_rows: int, complete: Callable[[str, int], Completion]
     ) -> list[Completion]:
         """One completion per prompt, asked for again while the retry policy allows it."""
         completions: dict[int, Completion] = {}
-        while missing := [row for row in range(len(prompt_ids)) if row not in completions]:
+        while missing := [row for row in range(num_rows) if row not in completions]:
             try:
-                model = self._name_of(policy)
-                for row, completion in self._ask(
-                    model, missing, prompt_ids, seeds, max_new_tokens, temperature
-                ):
+                for row, completion in self._ask(missing, partial(complete, self._name_of(policy))):
                     completions[row] = completion
                     self.retry.reset()
             except NoAnswerError as error:
                 self.adapters.forget()
                 self.retry.wait(error)
-        return [completions[row] for row in range(len(prompt_ids))]
+        return [completions[row] for row in range(num_rows)]
 
     def _ask(
-        self,
-        model: str,
-        rows: Sequence[int],
-        prompt_ids: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        max_new_tokens: int,
-        temperature: float,
+        self, rows: Sequence[int], complete: Callable[[int], Completion]
     ) -> Iterable[tuple[int, Completion]]:
         """Answers as they were got, and then the error if one is missing.
 
         After the first error nothing more is asked: a dead server would have each question wait.
         """
         has_failed = Event()
-        end_ids = sorted(self.end_ids)
 
-        def complete(row: int) -> Completion | NoAnswerError | ValueError | None:
+        def outcome_of(row: int) -> Completion | NoAnswerError | ValueError | None:
             if has_failed.is_set():
                 return None
             try:
-                return self.server.complete(
-                    model, list(prompt_ids[row]), max_new_tokens, temperature, seeds[row], end_ids
-                )
+                return complete(row)
             except (NoAnswerError, ValueError) as error:
                 has_failed.set()
                 return error
 
         with ThreadPoolExecutor(min(len(rows), self.rows_at_once)) as pool:
-            outcomes = list(pool.map(complete, rows))
+            outcomes = list(pool.map(outcome_of, rows))
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, Completion):
                 yield row, outcome
