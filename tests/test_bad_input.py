@@ -160,7 +160,7 @@ def test_nothing_held_out(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("learnin_rate", r"'learnin_rate' is not a setting .* did you mean 'learning_rate'\?"),
+        ("learnin_rate", r"'learnin_rate' is not a setting .* did you mean learning_rate\?"),
         ("kl", r"'kl' is not a setting"),
         ("epochs_of_reason", r"is not a setting .*`cory train --help` lists them"),
     ],

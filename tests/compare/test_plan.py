@@ -124,7 +124,7 @@ def test_warnings_name_what_a_reader_should_know() -> None:
         ({"base": {"num_agents": 3}}, "so does every arm"),
         ({"base": {"kl_coef": 0.1}, "kl_coefs": [0.1, 0.2]}, "leave one of them out"),
         ({"base": {"learning_rate": [0.1, 0.2]}}, "must be one number"),
-        ({"base": {"batch_sise": 3}}, "did you mean 'batch_size'"),
+        ({"base": {"batch_sise": 3}}, "did you mean batch_size"),
         ({"base": {"eval_steps": None}}, "must be a multiple of logging_steps"),
         ({"base": {"eval_steps": 5, "logging_steps": 2}}, "must be a multiple of logging_steps"),
         ({"seeds": []}, "seeds is empty"),

@@ -11,7 +11,7 @@ from cory.compare.arms import STANDARD_ARMS, Arm, Times
 from cory.compare.plan import Comparison
 from cory.compare.presets import PRESETS
 from cory.config.validation import refuse_problems
-from cory.io.files import did_you_mean, refuse_unknown
+from cory.io.files import did_you_mean, look_up
 
 KEYS = Comparison.__dataclass_fields__.keys() | {"task", "preset"}
 REMOVED = {
@@ -34,9 +34,7 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
     file = read_mapping(Path(options["config"])) if options["config"] else {}
     _refuse_unknown_keys(file, str(options["config"]))
     name = options["preset"] or file.get("preset")
-    if name is not None:
-        refuse_unknown("preset", name, PRESETS)
-    preset = {} if name is None else PRESETS[name]
+    preset = {} if name is None else look_up("preset", name, PRESETS)
     where = str(options["config"] or f"preset {options['preset']}")
     fields: dict[str, Any] = {**preset, **{key: file[key] for key in file if key != "preset"}}
     fields |= {key: options[key].split(",") for key in ("arms", *LISTS) if options[key] is not None}
@@ -88,14 +86,9 @@ def _arms(value: Any, where: str, known: Mapping[str, Arm] = STANDARD_ARMS) -> d
         raise ValueError(f"{where}: arms={value!r:.300} must be a list of names such as ppo")
     named = value if isinstance(value, Mapping) else dict.fromkeys(value)
     return {
-        str(name): _known_arm(str(name), known) if changes is None else _arm(name, changes, where)
-        for name, changes in named.items()
+        name: look_up("arm", name, known) if changes is None else _arm(name, changes, where)
+        for name, changes in zip(map(str, named), named.values(), strict=True)
     }
-
-
-def _known_arm(name: str, known: Mapping[str, Arm]) -> Arm:
-    refuse_unknown("arm", name, known)
-    return known[name]
 
 
 def _arm(name: Any, changes: Any, where: str) -> Arm:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import open_target
-from cory.io.files import refuse_unknown
+from cory.io.files import look_up
 from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 
@@ -64,6 +64,5 @@ def run(words: Sequence[str]) -> None:
 def _speakers(subject: Subject, options: dict[str, Any]) -> tuple[int, ...]:
     if options["as_team"]:
         return roles_at(0, subject.args.num_agents, None)
-    names = [f"agent_{index}" for index in range(subject.args.num_agents)]
-    refuse_unknown("agent", options["agent"], names)
-    return (names.index(options["agent"]),)
+    numbers = {f"agent_{index}": index for index in range(subject.args.num_agents)}
+    return (look_up("agent", options["agent"], numbers),)

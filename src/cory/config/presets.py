@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from cory.config.themes import ExtensionsConfig
-from cory.io.files import refuse_unknown
+from cory.io.files import look_up
 
 NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionsConfig)}
 """Every setting beyond the paper, off."""
@@ -65,7 +65,4 @@ def preset_settings(name: str | None) -> dict[str, Any]:
     Raises:
         ValueError: there is no such preset; the message lists those there are.
     """
-    if name is None:
-        return {}
-    refuse_unknown("preset", name, PRESETS)
-    return dict(PRESETS[name])
+    return {} if name is None else dict(look_up("preset", name, PRESETS))

@@ -58,16 +58,6 @@ def _learning_rates(args: Any) -> str | None:
     )
 
 
-def _one_weight_per_reward(args: Any) -> str | None:
-    weights, functions = args.reward_weights, args.reward_funcs
-    if weights is None or functions is None or len(weights) == len(functions):
-        return None
-    return (
-        f"reward_weights has {len(weights)} entries for {len(functions)} reward_funcs: give one "
-        "weight per function"
-    )
-
-
 def _folder_for_trackers(args: Any) -> str | None:
     """Trackers make the run's name a folder in their directory."""
     if args.run_name is None or not args.report_to:
@@ -142,7 +132,14 @@ RULES: tuple[Rule, ...] = (
         "kl_placement='both' splits the gradient of the full KL, but kl_estimator="
         "{args.kl_estimator!r}: set kl_estimator='full' (k1 in the reward is complete already)",
     ),
-    _one_weight_per_reward,
+    _refuse_if(
+        lambda args: (
+            None not in (args.reward_weights, args.reward_funcs)
+            and len(args.reward_weights) != len(args.reward_funcs)
+        ),
+        "reward_weights={args.reward_weights} must be one weight for each of reward_funcs="
+        "{args.reward_funcs}",
+    ),
     _refuse_if(
         lambda args: args.metric_for_best_model is not None and args.eval_steps is None,
         "metric_for_best_model={args.metric_for_best_model!r} is watched at evaluations, but "

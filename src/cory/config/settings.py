@@ -14,7 +14,7 @@ from cory.config import themes
 from cory.config.fields import Facts, facts_of
 from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems, validate
-from cory.io.files import nearest
+from cory.io.files import did_you_mean
 
 
 # The one list of themes. A dataclass takes the fields of its last base first.
@@ -77,9 +77,8 @@ def unknown_setting(name: str) -> str:
     """The error message for a name that is not a setting: what to write instead."""
     if name in ADVICE:
         return f"{name!r} is no longer a setting of CORYConfig: {ADVICE[name]}"
-    known = nearest(name, FIELD_NAMES)
-    fix = f"did you mean {known!r}?" if known else "`cory train --help` lists them"
-    return f"{name!r} is not a setting of CORYConfig: {fix}"
+    fix = did_you_mean(name, FIELD_NAMES) or ": `cory train --help` lists them"
+    return f"{name!r} is not a setting of CORYConfig{fix}"
 
 
 def refuse_unknown_names(names: Iterable[str]) -> None:

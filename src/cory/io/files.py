@@ -6,17 +6,19 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from cory.io.errors import CoryRuntimeError
+
+Value = TypeVar("Value")
 
 
 class OutputError(CoryRuntimeError):
@@ -221,24 +223,19 @@ def path_inside(directory: Path, name: str) -> Path:
     return path
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is nearest to a misspelt one; None if none is close."""
-    matches = get_close_matches(name.replace("-", "_"), list(known), n=1)
-    return matches[0] if matches else None
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`: did you mean …?` for an error message, or nothing if no known name is close."""
-    match = nearest(name, known)
-    return "" if match is None else f": did you mean {match}?"
+    matches = get_close_matches(name.replace("-", "_"), list(known), n=1)
+    return f": did you mean {matches[0]}?" if matches else ""
 
 
-def refuse_unknown(what: str, name: Any, known: Iterable[str]) -> None:
-    """Check that a name is known.
+def look_up(what: str, name: Any, known: Mapping[str, Value]) -> Value:
+    """What a name stands for.
 
     Raises:
         ValueError: `no WHAT 'name'`, with the known name that is near, and all there are.
     """
-    if name not in list(known):
+    if not isinstance(name, str) or name not in known:
         fix = did_you_mean(str(name), known)
         raise ValueError(f"no {what} {name!r}{fix}; there is {', '.join(known)}")
+    return known[name]

@@ -124,10 +124,7 @@ class Agent:
         made = self.make_train_samples(record)
         own, metrics = correct_sampler_mismatch(*made, record, self.args)
         samples = [own]
-        for taken, measured in (
-            self.partner_samples(team),
-            transfer_back_samples(team, self.args),
-        ):
+        for taken, measured in (self.partner_samples(team), transfer_back_samples(team, self.args)):
             samples += taken
             metrics |= measured
         history: list[dict[str, float]] = []

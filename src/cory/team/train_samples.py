@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,20 +47,12 @@ class TrainSamples:
         """Some sequences, without the columns that are padding in all of them."""
         batch = self.batch.select(rows)
         length = batch.response_mask.shape[1]
-
-        def cut(rectangle: Tensor | None) -> Any:
-            return None if rectangle is None else rectangle[rows, :length]
-
-        return replace(
-            self,
-            batch=batch,
-            old_logprobs=cut(self.old_logprobs),
-            advantages=cut(self.advantages),
-            old_values=cut(self.old_values),
-            returns=cut(self.returns),
-            ref_logprobs=cut(self.ref_logprobs),
-            ref_hidden=cut(self.ref_hidden),
-        )
+        rectangles = {
+            name: value[rows, :length]
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, batch=batch, **rectangles)
 
     def logged(self, statistics: Iterable[str]) -> list[str]:
         """Which statistics are logged: all of one's own answers, two of a partner's."""
