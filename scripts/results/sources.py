@@ -89,7 +89,7 @@ ALL = (
         "pocket-reviews (graded reward; the initial model earns −.33)",
         "40 iterations, batch 128 a role, η 0.1",
         compare("pocket/reviews", "ppo,ppo-2x,ppo-2x-ema,cory,team", "--output_dir runs/reviews"),
-        "commit `070b65e`; seeds 3 and 4 at `c6ea3fb`, which trains alike",
+        "commit `19f5293`, after the repair of the reward statistics",
         f"{POCKET}/reviews",
     ),
     Experiment(

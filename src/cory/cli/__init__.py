@@ -89,5 +89,5 @@ def _run(words: list[str]) -> None:
     else:
         from cory.io.files import did_you_mean
 
-        hint = did_you_mean(words[0], COMMANDS)
-        raise ValueError(f"no command {words[0]!r}{hint}; see `cory --help`")
+        fix = did_you_mean(words[0], COMMANDS)
+        raise ValueError(f"no command {words[0]!r}{fix}; see `cory --help`")

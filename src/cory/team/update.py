@@ -130,9 +130,8 @@ def microbatch_loss(
     if samples.kl_weight is not None and samples.ref_logprobs is not None:
         ref_hidden = None if samples.ref_hidden is None else samples.ref_hidden[mask]
         live = LiveTokens(hidden, flat_logprobs, samples.ref_logprobs[mask], ref_hidden)
-        kl_loss = (
-            penalty.while_learning(live, policy, reference, args.temperature).sum() / num_tokens
-        )
+        kl = penalty.while_learning(live, policy, reference, args.temperature)
+        kl_loss = kl.sum() / num_tokens
         loss = loss + samples.kl_weight * kl_loss
         statistics["kl_loss"] = kl_loss
     return samples.weight * loss, {key: value.detach() for key, value in statistics.items()}

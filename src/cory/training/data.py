@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -11,7 +12,7 @@ from datasets import Dataset
 
 from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
-from cory.team.prompts import PromptEncoder
+from cory.team.prompts import PromptEncoder, is_chat
 
 
 def queries_at(dataset: Dataset, args: CORYConfig, step: int) -> list[dict[str, Any]]:
@@ -52,12 +53,16 @@ def check_context(
     word = next(token for token in count() if token not in encoder.end_ids)
     prompts = ([], [[word] * longest] * num_answers)
 
+    def bound(query: Any) -> int:
+        return max(encoder.upper_bound(query, answers) for answers in prompts)
+
     room = context_length - longest
+    bound_by_bytes = cache(lambda num_bytes: bound("x" * num_bytes))
     # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
     lengths = {
         row: max(len(encoder.encode(query, answers)) for answers in prompts)
         for row, query in enumerate(queries)
-        if max(encoder.upper_bound(query, answers) for answers in prompts) > room
+        if (bound(query) if is_chat(query) else bound_by_bytes(len(query.encode()))) > room
     }
     too_long = [row for row, length in lengths.items() if length > room]
     if too_long:
