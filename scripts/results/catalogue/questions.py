@@ -27,7 +27,7 @@ QUESTIONS = (
         "ppo",
         "team",
         "Does the preset `team` beat PPO and the paper's team at equal iterations?",
-        "Yes: the paper's team everywhere, PPO in reward or in KL.",
+        "The paper's team: everywhere. PPO: in reward, or on reviews in area alone.",
         [
             effect("arithmetic", "team", "ppo", "arithmetic"),
             effect("reviews", "team", "ppo", "reviews"),
@@ -61,7 +61,7 @@ QUESTIONS = (
         "ppo",
         "twice-the-samples",
         "What do twice the samples and averaged weights buy PPO?",
-        "On arithmetic and reviews the average helps; where reward is rare, the samples.",
+        "The average: reward on arithmetic, less KL on reviews. The samples: where reward is rare.",
         [
             effect("arithmetic", "ppo-2x-ema", "ppo", "arithmetic"),
             effect("reviews", "ppo-2x-ema", "ppo", "reviews"),

@@ -174,11 +174,7 @@ def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | Non
 
 
 def answer(
-    subject: Subject,
-    speakers: Sequence[int],
-    query: Query,
-    num_samples: int,
-    temperature: float,
+    subject: Subject, speakers: Sequence[int], query: Query, num_samples: int, temperature: float
 ) -> list[list[str]]:
     """The answers of each speaker to a query, later ones given in view of the earlier answers.
 
