@@ -25,23 +25,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
-import cory
+from tests import annotations
 from tests.tiny_models import save_tiny_classifier, save_tiny_gpt2, save_tiny_llama
 
-# Where a module names shapes of tensors, its annotations are checked at every call while tests run;
-# an int is a float, as in PEP 484. Other modules are left to pyright: with all calls of all modules
-# checked, the suite takes a quarter longer.
-SOURCE = Path(cory.__path__[0])
-install_import_hook(
-    [
-        ".".join(["cory", *path.relative_to(SOURCE).with_suffix("").parts])
-        for path in SOURCE.rglob("*.py")
-        if "from jaxtyping import" in path.read_text()
-    ],
-    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
-)
+annotations.check_annotations("cory")
 # The same examples on every machine, and no deadline that a busy one would miss.
 settings.register_profile("cory", deadline=None, derandomize=True)
 settings.load_profile("cory")
@@ -62,6 +50,7 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    annotations.calls.clear()
 
 
 @pytest.fixture(scope="session")
