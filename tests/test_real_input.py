@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
+from pyarrow import parquet
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cory.cli import main
@@ -33,12 +34,22 @@ def check_loads(model: torch.nn.Module, directory: Path) -> torch.Tensor:
         return model(**tokens).logits
 
 
+def every_25th_review(shared_data: Path, directory: Path) -> Path:
+    """A directory with real reviews of both classes; `tests/tasks/test_imdb.py` reads them all."""
+    reviews = directory / "reviews"
+    reviews.mkdir()
+    for name in ("train.parquet", "test.parquet"):
+        whole = parquet.read_table(shared_data / "imdb" / name)
+        parquet.write_table(whole.take(list(range(0, len(whole), 25))), reviews / name)
+    return reviews
+
+
 def test_imdb(
     shared_data: Path, tiny_gpt2_dir: Path, tiny_classifier_dir: Path, tmp_path: Path
 ) -> None:
     """Prevents an imdb task that works on made-up reviews only: full copies of a GPT-2."""
     words = [
-        *("--task", "imdb", "--dataset_name", str(shared_data / "imdb")),
+        *("--task", "imdb", "--dataset_name", str(every_25th_review(shared_data, tmp_path))),
         *("--model_name_or_path", str(tiny_gpt2_dir)),
         *("--reward_model_name_or_path", str(tiny_classifier_dir)),
     ]

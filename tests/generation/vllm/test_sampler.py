@@ -27,7 +27,7 @@ from tests.tiny_models import save_tiny_llama
 from tests.tiny_runs import queries
 
 PROMPTS = [[0, 50, 51, 52], [0, 60], [0, 50, 51, 52], [0, *range(40, 60)]]
-IMPATIENT = {"vllm_server_timeout": 4.0}
+IMPATIENT = {"vllm_server_timeout": 2.0}
 
 
 @pytest.fixture(scope="module")

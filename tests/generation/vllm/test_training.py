@@ -27,7 +27,7 @@ def training(server: Running, model: Path, output_dir: Path, **settings: Any) ->
         **{
             **ADAPTERS,
             "vllm_server_base_url": server.url,
-            "vllm_server_timeout": 2.0,
+            "vllm_server_timeout": 1.0,
             "max_steps": STEPS,
             **settings,
         },
@@ -78,7 +78,7 @@ def test_a_lost_server_stops_the_run_and_loses_nothing(
         stopped = training(
             server, tiny_llama_dir, tmp_path / "run", callbacks=[killer], **EVALUATED
         )
-        with pytest.raises(ServerLostError, match=r"not answered for 2 seconds .* --resume"):
+        with pytest.raises(ServerLostError, match=r"not answered for 1 seconds .* --resume"):
             stopped.train()
     checkpoints = Checkpoints(tmp_path / "run", None)
     assert checkpoints.steps()[-1] == 2
