@@ -28,8 +28,8 @@ import torch
 from hypothesis import settings
 
 from tests import annotations
-from tests.tiny_models import save_tiny_classifier, save_tiny_gpt2, save_tiny_llama
 
+# The models' own libraries are imported by the workers alone, which takes four seconds.
 annotations.check_annotations("cory")
 # The same examples on every machine, and no deadline that a busy one would miss.
 settings.register_profile("cory", deadline=None, derandomize=True)
@@ -62,18 +62,24 @@ def _seeded() -> None:
 @pytest.fixture(scope="session")
 def tiny_gpt2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2 without pad token."""
+    from tests.tiny_models import save_tiny_gpt2
+
     return save_tiny_gpt2(tmp_path_factory.mktemp("models") / "tiny-gpt2")
 
 
 @pytest.fixture(scope="session")
 def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama whose tokenizer adds BOS, pads with EOS and has a chat template."""
+    from tests.tiny_models import save_tiny_llama
+
     return save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def tiny_classifier_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DistilBERT that labels texts NEGATIVE or POSITIVE."""
+    from tests.tiny_models import save_tiny_classifier
+
     return save_tiny_classifier(tmp_path_factory.mktemp("models") / "tiny-classifier")
 
 
