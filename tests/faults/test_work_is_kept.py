@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -106,9 +105,8 @@ def test_what_fails_costs_no_iteration(
 
     Resumed with what does not fail it is the undisturbed run, bit for bit.
     """
-    team = trainer(
-        tiny_gpt2_dir, tmp_path, **{"reward_funcs": FailingReward(), **SETTINGS, **faulty}
-    )
+    options = {"reward_funcs": FailingReward(), **SETTINGS, **faulty}
+    team = trainer(tiny_gpt2_dir, tmp_path, **options)
     with pytest.raises((ValueError, ConnectionError), match="away"):
         team.train()
     assert saved(tmp_path) == kept
@@ -270,9 +268,11 @@ def test_nan_is_never_the_best(
         tiny_gpt2_dir,
         tmp_path,
         metric_for_best_model="kl",
+        eval_steps=1,
         greater_is_better=greater_is_better,
         eval_dataset=queries(2),
     ).events
+    events.handler.callbacks.clear()
     for value in values:
         events.evaluated({"kl": value})
     assert events.state.best_metric == best
@@ -281,6 +281,7 @@ def test_nan_is_never_the_best(
 def test_the_history_of_a_long_run_stays_short(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents memory that grows by 16 KB with each iteration."""
     events = trainer(tiny_gpt2_dir, tmp_path).events
+    events.handler.callbacks.clear()
     for step in range(1000):
         events.logged(step, {"kl": 1.0})
     assert [entry["step"] for entry in events.state.log_history] == list(range(900, 1000))
@@ -316,10 +317,7 @@ def test_a_damaged_line_of_metrics(
         assert [line["step"] for line in records(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("decay", [0.9])
-def test_elastic_reset_may_begin_at_a_resume(
-    tiny_gpt2_dir: Path, tmp_path: Path, decay: float
-) -> None:
+def test_elastic_reset_may_begin_at_a_resume(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents KeyError: 'agent_0/elastic_average/0', and an average of the initial weights."""
     options: dict[str, Any] = {"num_ppo_epochs": 1, "max_steps": 2}
     trainer(tiny_gpt2_dir, tmp_path, **options).train()
@@ -327,7 +325,6 @@ def test_elastic_reset_may_begin_at_a_resume(
         tiny_gpt2_dir,
         tmp_path,
         elastic_reset_period=2,
-        elastic_reset_decay=decay,
         resume=True,
         **{**options, "max_steps": 3},
     )
@@ -344,4 +341,4 @@ def test_elastic_reset_may_begin_at_a_resume(
         assert averages
         weights = [agent[f"weight/{index}"] for index in range(len(averages))]
         assert all((a == w).all() for a, w in zip(averages, weights, strict=True))
-    assert os.path.isdir(tmp_path / "checkpoints/step-3")  # noqa: PTH112
+    assert saved(tmp_path) == [2, 3]

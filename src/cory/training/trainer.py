@@ -266,11 +266,9 @@ class CORYTrainer:
         self.events.tell("on_save")
         if "iteration" in progress:
             return self._end_step(progress["iteration"])
-        return (
-            self.evaluate(self.events.state.global_step)
-            if self.events.control.should_evaluate
-            else {}
-        )
+        if not self.events.control.should_evaluate:
+            return {}
+        return self.evaluate(self.events.state.global_step)
 
     def _finish(self, metrics: dict[str, float]) -> dict[str, float]:
         step = self.events.state.global_step
