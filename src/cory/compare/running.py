@@ -88,7 +88,7 @@ def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) 
     with lifeline() as line:
         try:
             while waiting or running:
-                while len(running) < workers and (run := _next(waiting, progress)) is not None:
+                while len(running) < workers and (run := next_run(waiting, progress)) is not None:
                     running[run] = start(run, max(1, _cores() // workers), line)
                     progress.started(run)
                 time.sleep(POLL_SECONDS)
@@ -105,7 +105,7 @@ def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) 
     return failed
 
 
-def _next(waiting: deque[PlannedRun], progress: MatrixProgress) -> PlannedRun | None:
+def next_run(waiting: deque[PlannedRun], progress: MatrixProgress) -> PlannedRun | None:
     """Take the next run to start; one that another process is training waits for its end."""
     for run in list(waiting):
         if is_taken(run.directory):
