@@ -1,17 +1,20 @@
 """Kill a training with signal 9 again and again, resume it each time, and compare the result.
 
-    python -m experiments.faults.kill_and_resume --kills 60
+    python -m experiments.faults.kill_and_resume --kills 8
 
-A kill strikes
+Every variant of `experiments.faults.variants` is killed that often. A kill strikes
 
 - at any moment after the start, by the clock;
 - while a checkpoint is being written, by the clock: soon after its directory appears;
-- in a line of Python that saves, exchanges roles or writes records, chosen at random: the process
-  counts the lines it executes in these rooms and kills itself at that one.
+- in a line of Python that saves, exchanges roles, writes records or goes from one to the next,
+  chosen at random: the process counts the lines it executes in these rooms and kills itself there.
 
-After every kill each checkpoint must have its checksums, and the next `cory train --resume` must go
-on. The finished run must equal one that nobody disturbed, byte for byte: weights, optimizer
-moments, random states, metrics, samples; all but what the clock says.
+Of a comparison the command is killed, at any moment, and every second time its training, too.
+
+After every kill each checkpoint must have its checksums, and the same command must go on. The
+finished run must equal one that nobody disturbed, byte for byte: weights, optimizer moments, random
+states, metrics, samples; all but what the clock says. A variant that has its `found.json` is not
+done again.
 """
 
 from __future__ import annotations
@@ -26,27 +29,23 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from cory.cli import main as cory
 from cory.io.files import damage
 from cory.team.metrics import read_metrics
 from cory.training.checkpoint import STATE, Checkpoints
+from experiments.faults.variants import VARIANTS, Variant
 
-SETTINGS = """
---task pocket-arithmetic --use_cpu --batch_size 4 --max_completion_length 4 --learning_rate 1e-4
---num_ppo_epochs 1 --role_exchange_period 2 --merge_on_exchange 0.5 --weight_average_decay 0.9
---kl_controller adaptive --normalize_rewards --elastic_reset_period 7 --log_samples_steps 5
---eval_steps 20 --num_eval_queries 4 --save_steps 2 --save_total_limit 3
-""".split()
 ROOMS = {
     "a line of saving": ("training/checkpoint.py", "io/files.py", "models/weights.py"),
     "a line of exchanging": ("team/averaging.py",),
     "a line of recording": ("team/metrics.py", "training/records.py", "training/samples.py"),
+    "a line of the loop": ("training/trainer.py", "training/callbacks.py", "training/rescue.py"),
 }
 ANY_MOMENT, WRITING = "any moment", "writing a checkpoint"
 KINDS = (ANY_MOMENT, WRITING, *ROOMS)
@@ -81,33 +80,26 @@ class LineCounter:
         return self._count
 
 
-def train(words: Sequence[str], log: Path, counters: Sequence[LineCounter] = ()) -> None:
-    """`cory train`, as the main function of a process."""
+def work(
+    variant: Variant, directory: Path, log: Path, counters: Sequence[LineCounter], answer: Any
+) -> None:
+    """A variant, as the main function of a process; puts the lines that were counted, if asked."""
+    os.setsid()
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    (counter,) = counters or [None]
-    sys.settrace(counter)
-    cory(["train", *words])
-
-
-def count_lines(words: Sequence[str], log: Path, answer: Any) -> None:
-    """Train undisturbed, and say how many lines were executed in each kind of room."""
-    counters = {kind: LineCounter(rooms) for kind, rooms in ROOMS.items()}
 
     def enter(frame: FrameType, event: str, argument: Any) -> Any:
-        for counter in counters.values():
+        for counter in counters:
             if traced := counter(frame, event, argument):
                 return traced
         return None
 
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.settrace(enter)
-    cory(["train", *words])
+    sys.settrace(enter if counters else None)
+    variant.run(directory)
     sys.settrace(None)
-    answer.put({kind: counter.count for kind, counter in counters.items()})
+    if answer is not None:
+        answer.put([counter.count for counter in counters])
 
 
 def kill_by_the_clock(
@@ -133,8 +125,11 @@ def check(run: Path) -> dict[str, Any]:
         AssertionError: a checkpoint or a file of the run is not what was written.
     """
     checkpoints = Checkpoints(run, limit=None)
-    for step in checkpoints.steps():
-        assert (fault := damage(checkpoints.path(step), STATE)) is None, (step, fault)
+    # A training whose command was killed may be saving still, and removing what is over its limit.
+    with suppress(FileNotFoundError):
+        for step in checkpoints.steps():
+            fault = damage(checkpoints.path(step), STATE)
+            assert fault is None or not checkpoints.path(step).exists(), (step, fault)
     steps = [record["step"] for record in read_metrics(run / "metrics.jsonl")]
     assert steps == sorted(steps)
     assert all(path.stat().st_size for path in run.glob("config.yaml"))
@@ -182,13 +177,13 @@ def _without_the_clock(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def kill_and_resume(output_dir: Path, kills: int, steps: int, seed: int) -> dict[str, Any]:
-    """Run the experiment.
+def kill_and_resume(variant: Variant, output_dir: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Run the experiment with one variant.
 
     Args:
+        variant: what is run.
         output_dir: new; gets `undisturbed/`, `killed/` and a log of each.
         kills: how many, evenly over the kinds.
-        steps: iterations of the training.
         seed: of the moments.
 
     Returns:
@@ -200,76 +195,115 @@ def kill_and_resume(output_dir: Path, kills: int, steps: int, seed: int) -> dict
     shutil.rmtree(output_dir, ignore_errors=True)
     output_dir.mkdir(parents=True)
     run, undisturbed = output_dir / "killed", output_dir / "undisturbed"
-    words = [*SETTINGS, "--max_steps", str(steps), "--resume", "--output_dir"]
-    answer = context.Queue()
-    reference = context.Process(
-        target=count_lines,
-        args=([*words, str(undisturbed)], output_dir / "undisturbed.log", answer),
-    )
-    started = time.perf_counter()
-    reference.start()
-    lines_per_step = {kind: count / steps for kind, count in answer.get().items()}
+
+    def start(directory: Path, counters: Sequence[LineCounter] = (), answer: Any = None) -> Any:
+        log = directory.with_suffix(".log")
+        arguments = (variant, directory, log, list(counters), answer)
+        process = context.Process(target=work, args=arguments)
+        process.start()
+        return process
+
+    started, answer = time.perf_counter(), context.Queue()
+    reference = start(undisturbed, [LineCounter(rooms) for rooms in ROOMS.values()], answer)
+    lines = dict(zip(ROOMS, answer.get(), strict=True))
     reference.join()
-    seconds_per_step = (time.perf_counter() - started) / steps
+    seconds = time.perf_counter() - started
 
     draw = random.Random(seed)
-    log = output_dir / "killed.log"
-    kinds = [KINDS[number % len(KINDS)] for number in range(kills)]
-    draw.shuffle(kinds)
-    left_behind, newest = Counter[str](), []
+    kinds = _kinds(variant, kills, draw)
+    done, left_behind, newest = Counter[str](), Counter[str](), []
     partial: set[Any] = set()
-    for kind in kinds:
-        counter = _counter(kind, lines_per_step, draw)
-        process = context.Process(target=train, args=([*words, str(run)], log, counter))
-        process.start()
-        if not counter:
-            kill_by_the_clock(process, run, kind, SECONDS_TO_START + 8 * seconds_per_step, draw)
+    for attempt, kind in enumerate(kinds):
+        counters = []
+        if kind in ROOMS:
+            # Eight kills are spread over the run: each strikes within its next sixth.
+            counters = [LineCounter(ROOMS[kind], draw.randint(1, max(1, lines[kind] // 6)))]
+        process = start(run, counters)
+        if not counters:
+            kill_by_the_clock(process, run, kind, SECONDS_TO_START + seconds / 20, draw)
+        if variant.has_children and attempt % 2:
+            kill_the_children(process.pid)
         process.join()
-        assert process.exitcode == -signal.SIGKILL, (kind, process.exitcode, "more --steps?")
-        found = check(run)
-        left_behind[kind] += bool(found["partial"] - partial)
-        partial |= found["partial"]
-        newest.append(found["newest"])
-        sys.stderr.write(f"killed in {kind}: newest checkpoint {newest[-1]}\n")
-    last = context.Process(target=train, args=([*words, str(run)], log))
-    last.start()
+        assert process.exitcode in (0, -signal.SIGKILL), (kind, process.exitcode)
+        done[kind if process.exitcode else "came too late"] += 1
+        found = [check(path) for path in runs_of(run)]
+        seen = {path for each in found for path in each["partial"]}
+        left_behind[kind] += bool(seen - partial)
+        partial |= seen
+        newest.append([each["newest"] for each in found])
+        sys.stderr.write(f"{variant.name}: killed in {kind}: newest checkpoints {newest[-1]}\n")
+    last = start(run)
     last.join()
     assert last.exitcode == 0, last.exitcode
-    check(run)
     return {
-        "kills": dict(Counter(kinds)),
+        "kills": dict(done),
         "left a half-written checkpoint": dict(left_behind),
         "newest checkpoints": newest,
-        "starts said to be damaged": log.read_text(errors="replace").count("is damaged"),
-        "differences": differences(run, undisturbed),
-        "steps": steps,
+        "starts said to be damaged": sum(
+            path.read_text(errors="replace").count("is damaged")
+            for path in (run.with_suffix(".log"), *run.rglob("run.log"))
+        ),
+        "differences": all_differences(run, undisturbed),
     }
 
 
-def _counter(
-    kind: str, lines_per_step: Mapping[str, float], draw: random.Random
-) -> list[LineCounter]:
-    if kind not in ROOMS:
-        return []
-    # Four iterations have two saves, two exchanges and four records.
-    return [LineCounter(ROOMS[kind], draw.randint(1, int(4 * lines_per_step[kind])))]
+def _kinds(variant: Variant, kills: int, draw: random.Random) -> list[str]:
+    kinds = [ANY_MOMENT] if variant.has_children else list(KINDS)
+    chosen = [kinds[number % len(kinds)] for number in range(kills)]
+    draw.shuffle(chosen)
+    return chosen
+
+
+def runs_of(directory: Path) -> list[Path]:
+    """The runs in a directory, by the files that each has."""
+    return sorted(path.parent for path in directory.rglob("config.yaml"))
+
+
+def all_differences(killed: Path, undisturbed: Path) -> list[str]:
+    """Files in which the runs of two directories differ."""
+    places = [path.relative_to(undisturbed) for path in runs_of(undisturbed)]
+    assert places, undisturbed
+    found = [name for place in places for name in differences(killed / place, undisturbed / place)]
+    if [path.relative_to(killed) for path in runs_of(killed)] != places:
+        found.append("other runs")
+    return found
+
+
+def kill_the_children(parent: int) -> None:
+    """Kill what a process has started, as far as it still runs (Linux)."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ProcessLookupError):
+            words = status.read_text().rpartition(")")[2].split()
+            if int(words[1]) == parent:
+                os.kill(int(status.parent.name), signal.SIGKILL)
 
 
 def main() -> None:
     """Read the options, run, print what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=8, help="of each variant")
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/kill-and-resume"))
     options = parser.parse_args()
-    started = time.perf_counter()
-    found = kill_and_resume(options.output_dir, options.kills, options.steps, options.seed)
-    found["seconds"] = round(time.perf_counter() - started)
-    text = json.dumps(found, indent=1)
-    (options.output_dir / "found.json").write_text(text + "\n")
-    sys.stdout.write(text + "\n")
-    sys.exit(1 if found["differences"] else 0)
+    all_found = {}
+    for name in options.variants:
+        directory = options.output_dir / name
+        path = directory / "found.json"
+        if not path.is_file():
+            started = time.perf_counter()
+            found = kill_and_resume(VARIANTS[name], directory, options.kills, options.seed)
+            found["seconds"] = round(time.perf_counter() - started)
+            path.write_text(json.dumps(found, indent=1) + "\n")
+            sys.stdout.write(f"{name}: {json.dumps(found)}\n")
+            sys.stdout.flush()
+        all_found[name] = json.loads(path.read_text())
+    kills = Counter[str]()
+    for found in all_found.values():
+        kills.update(found["kills"])
+    different = [name for name, found in all_found.items() if found["differences"]]
+    sys.stdout.write(f"{dict(kills)}; different: {different or 'none'}\n")
+    sys.exit(1 if different else 0)
 
 
 if __name__ == "__main__":

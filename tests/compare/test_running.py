@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from cory.cli import main
 from cory.compare import load_results
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress, last_step
-from cory.compare.running import failure, is_finished, run_all, run_comparison
+from cory.compare.running import failure, is_finished, next_run, run_all, run_comparison
 from cory.team.metrics import read_metrics
 from tests.compare.made_up import comparison, planned, write_runs
 
@@ -132,6 +133,43 @@ def test_two_comparisons_do_not_share_a_directory(tmp_path: Path) -> None:
         pytest.raises(ValueError, match="another `cory compare` works in"),
     ):
         run_comparison(comparison(), tmp_path)
+
+
+def test_a_run_that_somebody_trains_is_waited_for(tmp_path: Path) -> None:
+    """Prevents a collision with a training that a killed comparison left, counted as a failure."""
+    runs = planned(tmp_path)
+    write_runs(runs[2:])
+    waiting = deque(runs[:3])
+    progress, out = silent(runs)
+    for run in runs[:2]:
+        run.directory.mkdir(parents=True)
+    with progress, FileLock(runs[0].directory / ".lock"):
+        assert next_run(waiting, progress) == runs[1]
+        assert next_run(waiting, progress) is None, "the third was finished meanwhile"
+        assert list(waiting) == runs[:1]
+    assert next_run(waiting, progress) == runs[0]
+    assert out.getvalue().count("waiting for its end") == 1
+    assert "[3/4] done" in out.getvalue()
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_leaves_no_training(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Prevents an orphan that trains on, and that the same command would collide with."""
+    base = {**tiny, "max_steps": 400, "save_steps": 2, "eval_steps": 200}
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "cory", *words(base, out, "--arms", "ppo", "--seeds", "0")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/ppo/*/checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (run,) = out.glob("runs/ppo/*")
+    with FileLock(run / ".lock", timeout=20):
+        assert 0 < last_step(run / "metrics.jsonl") < 400
+    log = (run / "run.log").read_text()
+    assert "SIGTERM: will save after this iteration and stop" in log
+    assert "--resume goes on there" in log
 
 
 def test_a_failure_shows_the_end_of_the_log_and_how_to_see_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,7 +20,16 @@ from cory.distributed.fsdp import (
     unsharded,
     unsharded_heads,
 )
-from cory.distributed.world import SINGLE, LostProcessError, OtherProcessError, World, _buckets
+from cory.distributed.world import (
+    SINGLE,
+    LostProcessError,
+    OtherProcessError,
+    OtherProcessRuntimeError,
+    World,
+    _buckets,
+)
+from cory.io.errors import CoryRuntimeError
+from cory.io.files import OutputError
 from cory.training.launch import check_launch
 
 
@@ -70,19 +80,43 @@ def test_every_process_does_as_many_passes() -> None:
 
 
 def test_a_failure_elsewhere_stops_this_process_and_its_own_is_kept() -> None:
-    """Prevents a process from going on alone, and a message that hides its own failure."""
-    with (
-        pytest.raises(OtherProcessError, match=r"process 1 of 2 failed, .*: KeyError: 'gold'"),
-        Heard(0, 2, ["KeyError: 'gold'"]).fail_together(),
+    """Prevents a process from going on alone, and a message that hides its own failure.
+
+    Its exit status is that of the failure: 2 for a mistake, 3 for a full disk.
+    """
+
+    def said(error: Exception) -> Any:
+        """What a process says that fails so."""
+        words: list[Any] = []
+
+        class Told(World):
+            def gather(self, own: Any) -> list[Any]:
+                words.append(own)
+                return [own]
+
+        with suppress(type(error)), Told().fail_together():
+            raise error
+        return words[0]
+
+    mistake, fault = said(KeyError("gold")), said(OutputError("the disk is full"))
+    for heard, kind, message in (
+        (mistake, OtherProcessError, r"process 1 of 2 failed, .*: KeyError: 'gold'"),
+        (fault, OtherProcessRuntimeError, r"process 1 of 2 failed, .*: OutputError: the disk"),
     ):
-        pass
-    with pytest.raises(KeyError), Heard(0, 2, ["KeyError: 'silver'"]).fail_together():
+        with pytest.raises(kind, match=message), Heard(0, 2, [heard]).fail_together():
+            pass
+    assert issubclass(OtherProcessRuntimeError, CoryRuntimeError)
+    assert not issubclass(OtherProcessError, CoryRuntimeError)
+    with pytest.raises(KeyError), Heard(0, 2, [said(KeyError("silver"))]).fail_together():
         raise KeyError("gold")
     with SINGLE.fail_together():
         pass
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), LostProcessError(), OtherProcessError()])
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), LostProcessError(), OtherProcessError(), OtherProcessRuntimeError()],
+)
 def test_who_is_interrupted_waits_for_nobody(error: BaseException) -> None:
     """Prevents Ctrl-C from waiting for processes that have been interrupted elsewhere."""
 

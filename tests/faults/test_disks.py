@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ import yaml
 from transformers import TrainerCallback
 
 from cory.cli import main
+from cory.compare.summary import write_tables
 from cory.config import CORYConfig
 from cory.io.files import OutputError, alone_in, damage, replace_text, replacing
 from cory.team.metrics import MetricsFile, read_metrics
 from cory.training.checkpoint import STATE, Checkpoints
 from cory.training.records import load_config
+from cory.training.runs import Subject, save_merged
+from tests.compare.made_up import comparison, planned, write_runs
 from tests.tiny_runs import records, trainer
 
 
@@ -79,35 +82,39 @@ def test_a_full_disk(tiny_gpt2_dir: Path, small_disk: Path) -> None:
     assert [line["step"] for line in records(run)] == [1, 2, 3, 4]
 
 
-@pytest.fixture
-def largest_file() -> Generator[Any]:
-    """Sets how large a file may become; Linux raises EFBIG beyond, as Python ignores SIGXFSZ."""
+@contextmanager
+def largest_file(size: int | None) -> Generator[None]:
+    """Context in which no file may become larger; Linux raises EFBIG, as Python ignores SIGXFSZ.
+
+    The limit is that of the process, so it must end before pytest writes on: where its output is a
+    file, one more dot would be beyond it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        if size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class LimitFiles(TrainerCallback):
     """Lets no file become larger than 60 KB from a step on."""
 
-    def __init__(self, step: int, largest_file: Any) -> None:
-        self.step, self.largest_file = step, largest_file
+    def __init__(self, step: int, stack: ExitStack) -> None:
+        self.step, self.stack = step, stack
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.step:
-            self.largest_file(60_000)
+            self.stack.enter_context(largest_file(60_000))
 
 
-def test_a_checkpoint_that_cannot_be_written(
-    tiny_gpt2_dir: Path, tmp_path: Path, largest_file: Any
-) -> None:
+def test_a_checkpoint_that_cannot_be_written(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents the same where nothing may be mounted: a write fails in the middle of a file."""
-    team = trainer(
-        tiny_gpt2_dir, tmp_path, callbacks=[LimitFiles(3, largest_file)], max_steps=5, save_steps=1
-    )
-    with pytest.raises(OutputError, match=r"step-3 could not be written: .*File too large"):
-        team.train()
-    largest_file(resource.RLIM_INFINITY)
+    refused = pytest.raises(OutputError, match=r"step-3 could not be written: .*File too large")
+    with refused, ExitStack() as stack:
+        limit = LimitFiles(3, stack)
+        trainer(tiny_gpt2_dir, tmp_path, callbacks=[limit], max_steps=5, save_steps=1).train()
     assert sound_steps(tmp_path) == [1, 2]
     assert not list(tmp_path.glob("checkpoints/.*.partial"))
     trainer(tiny_gpt2_dir, tmp_path, resume=True, max_steps=5, save_steps=1).train()
@@ -120,12 +127,12 @@ def write_half(path: Path) -> None:
         raise KeyError
 
 
-def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path, largest_file: Any) -> None:
+def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     """Prevents a config.yaml of half a line, after which a run cannot even be resumed."""
     path = tmp_path / "config.yaml"
     replace_text(path, "old")
-    largest_file(10)
-    with pytest.raises(OutputError, match=r"config.yaml could not be written"):
+    refused = pytest.raises(OutputError, match=r"config.yaml could not .*repeat the command")
+    with refused, largest_file(10):
         replace_text(path, "new" * 100)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -134,18 +141,47 @@ def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path, largest_file: Any)
     assert path.read_text() == "old"
 
 
-def test_metrics_survive_a_full_disk(tmp_path: Path, largest_file: Any) -> None:
+def test_metrics_survive_a_full_disk(tmp_path: Path) -> None:
     """Prevents records that are lost because one more could not be written."""
     path = tmp_path / "metrics.jsonl"
     file = MetricsFile(path, first_step=-1)
     file.write({"step": 1})
-    largest_file(path.stat().st_size + 5)
-    with pytest.raises(OutputError, match=r"metrics.jsonl could not be written"):
+    limit = path.stat().st_size + 5
+    refused = pytest.raises(OutputError, match=r"metrics.jsonl could not be written")
+    with refused, largest_file(limit):
         file.write({"step": 2})
     assert read_metrics(path) == [{"step": 1}]
-    with pytest.raises(OutputError):
+    with pytest.raises(OutputError), largest_file(limit):
         MetricsFile(path, first_step=2).write({"step": 2})
     assert read_metrics(path) == [{"step": 1}]
+
+
+def tables(directory: Path) -> None:
+    runs = planned(directory)
+    write_runs(runs)
+    write_tables(comparison(), runs, directory)
+
+
+def merged_model(directory: Path) -> None:
+    names = {f"agent_{index}": directory / f"checkpoints/step-1/agent_{index}" for index in (0, 1)}
+    save_merged(Subject(load_config(directory), names), directory / "merged")
+
+
+@pytest.mark.parametrize(
+    ("write", "limit", "left"),
+    [(tables, 4_000, "results.parquet"), (merged_model, 60_000, "merged")],
+)
+def test_what_is_written_for_people_is_whole_or_not_there(
+    tiny_gpt2_dir: Path, tmp_path: Path, write: Any, limit: int, left: str
+) -> None:
+    """Prevents half a table, half a model, and what is left of them on a full disk."""
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=1).train()
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(OutputError, match=rf"{left} could not be .*make room"), largest_file(limit):
+        write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} - {"runs"} == before
+    write(tmp_path)
+    assert (tmp_path / left).stat().st_size > 0
 
 
 def test_a_read_only_directory(tiny_gpt2_dir: Path, read_only: Path) -> None:

@@ -68,14 +68,14 @@ def test_callbacks_hear_everything_once(tiny_gpt2_dir: Path, tmp_path: Path) -> 
         ("log", 1),
         ("step_end", 2),
         ("log", 2),
+        ("save", 2),
         ("log", 2),
         ("evaluate", 2),
-        ("save", 2),
         ("step_end", 3),
         ("log", 3),
+        ("save", 3),
         ("log", 3),
         ("evaluate", 3),
-        ("save", 3),
         ("train_end", 3),
     ]
     assert "eval/agent_0/task_reward" in listener.details["log"]["logs"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import training_settings
 from cory.config.presets import PRESETS, preset_settings
+from cory.io.signals import end_with_the_parent
 
 USAGE = (
     "cory train [--task TASK] [--preset PRESET] [--config FILE] [--output_dir RUN] [--resume] "
@@ -25,6 +26,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         ValueError: an option, the data or a reward function is at fault.
     """
+    end_with_the_parent()
     parser = make_parser(USAGE, DESCRIPTION)
     parser.add_argument("--preset", help=f"settings with a name: {', '.join(PRESETS)}")
     given, options = parse(parser, words)

@@ -60,6 +60,7 @@ class MatrixProgress:
         self.num_failed = 0
         self.work_done = 0.0
         self.tasks: dict[PlannedRun, TaskID] = {}
+        self.told: set[PlannedRun] = set()
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -91,6 +92,12 @@ class MatrixProgress:
         self.tasks[run] = self.progress.add_task(
             printable(str(run)), total=run.args.max_steps, state=""
         )
+
+    def waits(self, run: PlannedRun) -> None:
+        """Say once that another process is training a run."""
+        if run not in self.told:
+            self._print(f"another process trains {run} in {run.directory}: waiting for its end")
+        self.told.add(run)
 
     def finished(self, run: PlannedRun) -> None:
         """Count a run that came to its end."""

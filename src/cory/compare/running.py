@@ -19,8 +19,8 @@ from cory.compare.plan import Comparison, PlannedRun, result_differences
 from cory.compare.progress import MatrixProgress
 from cory.compare.summary import write_tables
 from cory.config.saved import saved_settings
-from cory.io.files import alone_in, replace_text
-from cory.io.signals import Stopped
+from cory.io.files import alone_in, is_taken, replace_text
+from cory.io.signals import ON_A_LINE, Stopped, lifeline
 from cory.io.terminal import say
 from cory.team.metrics import read_metrics
 
@@ -51,8 +51,9 @@ def run_comparison(
     runs = comparison.runs(directory)
     shared = torch.accelerator.is_available() and not comparison.base_config.use_cpu
     with alone_in(directory, "cory compare"):
-        (directory / "comparison.yaml").write_text(
-            yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True)
+        replace_text(
+            directory / "comparison.yaml",
+            yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True),
         )
         try:
             with MatrixProgress(runs, is_finished) as progress:
@@ -84,24 +85,38 @@ def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) 
             )
     running: dict[PlannedRun, subprocess.Popen[bytes]] = {}
     failed: list[PlannedRun] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                run = waiting.popleft()
-                running[run] = start(run, threads=max(1, _cores() // workers))
-                progress.started(run)
-            time.sleep(POLL_SECONDS)
-            for run in [run for run, process in running.items() if process.poll() is not None]:
-                status = running.pop(run).returncode
-                if status or not is_finished(run):
-                    failed.append(run)
-                    progress.failed(run, failure(run, status))
-                else:
-                    progress.finished(run)
-            progress.update(running)
-    finally:
-        _stop(running.values())
+    with lifeline() as line:
+        try:
+            while waiting or running:
+                while len(running) < workers and (run := next_run(waiting, progress)) is not None:
+                    running[run] = start(run, max(1, _cores() // workers), line)
+                    progress.started(run)
+                time.sleep(POLL_SECONDS)
+                for run in [run for run, process in running.items() if process.poll() is not None]:
+                    status = running.pop(run).returncode
+                    if status or not is_finished(run):
+                        failed.append(run)
+                        progress.failed(run, failure(run, status))
+                    else:
+                        progress.finished(run)
+                progress.update(running)
+        finally:
+            _stop(running.values())
     return failed
+
+
+def next_run(waiting: deque[PlannedRun], progress: MatrixProgress) -> PlannedRun | None:
+    """Take the next run to start; one that another process is training waits for its end."""
+    for run in list(waiting):
+        if is_taken(run.directory):
+            progress.waits(run)
+            continue
+        waiting.remove(run)
+        if not is_finished(run):
+            return run
+        progress.started(run)
+        progress.finished(run)
+    return None
 
 
 def is_finished(run: PlannedRun) -> bool:
@@ -112,16 +127,19 @@ def is_finished(run: PlannedRun) -> bool:
     )
 
 
-def start(run: PlannedRun, threads: int) -> subprocess.Popen[bytes]:
-    """Start, or continue, a run as a process that writes to its run.log."""
+def start(run: PlannedRun, threads: int, line: int) -> subprocess.Popen[bytes]:
+    """Start, or continue, a run as a process that writes to its run.log.
+
+    It saves and ends when this process has ended, however it did: `line` is of `lifeline`.
+    """
     run.directory.mkdir(parents=True, exist_ok=True)
     config = run.directory / "config.yaml"
     replace_text(config, yaml.safe_dump(run.args.to_dict(), sort_keys=False, allow_unicode=True))
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ON_A_LINE: "1"}
     with (run.directory / LOG).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", *command(run)],
-            stdin=subprocess.DEVNULL,
+            stdin=line,
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,

@@ -28,6 +28,7 @@ from cory.algorithm.intervals import (
 )
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.results import CELL, COLUMNS, RUN_KEYS, TOTALS, gather
+from cory.io.files import replacing
 
 AIMS = ["task_reward", "kl"]
 COMPARED = [*AIMS, "combined_reward"]
@@ -59,7 +60,8 @@ def write_summary(
         baseline: an arm.
         output_dir: for results, curves, summary, frontier and robustness, each a CSV file.
     """
-    table.to_parquet(output_dir / "results.parquet", index=False)
+    with replacing(output_dir / "results.parquet") as partial:
+        table.to_parquet(partial, index=False)
     tables = {
         "results": table,
         "curves": average_curves(table),
@@ -68,7 +70,8 @@ def write_summary(
         "robustness": robustness(table, runs),
     }
     for name, each in tables.items():
-        each.to_csv(output_dir / f"{name}.csv", index=False)
+        with replacing(output_dir / f"{name}.csv") as partial:
+            each.to_csv(partial, index=False)
 
 
 def average_curves(table: pd.DataFrame) -> pd.DataFrame:

@@ -36,6 +36,10 @@ class OtherProcessError(ValueError):
     """Another process failed, so this one stops, too."""
 
 
+class OtherProcessRuntimeError(CoryRuntimeError):
+    """The same where the other could not go on, as at a full disk."""
+
+
 class LostProcessError(CoryRuntimeError):
     """Another process ended without a word, or did not answer in time."""
 
@@ -127,20 +131,20 @@ class World:
 
         Raises:
             OtherProcessError: it failed in another process; the message has that one's.
+            OtherProcessRuntimeError: the same, where that one raised a `CoryRuntimeError`.
         """
         try:
             yield
-        except (LostProcessError, OtherProcessError):
+        except (LostProcessError, OtherProcessError, OtherProcessRuntimeError):
             raise  # the others have ended, or know
         except Exception as error:
-            self.gather(f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}"
+            self.gather({"text": text, "is_fault": isinstance(error, CoryRuntimeError)})
             raise
-        failures = self.gather("")
-        if any(failures):
-            rank = next(rank for rank, failure in enumerate(failures) if failure)
-            raise OtherProcessError(
-                f"process {rank} of {self.size} failed, so all stop: {failures[rank]}"
-            )
+        for rank, failure in enumerate(self.gather(None)):
+            if failure is not None:
+                kind = OtherProcessRuntimeError if failure["is_fault"] else OtherProcessError
+                raise kind(f"process {rank} of {self.size} failed, so all stop: {failure['text']}")
 
     def _parts(self, count: int) -> list[slice]:
         """Everybody's rows.

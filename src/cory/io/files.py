@@ -38,7 +38,8 @@ def writing(path: Path) -> Iterator[None]:
         free = shutil.disk_usage(_existing(path)).free
         raise OutputError(
             f"{path} could not be written: {error}. {free / 2**20:,.1f} MiB are free there. What "
-            "was saved before is intact: make room or make it writable, then go on with --resume"
+            "was saved before is intact: make room or make it writable, then repeat the command (a "
+            "training with --resume)"
         ) from error
 
 
@@ -141,6 +142,35 @@ def refuse_taken(directory: Path, command: str) -> None:
     if (directory / LOCK).exists():
         with alone_in(directory, command):
             pass
+
+
+def is_taken(directory: Path) -> bool:
+    """Whether another process works in a directory now."""
+    try:
+        refuse_taken(directory, "")
+    except ValueError:
+        return True
+    return False
+
+
+@contextmanager
+def replacing_directory(path: Path) -> Iterator[Path]:
+    """Context that writes a new directory under another name, which becomes `path` at its end.
+
+    Raises:
+        OutputError: the operating system refused it; nothing is left behind.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            for written in (*partial.rglob("*"), partial):
+                flush(written)
+            partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 SUMS = "sha256sums.txt"

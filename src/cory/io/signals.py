@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 NUMBERS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-STANDARD_ERROR = 2
+STANDARD_INPUT, STANDARD_ERROR = 0, 2
 
 
 class Stopped(SystemExit):
@@ -59,6 +62,41 @@ class Interruption:
             raise Stopped(number)
         self.requested = signal.Signals(number)
         _say(f"{name}: {self.promise}; a second signal stops at once")
+
+
+ON_A_LINE = "CORY_ENDS_WITH_ITS_STANDARD_INPUT"
+"""The variable that tells a process to end with the one that started it."""
+
+
+@contextmanager
+def lifeline() -> Iterator[int]:
+    """A file to be the standard input of processes that shall end with this one.
+
+    It is a pipe that nobody writes to. Its other end is closed by the operating system when this
+    process ends, also by kill -9.
+    """
+    end, own = os.pipe()
+    try:
+        yield end
+    finally:
+        os.close(end)
+        os.close(own)
+
+
+def end_with_the_parent() -> None:
+    """Let this process get SIGTERM when its `lifeline` ends; nothing, where it is on none."""
+    if os.environ.pop(ON_A_LINE, None) is None:
+        return
+    line = os.dup(STANDARD_INPUT)
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), STANDARD_INPUT)
+    threading.Thread(target=_watch, args=(line,), daemon=True).start()
+
+
+def _watch(line: int) -> None:
+    while os.read(line, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def stop_at_once() -> None:

@@ -69,6 +69,12 @@ class ElasticReset:
         self.average = [weight.detach().clone() for weight in self.weights]
 
     @torch.no_grad()
+    def begin(self) -> None:
+        """The average begins anew at the weights as they are now."""
+        for average, weight in zip(self.average, self.weights, strict=True):
+            average.copy_(weight)
+
+    @torch.no_grad()
     def follow(self) -> None:
         """Move the average towards the weights; once after each optimizer step."""
         for average, weight in zip(self.average, self.weights, strict=True):

@@ -98,11 +98,17 @@ class MetricsFile:
         path: of the file.
         first_step: records of later steps are dropped: they belong to a run that was cut off after
             its last checkpoint.
+        count: of the records to keep at most; None: all up to `first_step`.
+
+    Raises:
+        ValueError: a line that is kept is damaged.
     """
 
-    def __init__(self, path: Path, first_step: int) -> None:
+    def __init__(self, path: Path, first_step: int, count: int | None = None) -> None:
         self.path = path
-        kept = [record for record in read_metrics(path) if record["step"] <= first_step]
+        kept = _records_until(path, first_step)[:count]
+        self.count = len(kept)
+        """Of the records in the file."""
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
@@ -115,6 +121,7 @@ class MetricsFile:
         }
         with writing(self.path), self.path.open("a") as file:
             file.write(json.dumps(clean) + "\n")
+        self.count += 1
 
     def flush(self) -> None:
         """Bring what was written to the disk."""
@@ -123,11 +130,44 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All records of a metrics file, but a last line cut short; none if there is no file."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """All records of a metrics file, but a last line cut short; none if there is no file.
+
+    Raises:
+        ValueError: a line is damaged; the message names file and line.
+    """
+    return [_record(line, number, path) for number, line in enumerate(_lines(path), 1)]
+
+
+def _records_until(path: Path, last_step: int) -> list[dict[str, Any]]:
+    """The records of steps up to `last_step`; what is damaged behind them is not looked at."""
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(_lines(path) if last_step >= 0 else [], 1):
+        try:
+            records.append(_record(line, number, path))
+        except ValueError:
+            if records and records[-1]["step"] >= last_step:
+                break
+            raise
+    return [record for record in records if record["step"] <= last_step]
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines that were written to their end."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def _record(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        raise ValueError(
+            f"{path}, line {number}, is damaged: {line[:60].decode(errors='replace')!r} is no "
+            "record with a whole number as its step; restore the file from a backup, or remove "
+            "the line"
+        )
+    return record
 
 
 def explained_variance(values: Float[Tensor, " N"], returns: Float[Tensor, " N"]) -> float:

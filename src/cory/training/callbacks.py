@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,16 @@ from transformers import DefaultFlowCallback, TrainerCallback, TrainerControl, T
 from transformers.trainer_callback import CallbackHandler, ExportableState
 
 from cory.config import CORYConfig
+from cory.io.terminal import say
 
 REQUESTS = ("should_log", "should_evaluate", "should_save", "should_training_stop")
 """What a callback may ask for after an iteration."""
 KEPT = ("global_step", "best_metric", "best_global_step")
 """The fields of `TrainerState` that a checkpoint holds."""
+UNMET = ("should_evaluate", "should_training_stop")
+"""The requests that a checkpoint holds: who resumes meets them, as the run would have."""
+LINES_OF_HISTORY = 100
+"""Of `TrainerState.log_history`, the newest; all are in metrics.jsonl."""
 
 
 class Schedule(DefaultFlowCallback):
@@ -62,9 +68,26 @@ class Events:
         tell = getattr(self.handler, event)
         self.control = tell(self.args, self.state, self.control, **details)
 
-    def step_ends(self, global_step: int) -> None:
+    def begin(self) -> None:
+        """Tell `on_train_begin`; requests of a run that is resumed stay as they were saved."""
+        was_stopped = self.control.should_training_stop
+        self.tell("on_train_begin")
+        self.control.should_training_stop |= was_stopped
+
+    def steps_left(self) -> range:
+        """The iterations to do; none for a run that a callback had ended before it was resumed."""
+        done = self.state.global_step
+        if not (done and self.control.should_training_stop):
+            return range(done, self.args.max_steps)
+        if self.world.is_main:
+            say(
+                f"cory: a callback ended this training after iteration {done}; to train on, begin "
+                "a new run whose model_name_or_path is an agent of its checkpoint"
+            )
+        return range(done, done)
+
+    def step_ends(self) -> None:
         """Afterwards `control` says what is asked for after this iteration, in any process."""
-        self.state.global_step = global_step
         self.tell("on_step_end")
         asked = self.world.gather([getattr(self.control, request) for request in REQUESTS])
         for request, *everywhere in zip(REQUESTS, *asked, strict=True):
@@ -72,6 +95,7 @@ class Events:
 
     def logged(self, step: int, metrics: dict[str, float]) -> None:
         self.state.log_history.append({"step": step, **metrics})
+        del self.state.log_history[:-LINES_OF_HISTORY]
         self.tell("on_log", logs=metrics)
 
     def evaluated(self, metrics: dict[str, float]) -> None:
@@ -93,14 +117,19 @@ class Events:
         if key is None:
             return
         value, best = named[key], self.state.best_metric
-        if best is None or (value != best and (value > best) == self.args.greater_is_better):
+        is_better = best is None or (value > best if self.args.greater_is_better else value < best)
+        if is_better and not math.isnan(value):
             self.state.best_metric = value
             self.state.best_global_step = self.state.global_step
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON values that `load_state_dict` takes: counters, best metric, stateful callbacks."""
+        """JSON values that `load_state_dict` takes.
+
+        Counters, the best metric, requests that are not met yet, and stateful callbacks.
+        """
         return {
             **{name: getattr(self.state, name) for name in KEPT},
+            "unmet": {name: getattr(self.control, name) for name in UNMET},
             "last_evaluated": self.last_evaluated,
             "callbacks": {
                 type(callback).__name__: callback.state()["attributes"]
@@ -112,6 +141,8 @@ class Events:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name in KEPT:
             setattr(self.state, name, state[name])
+        for name, is_asked in state.get("unmet", {}).items():
+            setattr(self.control, name, is_asked)
         self.last_evaluated = state["last_evaluated"]
         for callback in self.handler.callbacks:
             for name, value in state["callbacks"].get(type(callback).__name__, {}).items():

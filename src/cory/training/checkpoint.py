@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Checkpoints:
         self.directory = run_directory / "checkpoints"
         self.limit = limit
         self.world = world
+        self.own: set[int] = set()
+        """Steps whose checkpoint this run has written or loaded."""
 
     def save(
         self,
@@ -63,7 +65,8 @@ class Checkpoints:
     ) -> Path:
         """Write `step-{step}` under another name, flush it to the disk, then rename it into place.
 
-        `progress` has JSON values, which `load_checkpoint` gives back.
+        `progress` has JSON values, which `load_checkpoint` gives back. A checkpoint of another run
+        that has the name is set aside.
 
         Raises:
             OutputError: the disk is full, say; older checkpoints are intact.
@@ -92,11 +95,15 @@ class Checkpoints:
                         tokenizer.save_pretrained(partial / agent.name)
                     save_file(tensors, partial / "state.safetensors")
                     (partial / "state.json").write_text(json.dumps(state, indent=1))
+                    if target.exists():
+                        aside = _set_aside(target, "other")
+                        say(f"cory: {target} was not of this run; it is now {aside}")
                     self._complete(partial, target)
         except OutputError:
             # What is incomplete may be what fills the disk.
             shutil.rmtree(partial, ignore_errors=True)
             raise
+        self.own.add(step)
         return target
 
     def _complete(self, partial: Path, target: Path) -> None:
@@ -112,6 +119,10 @@ class Checkpoints:
                 path.rename(path.with_name(f".{path.name}.removed"))
         for path in self.directory.glob(".step-*.removed"):
             shutil.rmtree(path)
+
+    def has(self, step: int) -> bool:
+        """Whether the checkpoint of this step is there, and this run's own."""
+        return self.world.broadcast_from_main(step in self.own and self.path(step).exists())
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of a step is, once it is complete."""
@@ -143,6 +154,15 @@ class Checkpoints:
             )
         return None
 
+    def newest_for_all(self) -> Path | None:
+        """`newest_sound` of the first process, in all; raises the same."""
+        newest = None
+        with self.world.fail_together():
+            if self.world.is_main:
+                newest = self.newest_sound()
+        found = self.world.broadcast_from_main(str(newest) if newest else None)
+        return Path(found) if found else None
+
     def set_aside_after(self, step: int) -> None:
         """Rename checkpoints of later steps, which are damaged, so that new ones take their place.
 
@@ -150,10 +170,15 @@ class Checkpoints:
             OutputError: the directory cannot be written.
         """
         for path in (self.path(later) for later in self.steps() if later > step):
-            aside = path.with_name(f"{path.name}.damaged")
-            with writing(aside):
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
+            with writing(path):
+                _set_aside(path, "damaged")
+
+
+def _set_aside(path: Path, why: str) -> Path:
+    """Give a checkpoint a name under which it is not used."""
+    aside = path.with_name(f"{path.name}.{why}")
+    shutil.rmtree(aside, ignore_errors=True)
+    return path.rename(aside)
 
 
 def load_checkpoint(
@@ -198,10 +223,32 @@ def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor])
     scalers = {role: RewardScaler(**scaler) for role, scaler in state["reward_scalers"].items()}
     agent.state = AgentState(**{**state, "reward_scalers": scalers})
     count = tensors.get(f"{agent.name}/weight_average_count")
-    for name, own in _agent_tensors(agent, has_average=count is not None).items():
-        own.copy_(shard_like(tensors[name], own))
+    own = _agent_tensors(agent, has_average=count is not None)
+    begun = [name for name in own if name not in tensors and "/elastic_average/" in name]
+    _refuse_other_tensors({name: own[name] for name in own if name not in begun}, tensors)
+    for name, tensor in own.items():
+        if name not in begun:
+            tensor.copy_(shard_like(tensors[name], tensor))
+    if begun and agent.elastic_reset is not None:
+        agent.elastic_reset.begin()
     if count is not None and agent.weight_average is not None:
         agent.weight_average.count = int(count)
+
+
+def _refuse_other_tensors(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Check that a checkpoint has what a run needs, in its shapes.
+
+    Raises:
+        ValueError: it was made under other settings.
+    """
+    for name, tensor in own.items():
+        found = tuple(saved[name].shape) if name in saved else "nothing"
+        if found != tuple(tensor.shape):
+            raise ValueError(
+                f"the checkpoint has {found} for {name}, where this run needs "
+                f"{tuple(tensor.shape)}: resume with the model and the settings that the run began "
+                "with"
+            )
 
 
 def _tensors(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, Tensor]:

@@ -42,12 +42,11 @@ class Records:
         self.tokens = 0
         self.seconds = 0.0
         self.metrics_path = self.directory / "metrics.jsonl"
+        self.metrics_file: MetricsFile | None = None
+        self.has_begun = False
         self.config_path = self.directory / CONFIG_FILE
-        if self.config_path.exists() and not args.resume:
-            raise ValueError(
-                f"output_dir={args.output_dir!r} holds a run already: continue it with resume=True "
-                "(--resume), or choose another output_dir"
-            )
+        if not args.resume:
+            refuse_a_run_in(self.directory)
         if writes:
             refuse_unwritable(self.directory)
             refuse_taken(self.directory, COMMAND)
@@ -57,17 +56,34 @@ class Records:
         self.failures = failures
         failures.directory = self.directory
 
-    def begin(self, first_step: int = -1) -> None:
-        """Write what a run begins with, and open metrics.jsonl after iteration `first_step`."""
+    def begin_once(self) -> None:
+        """Check that nothing was trained yet.
+
+        Raises:
+            ValueError: something was.
+        """
+        if self.has_begun:
+            raise ValueError(
+                "this trainer has trained already, so its agents are not the initial model any "
+                "more: make a new one, which goes on with resume=True or has another output_dir"
+            )
+        self.has_begun = True
+
+    def begin(self, first_step: int = -1, count: int | None = None) -> None:
+        """Write what a run begins with, and open metrics.jsonl after iteration `first_step`.
+
+        `count` records are kept of the file at most; None: all up to that iteration.
+        """
         if not self.writes:
             return
         with writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
+        # First, since it may refuse a damaged file; all else stays then as it is.
+        self.metrics_file = MetricsFile(self.metrics_path, first_step, count)
         replace_text(
             self.config_path,
             yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False),
         )
-        self.metrics_file = MetricsFile(self.metrics_path, first_step)
         # A finished run that is resumed computes nothing.
         if first_step < self.args.max_steps:
             start = {"after_step": max(0, first_step), **environment()}
@@ -92,25 +108,26 @@ class Records:
         self.samples, self.tokens = totals["samples"], totals["tokens"]
         self.seconds = totals["seconds"]
         self.failures.count = totals.get("reward_failures", 0)
-        self.begin(first_step)
+        self.begin(first_step, totals.get("records"))
 
     def flush(self) -> None:
         """Bring the metrics to the disk, before the checkpoint that goes with them."""
-        if self.writes and self.metrics_path.exists():
+        if self.metrics_file:
             self.metrics_file.flush()
 
-    def totals(self) -> dict[str, float]:
+    def totals(self) -> dict[str, float | None]:
         """What has been used so far, for a checkpoint."""
         return {
             "samples": self.samples,
             "tokens": self.tokens,
             "seconds": self.seconds,
             "reward_failures": self.failures.count,
+            "records": self.metrics_file.count if self.metrics_file else None,
         }
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""
-        if self.writes:
+        if self.metrics_file:
             self.metrics_file.write({"step": step, **metrics})
 
     def iteration_metrics(
@@ -149,6 +166,24 @@ class Records:
             "total_seconds": self.seconds,
             "total_reward_failures": float(self.failures.count),
         }
+
+
+def refuse_a_run_in(directory: Path) -> None:
+    """Check that no run lies in a directory, not even one that lost some of its files.
+
+    Raises:
+        ValueError: one does.
+    """
+    found = [
+        *directory.glob(CONFIG_FILE),
+        *(path for path in directory.glob("metrics.jsonl") if path.stat().st_size),
+        *directory.glob("checkpoints/step-*"),
+    ]
+    if found:
+        raise ValueError(
+            f"output_dir={str(directory)!r} holds a run already: {found[0].name} is there. "
+            "Continue it with resume=True (--resume), or choose another output_dir"
+        )
 
 
 def load_config(directory: Path) -> CORYConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from peft import PeftConfig
 from cory.algorithm.seeding import derive_generator
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.io.files import damage
+from cory.io.files import damage, replacing_directory
 from cory.models.loading import build_policies, load_model, load_tokenizer
 from cory.models.policy import Policy
 from cory.models.weights import MERGED
@@ -163,14 +162,16 @@ def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | Non
     model = load_model(args.model_name_or_path, args)
     policies, _ = build_policies(model, args, subject.peft_config)
     take_weights(policies, subject)
-    partial = directory.parent / f".{directory.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    with merged(policies, shares) as mean:
+    with merged(policies, shares) as mean, replacing_directory(directory) as partial:
         mean.weights.save(partial / MERGED)
-    load_tokenizer(str(first), args.trust_remote_code).save_pretrained(partial / MERGED)
-    (partial / MERGED).rename(directory)
-    # peft has put a model card beside its adapter.
-    shutil.rmtree(partial)
+        load_tokenizer(str(first), args.trust_remote_code).save_pretrained(partial / MERGED)
+        # peft has put a model card beside its adapter.
+        for path in partial.iterdir():
+            if path.name != MERGED:
+                path.unlink()
+        for path in (partial / MERGED).iterdir():
+            path.rename(partial / path.name)
+        (partial / MERGED).rmdir()
 
 
 def answer(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from transformers import (
 
 from cory.algorithm.seeding import seed_global_generators
 from cory.config import CORYConfig
-from cory.generation.vllm.server import ServerLostError
 from cory.io.signals import Interruption
 from cory.io.terminal import say
 from cory.team.agent import Agent
@@ -33,6 +32,7 @@ from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
+from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
 
@@ -99,6 +99,7 @@ class CORYTrainer:
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
         self.events = Events(self, [self.console, *callbacks])
+        self.rescue = Rescue(self._write, is_alone=self.world.size == 1)
 
     def train(self) -> dict[str, float]:
         """Run the iterations that are left and save the last checkpoint.
@@ -109,27 +110,24 @@ class CORYTrainer:
         Raises:
             Stopped: a signal asked for an end; the iteration was finished and saved.
             CoryRuntimeError: it could not go on, as docs/how-to/faults.md explains.
-            ValueError: a reward function failed, or another process trains in `output_dir`.
+            ValueError: a reward function failed, another process trains in `output_dir`, or this
+                trainer has trained before.
         """
         promise = "will save after this iteration and stop"
         with (
             first_alone_in(self.records.directory, COMMAND, self.world),
             Interruption(promise) as interruption,
             closing(self.console),
-            self._kept_if_the_server_is_lost(),
+            self.rescue.on_failure(),
         ):
-            metrics: dict[str, float] = {}
-            for step in range(self._start(), self.args.max_steps):
+            metrics = self._start()
+            for step in self.events.steps_left():
+                self.rescue.note(step, self._progress())
                 self.events.tell("on_step_begin")
                 metrics = self.iterate(step)
                 self._tell(watch(self.agents, step + 1, metrics, self.args))
-                self.events.step_ends(step + 1)
-                if self.events.control.should_log:
-                    self._log(step + 1, metrics)
-                if self.events.control.should_evaluate:
-                    metrics = self.evaluate(step + 1) or metrics
-                if self.events.control.should_save:
-                    self.save(step + 1)
+                self.events.state.global_step = step + 1
+                metrics = self._end_step(metrics)
                 self._stop_if_asked(step + 1, interruption)
                 if self.events.control.should_training_stop:
                     break
@@ -141,13 +139,20 @@ class CORYTrainer:
             # The exchange itself needs nothing to be done.
             self.rollout.transfer.review()
             if self.args.reset_on_exchange:
+                self.rescue.forget()
                 for agent in self.agents:
                     agent.reset_state()
             if self.args.merge_on_exchange:
+                self.rescue.forget()
                 interpolate_to_mean(self.policies, self.args.merge_on_exchange)
         started = time.perf_counter()
         iteration = self.rollout.run(self.queries(step), step)
         answered = time.perf_counter()
+        period = self.args.log_samples_steps
+        if period is not None and (step + 1) % period == 0:
+            write_samples(self.components, iteration)
+        self.rescue.forget()
+        learning = time.perf_counter()
         records = iteration.records
         team = [self.agents[record.generation.agent].scale_rewards(record) for record in records]
         updates = {
@@ -155,13 +160,26 @@ class CORYTrainer:
             for record in team
         }
         self.scheduler.step()
-        seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
-        period = self.args.log_samples_steps
-        if period is not None and (step + 1) % period == 0:
-            write_samples(self.components, iteration)
+        seconds = {"rollout": answered - started, "update": time.perf_counter() - learning}
         return self.records.iteration_metrics(
             iteration, updates, self.components.encoder.end_ids, seconds
         )
+
+    def _end_step(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Do what is asked for after an iteration; what can fail comes after the checkpoint."""
+        step = self.events.state.global_step
+        self.rescue.note(step, {**self._progress(), "iteration": metrics})
+        self.events.step_ends()
+        if self.events.control.should_log:
+            self._log(step, metrics)
+        self.rescue.note(step, self._progress())
+        if self.events.control.should_save:
+            self.save(step)
+        if self.events.control.should_evaluate:
+            metrics = self.evaluate(step) or metrics
+            if self.events.control.should_save:
+                self.save(step)
+        return metrics
 
     def _stop_if_asked(self, step: int, interruption: Interruption) -> None:
         """End here, saved, where a signal asks for it or an agent has collapsed."""
@@ -200,44 +218,33 @@ class CORYTrainer:
         return metrics
 
     def save(self, step: int) -> Path:
-        """Write a checkpoint of this step; one that is there already is left alone."""
-        path = self.checkpoints.path(step)
-        if not self.world.broadcast_from_main(path.exists()):
-            progress = {
-                "records": self.records.totals(),
-                "events": self.events.state_dict(),
-                "transfer": self.rollout.transfer.state_dict(),
-            }
-            self.records.flush()
-            self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
+        """Write a checkpoint of this step; one that this run has written is left alone."""
+        if not self.checkpoints.has(step):
+            self._write(step, self._progress())
             self.events.tell("on_save")
-        return path
+        return self.checkpoints.path(step)
 
-    @contextmanager
-    def _kept_if_the_server_is_lost(self) -> Iterator[None]:
-        """Save what was finished before the server that draws the answers went away."""
-        try:
-            yield
-        except ServerLostError:
-            step = self.events.state.global_step
-            # Agents that were pulled together before they spoke would be so once more on resume,
-            # and those that have learnt from an iteration would learn from it twice.
-            period = self.args.role_exchange_period if self.args.merge_on_exchange else None
-            is_between = self.scheduler.last_epoch == step and not exchange_is_due(step, period)
-            # The other processes have stopped by now, and a checkpoint is made by all.
-            if step and is_between and self.world.size == 1:
-                self.save(step)
-            raise
+    def _progress(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the agents; JSON values."""
+        return {
+            "records": self.records.totals(),
+            "events": self.events.state_dict(),
+            "transfer": self.rollout.transfer.state_dict(),
+        }
 
-    def _start(self) -> int:
-        newest = None
-        with self.world.fail_together():
-            if self.args.resume and self.world.is_main:
-                newest = self.checkpoints.newest_sound()
-        newest = self.world.broadcast_from_main(str(newest) if newest else None)
-        first_step = 0
+    def _write(self, step: int, progress: dict[str, Any]) -> Path:
+        if self.checkpoints.has(step):
+            return self.checkpoints.path(step)
+        self.records.flush()
+        return self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
+
+    def _start(self) -> dict[str, float]:
+        """Begin or go on; returns the evaluation that was due, if there was one."""
+        self.records.begin_once()
+        newest = self.checkpoints.newest_for_all() if self.args.resume else None
+        progress: dict[str, Any] = {}
         if newest is not None:
-            progress = load_checkpoint(Path(newest), self.agents, self.optimizer, self.scheduler)
+            progress = load_checkpoint(newest, self.agents, self.optimizer, self.scheduler)
             self.events.load_state_dict(progress["events"])
             if "transfer" in progress:
                 self.rollout.transfer.load_state_dict(progress["transfer"])
@@ -245,22 +252,29 @@ class CORYTrainer:
             with self.world.fail_together():
                 if self.world.is_main:
                     self.checkpoints.set_aside_after(first_step)
+                self.checkpoints.own.add(first_step)
                 self.records.resume(first_step, progress["records"])
         else:
             with self.world.fail_together():
                 self.records.begin()
         if self.args.report_to:
             self.accelerator.init_trackers(self.args.run_name or "cory", flat_settings(self.args))
-        self.events.tell("on_train_begin")
-        if first_step == 0 and self.args.eval_steps is not None:
-            self.evaluate(0)
-        return first_step
+        self.events.begin()
+        if newest is None:
+            return self.evaluate(0) if self.args.eval_steps is not None else {}
+        # What the run did, or had still to do, after what it had written down.
+        self.events.tell("on_save")
+        if "iteration" in progress:
+            return self._end_step(progress["iteration"])
+        if not self.events.control.should_evaluate:
+            return {}
+        return self.evaluate(self.events.state.global_step)
 
     def _finish(self, metrics: dict[str, float]) -> dict[str, float]:
         step = self.events.state.global_step
+        self.save(step)
         if self.events.last_evaluated != step:
             metrics = self.evaluate(step) or metrics
-        self.save(step)
         self.events.tell("on_train_end")
         if self.args.report_to:
             self.accelerator.end_training()
