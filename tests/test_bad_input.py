@@ -95,7 +95,7 @@ def test_a_prompt_that_does_not_fit(
     rows = Dataset.from_dict({"prompt": ["short", "a" * fits]})
     start(tiny_gpt2_dir, tmp_path, rows, **options)
     rows = Dataset.from_dict({"prompt": ["short", "a" * fails]})
-    message = r"1 of 2 queries do not fit the model's context of 1024 tokens; row 1 needs 10\d\d"
+    message = r"1 of 2 queries do not fit the model's context of 1024 tokens; .* needs 10\d\d"
     with pytest.raises(ValueError, match=message):
         start(tiny_gpt2_dir, tmp_path, rows, **options)
     with pytest.raises(ValueError, match=message):
@@ -110,7 +110,7 @@ def test_the_longest_prompt_that_fits_can_be_trained(tiny_gpt2_dir: Path, tmp_pa
     fits = max(size for size, length in needed.items() if length <= 1024)
     rows = Dataset.from_dict({"prompt": ["a" * fits]})
     start(tiny_gpt2_dir, tmp_path, rows, batch_size=1).iterate(0)
-    with pytest.raises(ValueError, match=f"row 0 needs {needed[fits + 1]}"):
+    with pytest.raises(ValueError, match=f"needs {needed[fits + 1]}"):
         start(tiny_gpt2_dir, tmp_path, Dataset.from_dict({"prompt": ["a" * (fits + 1)]}))
 
 

@@ -247,7 +247,7 @@ ALL = (
         "IMDB reviews, a GPT-2 of 0.53M parameters, a DistilBERT of 0.6M as reward",
         "100 iterations, batch 256 a role, 4 epochs, rate 3e-5, full KL in the reward at η 0.3",
         ["cory compare --config experiments/imdb/arms.yaml", "--seeds 0", "--output_dir runs/imdb"],
-        "commit `3bacd5b`",
+        "commit `3bacd5b`, which asked negative openings only; to be run again",
         "experiments/imdb/results",
         before="python -m experiments.imdb.pretrain --imdb stanfordnlp/imdb "
         "--output_dir runs/imdb-models",
@@ -257,7 +257,7 @@ ALL = (
         "GSM8K, a Llama of 0.53M parameters, one adapter an agent",
         "10 iterations, batch 32 a role, η 0.01",
         ["cory compare --config experiments/gsm8k/arms.yaml", "--output_dir runs/gsm8k"],
-        "of 2026-11-23; the files came with commit `5e9659f`",
+        "of 2026-11-23, on the first 128 held-out rows; the files came with commit `5e9659f`",
         "experiments/gsm8k/results",
         before="python -m experiments.gsm8k.pretrain --gsm8k openai/gsm8k "
         "--output_dir runs/gsm8k-model",

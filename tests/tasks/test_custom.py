@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from cory.config import CORYConfig
 from cory.tasks import TASKS, for_task, load_task, task_defaults
 from cory.tasks.data import find_splits, load_splits
+from cory.training.data import held_out_queries
 
 ROWS = [{"prompt": f"Say {number}", "number": number} for number in range(30)]
 
@@ -54,6 +55,42 @@ def test_a_single_file_trains_and_a_part_is_held_out(
     assert sorted([*train["number"], *held_out["number"]]) == list(range(30))
     assert held_out["number"] == tasks[1].eval_dataset["number"]
     assert tasks[0].reward_funcs[0](completions=["ab"]) == [-2]
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("questions",)])
+def test_held_out_queries_are_a_fair_sample(
+    tmp_path: Path, reward_file: str, names: tuple[str, ...]
+) -> None:
+    """Prevents an evaluation on one kind of query where a data set is sorted, as IMDB is."""
+    rows = [{"prompt": f"Say {row}", "label": row >= 400} for row in range(800)]
+    for name in names:
+        write_rows(tmp_path / "data" / f"{name}.jsonl", rows)
+    tasks = [
+        load_task(
+            config(
+                tmp_path / "data",
+                reward_file,
+                seed=seed,
+                num_agents=num_agents,
+                dataset_train_split=names[0],
+            ),
+            None,
+        )
+        for seed, num_agents in [(0, 2), (1, 2), (0, 1)]
+    ]
+    asked = [held_out_queries(task.eval_dataset, 40) for task in tasks]
+    assert 10 <= sum(row["label"] for row in asked[0]) <= 30
+    assert asked[0] == asked[1] == asked[2]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_wrong_query_is_named_by_its_row(tmp_path: Path, reward_file: str, split: str) -> None:
+    """Prevents the number of a row in the order of evaluation, which nobody finds in the file."""
+    rows = [{"prompt": "" if row == 17 else f"Say {row}"} for row in range(30)]
+    for name in ("train", "test"):
+        write_rows(tmp_path / f"{name}.jsonl", rows if name == split else ROWS)
+    with pytest.raises(ValueError, match=r"Row 17 of .* has '' in column 'prompt'"):
+        load_task(config(tmp_path, reward_file), None)
 
 
 def test_chat_messages_are_queries(tmp_path: Path, reward_file: str) -> None:
@@ -136,7 +173,7 @@ def test_an_empty_data_set_is_refused(
 def test_an_empty_query_is_refused(tmp_path: Path, reward_file: str) -> None:
     """Prevents a prompt without tokens."""
     path = write_rows(tmp_path / "questions.jsonl", [{"prompt": "Hello"}, {"prompt": ""}])
-    with pytest.raises(ValueError, match=r"Row 0 of .* has '' in column 'prompt'"):
+    with pytest.raises(ValueError, match=r"Row 1 of .* has '' in column 'prompt'"):
         load_task(config(path, reward_file), None)
 
 

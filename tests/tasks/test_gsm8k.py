@@ -220,8 +220,7 @@ def test_load_reads_published_files(shared_data: Path) -> None:
     assert (len(task.train_dataset), len(task.eval_dataset)) == (7473, 1319)
     assert task.train_dataset.column_names == ["prompt", "answer"]
     assert not set(task.train_dataset["prompt"]) & set(task.eval_dataset["prompt"])
-    row = task.eval_dataset[0]
-    assert row["prompt"].startswith("Janet")
+    (row,) = (row for row in task.eval_dataset if row["prompt"].startswith("Janet’s ducks"))
     assert task.reward_funcs[0](
         prompts=[row["prompt"]], completions=["$18"], **{"answer": [row["answer"]]}
     ) == [1.0]

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from cory.tasks import for_task, load_task
 from cory.tasks.imdb import openings
+from cory.training.data import held_out_queries
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,10 @@ def queries_of(texts: list[str], tokenizer: PreTrainedTokenizerBase, seed: int =
 def test_real_reviews_become_queries(
     shared_data: Path, tiny_classifier_dir: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Prevents minutes of tokenising whole reviews, markup in queries, and lost reviews."""
+    """Prevents minutes of tokenising whole reviews, markup in queries, and lost reviews.
+
+    And an evaluation on negative reviews alone, which are the first half of the published split.
+    """
     args = for_task(
         "imdb",
         dataset_name=str(shared_data / "imdb"),
@@ -42,6 +46,8 @@ def test_real_reviews_become_queries(
         lengths = {len(tokenizer(prompt)["input_ids"]) for prompt in prompts}
         assert lengths == set(range(2, 9))
         assert not [prompt for prompt in prompts if "<br" in prompt or "\ufffd" in prompt]
+    labels = [row["label"] for row in held_out_queries(task.eval_dataset, 512)]
+    assert 200 < sum(labels) < 312
     rewards = task.reward_funcs[0](prompts=["This film", "I"], completions=[" is good.", " left."])
     assert len(rewards) == 2
     assert rewards[0] != rewards[1]

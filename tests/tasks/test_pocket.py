@@ -39,6 +39,15 @@ from scripts.pocket.review_corpus import reviews
 
 LANGUAGE_MODELS = ["pocket-arithmetic-lm", "pocket-arithmetic-sparse-lm", "pocket-reviews-lm"]
 NUM_QUERIES = 384
+FIRST_HELD_OUT = {
+    "arithmetic": ["5+8+6+4", "9-8+9-5", "9-8+9+5"],
+    "reviews": [
+        "I saw The Frozen Winter on television",
+        "This ghost story about a lost",
+        "From the first minute the",
+    ],
+}
+"""Of the evaluations that stored results come from: the order was random, so it was kept."""
 
 
 class Pair:
@@ -175,6 +184,7 @@ def test_arithmetic_splits_are_disjoint_and_stay_the_same(arithmetic: Pair) -> N
     assert all(map(is_held_out, held_out["prompt"]))
     assert len(set(held_out["prompt"])) == len(held_out)
     assert [solve(query) for query in held_out["prompt"]] == held_out["answer"][:]
+    assert held_out["prompt"][:3] == FIRST_HELD_OUT["arithmetic"]
     again = load_task(arithmetic.args.replace(seed=1), arithmetic.tokenizer)
     assert again.train_dataset["prompt"][:] == train["prompt"][:]
     assert split_queries(3, held_out=True, seed=0) != split_queries(3, held_out=True, seed=1)
@@ -314,6 +324,7 @@ def test_review_queries_are_short_disjoint_and_stay_the_same(review_pair: Pair) 
     assert {len(tokenizer(query)["input_ids"]) for query in held_out} <= set(range(2, 9))
     other = load_task(review_pair.args.replace(seed=1), tokenizer)
     assert other.eval_dataset["prompt"][:] == held_out
+    assert held_out[:3] == FIRST_HELD_OUT["reviews"]
     assert other.train_dataset["prompt"][:] != task.train_dataset["prompt"][:]
 
 

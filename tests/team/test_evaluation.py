@@ -13,7 +13,13 @@ import torch
 
 from cory.models.batch import make_batch
 from cory.models.scoring import TokenScores
-from cory.team.evaluation import Evaluation, pass_at_k, reward_metrics, score_metrics
+from cory.team.evaluation import (
+    Evaluation,
+    metrics_of_all,
+    pass_at_k,
+    reward_metrics,
+    score_metrics,
+)
 from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, disturb, make_team, rows_of
 
@@ -161,3 +167,15 @@ def test_an_evaluation_asks_the_plain_query_at_full_length(tiny_gpt2_dir: Path) 
     replace(team.evaluator, sampler=sampler).evaluate(team.policies[0], rows_of(team), 2)
     plain = [team.tokenizer(query)["input_ids"] for query in QUERIES for _ in range(2)]
     assert sampler.asked == [(plain, 7, 0.7)]
+
+
+def test_metrics_come_in_one_order() -> None:
+    """Prevents lines of metrics.jsonl whose order of keys changes from process to process."""
+    names = [f"measure_{number}" for number in range(20)]
+    evaluations = {
+        agent: Evaluation(dict.fromkeys(names, value), [], [], [])
+        for agent, value in (("agent_0", 1.0), ("agent_1", 3.0), ("merged", 9.0))
+    }
+    metrics = metrics_of_all(evaluations, ["agent_0", "agent_1"])
+    assert list(metrics)[-20:] == names
+    assert {metrics[name] for name in names} == {2.0}

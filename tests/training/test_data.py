@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datasets import Dataset
+from typing import Any
 
-from cory.training.data import held_out_queries, queries_at
+import pytest
+from datasets import Dataset, IterableDataset
+
+from cory.training.data import Stream, StreamError, held_out_queries, queries_at
 from tests.teams import make_args
 
 DATASET = Dataset.from_dict({"prompt": [f"query {row}" for row in range(10)]})
@@ -48,3 +51,71 @@ def test_held_out_queries_are_the_same_in_every_run() -> None:
     """Prevents seeds from being compared on different queries, and a crash on small data."""
     assert held_out_queries(DATASET, 3) == [{"prompt": f"query {row}"} for row in range(3)]
     assert len(held_out_queries(DATASET, 99)) == 10
+
+
+def stream_of(dataset: IterableDataset) -> tuple[Stream, list[tuple[int, int]]]:
+    """A stream, and what has been checked of it: the first row and the number of rows."""
+    checked: list[tuple[int, int]] = []
+
+    def check(first: int, rows: list[dict[str, Any]]) -> None:
+        checked.append((first, len(rows)))
+
+    return Stream(dataset, check), checked
+
+
+def test_rows_of_a_stream_depend_on_their_position_alone() -> None:
+    """Prevents rows that are skipped or come twice, at the end of the stream and on resume."""
+    stream, checked = stream_of(DATASET.to_iterable_dataset())
+    args = make_args(batch_size=4)
+    prompts = [row["prompt"] for step in range(6) for row in queries_at(stream, args, step)]
+    assert prompts == [f"query {position % 10}" for position in range(24)]
+    assert checked == [(first, 4) for first in range(0, 24, 4)]
+    late, _ = stream_of(DATASET.to_iterable_dataset())
+    assert queries_at(late, args, 4) == queries_at(stream, args, 4)
+    assert queries_at(late, args, 1) == queries_at(stream, args, 1)
+
+
+def test_a_stream_is_not_read_twice_for_its_first_rows() -> None:
+    """Prevents a second request to a server for the rows that were checked at the start."""
+    read: list[int] = []
+
+    def rows() -> Any:
+        for number in range(8):
+            read.append(number)
+            yield {"prompt": f"query {number}"}
+
+    stream, _ = stream_of(IterableDataset.from_generator(rows))
+    assert stream.rows(0, 4) == stream.rows(0, 4)
+    stream.rows(4, 2)
+    assert read == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_shuffled_stream_is_shuffled_anew_in_each_pass() -> None:
+    """Prevents every pass from asking in the same order."""
+    shuffled = DATASET.to_iterable_dataset().shuffle(seed=1, buffer_size=10)
+    stream, _ = stream_of(shuffled)
+    first, second = ([row["prompt"] for row in stream.rows(at, 10)] for at in (0, 10))
+    assert sorted(first) == sorted(second) == sorted(DATASET["prompt"])
+    assert first != second
+    assert [row["prompt"] for row in stream.rows(0, 10)] == first
+
+
+def test_a_stream_that_fails_can_be_read_again() -> None:
+    """Prevents short batches after a failure, and an endless search in a stream without rows."""
+    failing = [True]
+
+    def rows() -> Any:
+        for number in range(4):
+            if number == 3 and failing:
+                raise OSError("the connection was reset")
+            yield {"prompt": f"query {number}"}
+
+    stream, _ = stream_of(IterableDataset.from_generator(rows))
+    stream.rows(0, 2)
+    with pytest.raises(StreamError, match="from row 2: OSError: the connection was reset"):
+        stream.rows(2, 2)
+    failing.clear()
+    assert [row["prompt"] for row in stream.rows(2, 2)] == ["query 2", "query 3"]
+    empty, _ = stream_of(IterableDataset.from_generator(lambda: iter(())))
+    with pytest.raises(StreamError, match="it has no rows"):
+        empty.rows(0, 2)

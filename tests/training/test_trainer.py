@@ -503,9 +503,7 @@ def test_trackers_are_told_what_the_file_holds(tiny_gpt2_dir: Path, tmp_path: Pa
     assert "eval/agent_1/kl" in events.Tags()["scalars"]
 
 
-def test_held_out_queries_are_the_first_of_the_held_out_set(
-    tiny_gpt2_dir: Path, tmp_path: Path
-) -> None:
+def test_held_out_queries_are_some_of_the_held_out_set(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents an evaluation on training queries, or on more of them than were asked for."""
     asked: list[list[str]] = []
 
@@ -518,10 +516,24 @@ def test_held_out_queries_are_the_first_of_the_held_out_set(
         tiny_gpt2_dir, tmp_path, listen, eval_dataset=held_out, num_agents=1, num_eval_queries=4
     )
     team.evaluate()
-    assert asked == [held_out["prompt"][:4]]
+    (prompts,) = asked
+    assert len(set(prompts)) == 4
+    assert set(prompts) < set(held_out["prompt"])
+    assert prompts != held_out["prompt"][:4]
 
 
 def test_the_betas_of_adam_are_settings(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents moments that decay as they like."""
     team = trainer(tiny_gpt2_dir, tmp_path, adam_beta1=0.5, adam_beta2=0.7)
     assert {group["betas"] for group in team.optimizer.param_groups} == {(0.5, 0.7)}
+
+
+def test_training_returns_a_reward_without_held_out_queries(
+    tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents a KeyError of `train()["task_reward"]`, also where a finished run is resumed."""
+    found = trainer(tiny_gpt2_dir, tmp_path).train()
+    rewards = [found[f"agent_{agent}/task_reward"] for agent in (0, 1)]
+    assert found["task_reward"] == pytest.approx(sum(rewards) / 2)
+    again = trainer(tiny_gpt2_dir, tmp_path, resume=True).train()
+    assert again == found

@@ -19,3 +19,8 @@ def asset_path(name: str) -> str:
     names alike. A local directory of the same name does not shadow an asset.
     """
     return str(_DIRECTORY / name) if name in asset_names() else name
+
+
+def is_asset(path: str) -> bool:
+    """Whether it is a path that `asset_path` gives."""
+    return path in map(asset_path, asset_names())

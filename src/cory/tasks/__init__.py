@@ -37,7 +37,7 @@ class Task:
     """Column `args.prompt_column`: the query, a string or chat messages. Its other columns are
     passed to the reward functions."""
     eval_dataset: Dataset
-    """Held-out queries, with the same columns."""
+    """Held-out queries in random order, since an evaluation takes the first; the same columns."""
     reward_funcs: list[RewardFunc]
     """Each is paid for by its weight in `args.reward_weights`."""
 

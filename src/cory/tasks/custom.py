@@ -7,6 +7,8 @@ Without a `test` split a tenth of the rows is held out (`cory.tasks.data.hold_ou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cory.tasks import Task
@@ -50,10 +52,8 @@ def load_queries(args: CORYConfig) -> tuple[Dataset, Dataset]:
             "Neither task nor dataset_name is set; set task to a built-in task, or dataset_name to "
             "a Hub name, a directory or a file."
         )
-    splits = load_splits(args, args.dataset_name)
-    for dataset in splits:
-        check_queries(dataset, args.prompt_column, args.dataset_name)
-    return splits
+    check = partial(check_queries, prompt_column=args.prompt_column, name=args.dataset_name)
+    return load_splits(args, args.dataset_name, check)
 
 
 def check_queries(dataset: Dataset, prompt_column: str, name: str) -> None:
@@ -64,8 +64,18 @@ def check_queries(dataset: Dataset, prompt_column: str, name: str) -> None:
     """
     from cory.tasks.data import require_columns
 
-    queries = require_columns(dataset, [prompt_column], name)[prompt_column][:]
-    for row, query in enumerate(queries):
+    check_each(
+        require_columns(dataset, [prompt_column], name)[prompt_column][:], prompt_column, name
+    )
+
+
+def check_each(queries: Sequence[Any], prompt_column: str, name: str, first: int = 0) -> None:
+    """Check that every query, of which the first is in row `first`, is a text or chat messages.
+
+    Raises:
+        ValueError: names the first row where it is not.
+    """
+    for row, query in enumerate(queries, first):
         if not query or not (isinstance(query, str) or _is_chat(query)):
             raise ValueError(
                 f"Row {row} of data set {name!r} has {query!r} in column {prompt_column!r}; a "

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cory.assets import is_asset
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -30,18 +32,31 @@ MAX_HELD_OUT = 1000
 _SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 
 
-def load_splits(args: CORYConfig, name: str) -> tuple[Dataset, Dataset]:
+def load_splits(
+    args: CORYConfig, name: str, check: Callable[[Dataset], object] = len
+) -> tuple[Dataset, Dataset]:
     """The training and the held-out split of the data set `name`.
 
-    Where there is no `test` split, and `args` asks for no other, `hold_out` makes one.
+    Where there is no `test` split, and `args` asks for no other, `hold_out` makes one. Held-out
+    rows come in random order: an evaluation takes the first.
+
+    Args:
+        args: name the splits.
+        name: of the data set.
+        check: raises a ValueError for rows that cannot be used; called while they are in the order
+            of the data set, so that it can name them.
 
     Raises:
-        ValueError: the data set or a split is missing, unreadable or empty.
+        ValueError: the data set or a split is missing, unreadable or empty, or `check` refuses it.
     """
     splits = find_splits(name, args.dataset_config)
     train_dataset = _load_split(splits, args.dataset_train_split, name)
+    check(train_dataset)
     if args.dataset_test_split in splits or args.dataset_test_split != DEFAULT_TEST_SPLIT:
-        return train_dataset, _load_split(splits, args.dataset_test_split, name)
+        held_out = _load_split(splits, args.dataset_test_split, name)
+        check(held_out)
+        # Packaged queries were drawn at random: they stay as stored results asked them.
+        return train_dataset, held_out if is_asset(name) else in_random_order(held_out)
     logger.warning(
         "Data set %r has no split %r: a tenth of split %r is held out for evaluation.",
         name,
@@ -54,24 +69,35 @@ def load_splits(args: CORYConfig, name: str) -> tuple[Dataset, Dataset]:
 def hold_out(dataset: Dataset, name: str) -> tuple[Dataset, Dataset]:
     """Part `dataset` in two: what stays for training, and a tenth of its rows (at most 1,000).
 
-    The rows are drawn with a fixed seed: runs with different seeds are evaluated on the same ones.
+    The rows are drawn with a fixed seed: runs with different seeds are evaluated on the same ones,
+    in the order in which they were drawn.
 
     Raises:
         ValueError: there are fewer than two rows.
     """
-    import numpy
-
     if len(dataset) < 2:
         raise ValueError(
             f"Data set {name!r} has {len(dataset)} row and no held-out split; give it at least two "
             "rows, or a split of its own named by dataset_test_split."
         )
     num_held_out = min(MAX_HELD_OUT, max(1, len(dataset) // 10))
-    rows = numpy.random.default_rng(0).permutation(len(dataset))
-    return (
-        dataset.select(numpy.sort(rows[num_held_out:])),
-        dataset.select(numpy.sort(rows[:num_held_out])),
-    )
+    rows = random_order(len(dataset))
+    return dataset.select(sorted(rows[num_held_out:])), dataset.select(rows[:num_held_out])
+
+
+def in_random_order(dataset: Dataset) -> Dataset:
+    """The rows of a held-out data set in random order, the same for all arms and seeds.
+
+    Published splits may be sorted: the first half of those of IMDB are negative reviews.
+    """
+    return dataset.select(random_order(len(dataset)))
+
+
+def random_order(size: int) -> list[int]:
+    """A permutation of `size` rows, drawn with a fixed seed."""
+    import numpy
+
+    return numpy.random.default_rng(0).permutation(size).tolist()
 
 
 def find_splits(name: str, config: str | None) -> dict[str, Callable[[], Dataset]]:

@@ -10,9 +10,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from cory.tasks import Task
+from cory.tasks.custom import check_queries
 from cory.tasks.final_number import final_number
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
     from cory.config import CORYConfig
@@ -101,10 +103,12 @@ def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
 
     name = args.dataset_name or DEFAULTS["dataset_name"]
     columns = ["question", "answer"]
+
+    def check(split: Dataset) -> None:
+        check_queries(require_columns(split, columns, name), "question", name)
+
     train_dataset, eval_dataset = (
-        require_columns(split, columns, name)
-        .select_columns(columns)
-        .rename_columns({"question": args.prompt_column})
-        for split in load_splits(args, name)
+        split.select_columns(columns).rename_columns({"question": args.prompt_column})
+        for split in load_splits(args, name, check)
     )
     return Task(train_dataset, eval_dataset, task_rewards(args, args.reward_funcs or gsm8k_reward))

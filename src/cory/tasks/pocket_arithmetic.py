@@ -119,7 +119,10 @@ def arithmetic_reward(completions: list[str], answer: list[int], **columns: Any)
 
 
 def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
-    """Training and held-out queries with their true answers, and the reward."""
+    """Training and held-out queries with their true answers, and the reward.
+
+    Queries were drawn one by one, so their order is random.
+    """
     from datasets import Dataset
 
     def build(num_queries: int, *, held_out: bool) -> Dataset:

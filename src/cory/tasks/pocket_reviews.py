@@ -38,7 +38,8 @@ DEFAULTS: dict[str, Any] = {
 def load(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
     """Openings of 2 to 8 tokens as queries; the reward is the logit of "positive".
 
-    Openings are cut as in the imdb task. Short ones repeat ("I saw"), so those of the held-out
+    Openings are cut as in the imdb task. The packaged ones were drawn from the grammar one by one,
+    so their order is random. Short ones repeat ("I saw"), so those of the held-out
     split are taken out of the training split.
 
     Raises:

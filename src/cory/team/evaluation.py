@@ -183,7 +183,19 @@ def metrics_of_all(
         for name, evaluation in evaluations.items()
         for key, value in evaluation.metrics.items()
     }
-    by_agent = [evaluations[name].metrics for name in agents]
-    for key in set.intersection(*map(set, by_agent)):
-        metrics[key] = mean_of(evaluation[key] for evaluation in by_agent)
-    return metrics
+    return metrics | means_over(agents, metrics)
+
+
+def means_over(agents: Sequence[str], metrics: Mapping[str, float]) -> dict[str, float]:
+    """The mean over agents of each metric that all have, by `task_reward` and the like.
+
+    >>> means_over(["agent_0", "agent_1"], {"agent_0/kl": 1.0, "agent_1/kl": 3.0, "agent_1/x": 1.0})
+    {'kl': 2.0}
+    """
+    first = f"{agents[0]}/"
+    keys = [key.removeprefix(first) for key in metrics if key.startswith(first)]
+    return {
+        key: mean_of(metrics[f"{agent}/{key}"] for agent in agents)
+        for key in keys
+        if all(f"{agent}/{key}" in metrics for agent in agents)
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cory.io.files import refuse_taken, refuse_unwritable, replace_text, writing
 from cory.io.terminal import say
 from cory.rewards.failures import RewardFailures
 from cory.team.agent import Agent
-from cory.team.metrics import MetricsFile, record_metrics, transfer_metrics
+from cory.team.metrics import MetricsFile, read_metrics, record_metrics, transfer_metrics
 from cory.team.types import Iteration
 from cory.training.environment import environment
 
@@ -124,6 +125,14 @@ class Records:
             "reward_failures": self.failures.count,
             "records": self.metrics_file.count if self.metrics_file else None,
         }
+
+    def newest(self) -> dict[str, float]:
+        """The numbers of the last iteration that was written down; none before the first."""
+        for record in reversed(read_metrics(self.metrics_path)):
+            if "total_samples" in record:
+                del record["step"]
+                return {key: nan if value is None else value for key, value in record.items()}
+        return {}
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append a line to metrics.jsonl."""

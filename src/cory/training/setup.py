@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from peft import PeftConfig, PeftModel
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
@@ -34,13 +34,14 @@ from cory.rewards.failures import RewardFailures
 from cory.rewards.loading import load_reward_funcs
 from cory.rewards.scoring import RewardScorer
 from cory.tasks import load_task
-from cory.tasks.custom import check_queries, load_queries
+from cory.tasks.custom import load_queries
 from cory.team.evaluation import Evaluator
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
 from cory.team.rollout import Rollout
-from cory.training.data import check_context
+from cory.training.data import Stream, checked_rows, queries_at
+from cory.training.given import GivenRows, given_rows
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class UserObjects:
     model: PreTrainedModel | PeftModel | None = None
     reward_funcs: Any = None
     reward_processing_classes: Any = None
-    train_dataset: Dataset | None = None
-    eval_dataset: Dataset | None = None
+    train_dataset: GivenRows | None = None
+    eval_dataset: GivenRows | None = None
     processing_class: PreTrainedTokenizerBase | None = None
     peft_config: PeftConfig | None = None
     quantization_config: BitsAndBytesConfig | None = None
@@ -70,7 +71,7 @@ class RunComponents:
     rewards: RewardScorer
     rollout: Rollout
     evaluator: Evaluator
-    train_dataset: Dataset
+    train_dataset: Dataset | Stream
     eval_dataset: Dataset | None
     world: World = SINGLE
 
@@ -99,9 +100,10 @@ def build_components(
     encoder = PromptEncoder(tokenizer, templates, end_ids)
     sampler = _sampler(args, policies, end_ids, world)
     context_length = _context_length(reference, sampler)
-    for dataset in filter(None, (train_dataset, eval_dataset)):
-        check_context(dataset[args.prompt_column][:], encoder, context_length, args)
-    prompt = encoder.encode(train_dataset[0][args.prompt_column], [])
+    train_rows = checked_rows(train_dataset, encoder, context_length, args)
+    if eval_dataset is not None:
+        checked_rows(eval_dataset, encoder, context_length, args)
+    prompt = encoder.encode(queries_at(train_rows, args, 0)[0][args.prompt_column], [])
     with unsharded(reference):
         check_head(reference, torch.tensor([prompt], device=device))
     if isinstance(sampler, VllmSampler):
@@ -120,7 +122,7 @@ def build_components(
         rewards=rewards,
         rollout=Rollout(policies, encoder, sampler, scorer, rewards, args),
         evaluator=evaluator,
-        train_dataset=train_dataset,
+        train_dataset=train_rows,
         eval_dataset=eval_dataset,
         world=world,
     )
@@ -181,23 +183,18 @@ def _task(
     user: UserObjects,
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device | str,
-) -> tuple[Dataset, Dataset | None, list[RewardFunc]]:
+) -> tuple[Dataset | IterableDataset, Dataset | None, list[RewardFunc]]:
     reward_funcs = _reward_funcs(args, user, device)
-    train_dataset, eval_dataset = user.train_dataset, user.eval_dataset
+    train_dataset, eval_dataset = given_rows(user.train_dataset, user.eval_dataset, args)
     if train_dataset is None and reward_funcs is not None and args.task is None:
         train_dataset, held_out = load_queries(args)
-        eval_dataset = eval_dataset or held_out
+        eval_dataset = held_out if eval_dataset is None else eval_dataset
     elif train_dataset is None or reward_funcs is None:
         task = load_task(args, tokenizer)
         if train_dataset is None:
-            train_dataset, eval_dataset = task.train_dataset, eval_dataset or task.eval_dataset
+            train_dataset = task.train_dataset
+            eval_dataset = task.eval_dataset if eval_dataset is None else eval_dataset
         reward_funcs = reward_funcs or task.reward_funcs
-    named = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
-    for name, dataset in named.items():
-        if dataset is not None:
-            if len(dataset) == 0:
-                raise ValueError(f"{name} is empty: it needs at least one row")
-            check_queries(dataset, args.prompt_column, name)
     if eval_dataset is None and args.eval_steps is not None:
         raise ValueError(
             f"eval_steps={args.eval_steps} asks for evaluations, but nothing is held out: pass "

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from transformers import (
     BitsAndBytesConfig,
@@ -24,12 +23,13 @@ from cory.io.signals import Interruption
 from cory.io.terminal import say
 from cory.team.agent import Agent
 from cory.team.averaging import interpolate_to_mean
-from cory.team.evaluation import metrics_of_all
+from cory.team.evaluation import means_over, metrics_of_all
 from cory.team.roles import exchange_is_due
 from cory.training.callbacks import Events
 from cory.training.checkpoint import Checkpoints, load_checkpoint
 from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
+from cory.training.given import GivenRows
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.rescue import Rescue
@@ -48,8 +48,9 @@ class CORYTrainer:
         reward_funcs: a function, the name of a sequence-classification model, or a list of these;
             None: the task's own.
         args: settings.
-        train_dataset: rows with the column `args.prompt_column`; None: the task's own.
-        eval_dataset: held-out rows with the same columns.
+        train_dataset: rows with the column `args.prompt_column`: a `Dataset`, `IterableDataset`
+            (read in its own order), `DatasetDict`, DataFrame or list; None: the task's own.
+        eval_dataset: held-out rows with the same columns, likewise; no `IterableDataset`.
         processing_class: tokenizer; None: the model's.
         reward_processing_classes: tokenizers of reward models; None: their own.
         callbacks: of transformers, such as `EarlyStoppingCallback`.
@@ -65,8 +66,8 @@ class CORYTrainer:
         model: str | PreTrainedModel | PeftModel | None = None,
         reward_funcs: Any = None,
         args: CORYConfig | None = None,
-        train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         reward_processing_classes: Any = None,
         callbacks: Sequence[TrainerCallback] = (),
@@ -105,7 +106,8 @@ class CORYTrainer:
         """Run the iterations that are left and save the last checkpoint.
 
         Returns:
-            the last evaluation, or the last iteration's metrics if there is nothing held out.
+            the last evaluation, or the last iteration's metrics if there is nothing held out; with
+            means over agents by `task_reward` and the like.
 
         Raises:
             Stopped: a signal asked for an end; the iteration was finished and saved.
@@ -279,7 +281,8 @@ class CORYTrainer:
         if self.args.report_to:
             self.accelerator.end_training()
         # Nothing was left to do for a finished run that is resumed.
-        return metrics or self.evaluate()
+        metrics = metrics or self.evaluate() or self.records.newest()
+        return means_over([agent.name for agent in self.agents], metrics) | metrics
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:
         with self.world.fail_together():

@@ -1,0 +1,165 @@
+"""Data sets as objects: the kinds that are taken give the same rows, others one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from datasets import Dataset, DatasetDict
+
+from cory import CORYTrainer
+from cory.training.given import given_rows
+from tests.teams import make_args
+from tests.tiny_runs import records, settings, share_of_letters, trainer
+
+ROWS = [{"prompt": f"Query {row}", "topic": row, "tags": ["a", str(row)]} for row in range(12)]
+DATASET = Dataset.from_list(ROWS)
+PANDAS = pandas.DataFrame(ROWS, index=range(5, 17))
+
+
+def exclaimed(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {**batch, "prompt": [f"{prompt}!" for prompt in batch["prompt"]]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        DATASET,
+        ROWS,
+        tuple(ROWS),
+        PANDAS,
+        DATASET.with_format("pandas"),
+        DATASET.with_format("numpy"),
+        DATASET.with_format("torch"),
+        DATASET.with_format("arrow"),
+        DatasetDict(train=DATASET, validation=DATASET.select([0])),
+        DATASET.to_iterable_dataset(),
+        DATASET.with_format("torch").to_iterable_dataset(),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_every_kind_gives_the_same_rows(given: Any) -> None:
+    """Prevents tables, arrays or tensors where a reward function expects Python values."""
+    taken, held_out = given_rows(given, None, make_args())
+    assert taken is not None
+    assert list(taken) == ROWS
+    assert held_out is None
+
+
+def test_a_transform_stays() -> None:
+    """Prevents queries that lose what the user's transform makes of them."""
+    taken, _ = given_rows(DATASET.with_transform(exclaimed), None, make_args())
+    assert isinstance(taken, Dataset)
+    assert taken[0]["prompt"] == "Query 0!"
+
+
+def test_rows_keep_every_column() -> None:
+    """Prevents a column that is lost because the first row has no value there."""
+    taken, _ = given_rows([{"prompt": "a"}, {"prompt": "b", "hint": 7}], None, make_args())
+    assert taken is not None
+    assert list(taken) == [{"prompt": "a", "hint": None}, {"prompt": "b", "hint": 7}]
+
+
+def test_the_splits_of_a_dataset_dict_are_those_of_the_settings() -> None:
+    """Prevents training on the held-out split, and a test split that is forgotten."""
+    few = DATASET.select([1, 2])
+    splits = DatasetDict(train=DATASET, test=few, dev=DATASET.select([3]))
+    for args, size in [(make_args(), 2), (make_args(dataset_test_split="dev"), 1)]:
+        train, held_out = given_rows(splits, None, args)
+        assert isinstance(train, Dataset)
+        assert held_out is not None
+        assert (len(train), len(held_out)) == (12, size)
+    _, held_out = given_rows(splits, ROWS[:5], make_args())
+    assert held_out is not None
+    assert len(held_out) == 5
+    _, held_out = given_rows(None, splits, make_args())
+    assert held_out is not None
+    assert sorted(held_out["prompt"]) == ["Query 1", "Query 2"]
+
+
+@pytest.mark.parametrize(
+    "given", [DATASET, ROWS, PANDAS, DATASET.with_format("pandas")], ids=lambda g: type(g).__name__
+)
+def test_held_out_rows_are_in_random_order(given: Any) -> None:
+    """Prevents an evaluation on the first rows of a sorted data set."""
+    _, held_out = given_rows(None, given, make_args())
+    assert held_out is not None
+    topics = list(held_out["topic"])
+    assert sorted(topics) == list(range(12))
+    assert topics != list(range(12))
+    _, again = given_rows(None, given, make_args(seed=1, num_agents=1))
+    assert again is not None
+    assert list(again["topic"]) == topics
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("train_dataset", "queries.jsonl", "of type str: set dataset_name"),
+        ("train_dataset", {"prompt": ["a"]}, "of type dict: pass a Dataset"),
+        ("train_dataset", (row for row in ROWS), "of type generator: pass a Dataset"),
+        ("train_dataset", 7, "of type int: pass a Dataset"),
+        ("train_dataset", ["a", "b"], "Row 0 of train_dataset is of type str: a row is an object"),
+        ("train_dataset", [ROWS[0], None], "Row 1 of train_dataset is of type NoneType"),
+        ("train_dataset", [{1: "a"}], "has the column 1: name columns by texts"),
+        ("train_dataset", [{"prompt": "a"}, {"prompt": 1}], "rows of train_dataset have no common"),
+        ("train_dataset", [{"prompt": "a", "x": object()}], "rows of train_dataset have no common"),
+        ("train_dataset", DatasetDict(dev=DATASET), "has no split 'train'; its splits are 'dev'"),
+        ("eval_dataset", DatasetDict(dev=DATASET), "has no split 'test'; its splits are 'dev'"),
+        ("eval_dataset", {"a": DATASET, "b": DATASET}, "pass one data set; measure further ones"),
+        ("eval_dataset", DATASET.to_iterable_dataset(), "is a stream, of which no fair sample"),
+    ],
+)
+def test_other_kinds_get_one_message(name: str, given: Any, message: str) -> None:
+    """Prevents an AttributeError of a library, or a data set that is read otherwise than meant."""
+    both = {"train_dataset": None, "eval_dataset": None, name: given}
+    with pytest.raises(ValueError, match=message):
+        given_rows(**both, args=make_args())
+
+
+def test_an_empty_list_is_refused(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents held-out rows that are silently the task's, and a training without a query."""
+    with pytest.raises(ValueError, match="eval_dataset is empty"):
+        trainer(tiny_gpt2_dir, tmp_path, eval_dataset=[])
+    with pytest.raises(ValueError, match="train_dataset is empty"):
+        streamed(tiny_gpt2_dir, tmp_path, [])
+
+
+def streamed(model: Path, output_dir: Path, rows: Any, **overrides: Any) -> CORYTrainer:
+    args = settings(model, output_dir, **overrides)
+    return CORYTrainer(reward_funcs=share_of_letters, args=args, train_dataset=rows)
+
+
+def test_a_stream_goes_on_where_the_run_was_left(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a resumed run from beginning the stream again, or asking other queries."""
+    stream = Dataset.from_list(ROWS * 2).to_iterable_dataset().shuffle(seed=3, buffer_size=9)
+    streamed(tiny_gpt2_dir, tmp_path / "whole", stream, max_steps=4).train()
+    streamed(tiny_gpt2_dir, tmp_path / "parts", stream, max_steps=2).train()
+    streamed(tiny_gpt2_dir, tmp_path / "parts", stream, max_steps=4, resume=True).train()
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("make_row", "message"),
+    [
+        (lambda row: {"prompt": None}, r"row 16: ValueError: Row 16 of data set 'train_dataset'"),
+        (lambda row: {"prompt": row["prompt"] * 999}, "1 of 8 queries do not fit"),
+        (lambda row: {"prompt": row["prompt"], "ratio": 1 / 0}, "row 16: ZeroDivisionError"),
+    ],
+)
+def test_a_row_that_fails_late_costs_no_work(
+    make_row: Callable[[dict[str, Any]], dict[str, Any]],
+    message: str,
+    tiny_gpt2_dir: Path,
+    tmp_path: Path,
+) -> None:
+    """Prevents a bad row of a stream from taking the iterations before it."""
+    stream = Dataset.from_list(ROWS * 2).to_iterable_dataset()
+    late = stream.map(lambda row, index: make_row(row) if index == 16 else row, with_indices=True)
+    team = streamed(tiny_gpt2_dir, tmp_path, late, max_steps=9)
+    with pytest.raises(RuntimeError, match=message):
+        team.train()
+    assert (tmp_path / "checkpoints" / "step-2").is_dir()
