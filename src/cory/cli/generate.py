@@ -12,7 +12,7 @@ from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 
 if TYPE_CHECKING:
-    from cory.team.prompts import Query
+    from cory.team.chats import Query
     from cory.training.runs import Subject
 
 USAGE = "cory generate RUN|MODEL --prompt TEXT [--agent agent_0] [--as_team] [--SETTING VALUE …]"
