@@ -43,7 +43,7 @@ def encoder(
     **options: Any,
 ) -> PromptEncoder:
     tokenizer.chat_template = chat_template
-    return PromptEncoder(tokenizer, templates, end_token_ids(tokenizer, None), options)
+    return PromptEncoder(tokenizer, templates, end_token_ids(tokenizer, None), (), options)
 
 
 def parts(*texts: str) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ REFUSED: dict[str, tuple[list[Any], str | None, str]] = {
     "a part of None": (
         [{**TWO, "content": [{"type": "text", "text": None}]}],
         CHAT_TEMPLATE,
-        "content None.*not text",
+        "content .*'type': 'text'.*not text",
     ),
     "a number": ([{**TWO, "content": 5}], CHAT_TEMPLATE, "content 5.*not text"),
     "a lone part": ([{**TWO, "content": parts("Two?")[0]}], CHAT_TEMPLATE, "not text"),
@@ -199,6 +199,8 @@ def test_a_variable_that_nothing_reads_is_refused(
     [
         ("Two?", "Two?"),
         ([SYSTEM, TWO], "Two?"),
+        ([{**TWO, "content": "One?"}, assistant("1"), TWO], "Two?"),
+        ([TWO, assistant(None, tool_calls=[CALL]), {"role": "tool", "content": "2"}], "Two?"),
         ([{**TWO, "content": parts("Two", "?")}, assistant("It is")], "Two?"),
     ],
 )

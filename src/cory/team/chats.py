@@ -75,19 +75,17 @@ def _without_none(value: Any) -> Any:
 
 
 def _text_of(content: Any, role: str) -> str:
-    parts = content if isinstance(content, list) else [content]
-    texts = [
-        part.get("text")
-        if content is parts and isinstance(part, Mapping) and part.get("type") == "text"
-        else part
-        for part in parts
-    ]
-    if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise ValueError(
-            f"the chat message of role {role!r} has the content {wrong[0]!r}, which is not text: "
-            'write a text, or a list of parts such as {"type": "text", "text": "…"}'
-        )
-    return "".join(texts)
+    joined = ""
+    for part in content if isinstance(content, list) else [content]:
+        is_text_part = part is not content and isinstance(part, dict) and part.get("type") == "text"
+        text = part.get("text") if is_text_part else part
+        if not isinstance(text, str):
+            raise ValueError(
+                f"the chat message of role {role!r} has the content {part!r}, which is not text: "
+                'write a text, or a list of parts such as {"type": "text", "text": "…"}'
+            )
+        joined += text
+    return joined
 
 
 def question_place(messages: Chat) -> int:

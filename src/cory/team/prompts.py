@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cory.generation.stops import StopStrings
 from cory.team.chats import ChatRenderer, Query, is_chat
 from cory.team.roles import Answer, Templates
 
@@ -31,16 +32,19 @@ class PromptEncoder:
         tokenizer: of the policy.
         templates: of the prompts.
         end_ids: token ids that end an answer.
+        stop_strings: texts that end an answer.
         template_options: variables of the chat template, see `chat_template_kwargs`.
     """
 
     tokenizer: PreTrainedTokenizerBase
     templates: Templates
     end_ids: frozenset[int]
+    stop_strings: tuple[str, ...] = ()
     template_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.chats = ChatRenderer(self.tokenizer, self.templates, self.template_options)
+        self.stops = StopStrings(self.stop_strings, self.decode)
         self.start_ids = _start_ids(self.tokenizer)
         self.anchor_ids = self._token_ids(ANCHOR)
         self.adds_space = self._token_ids(ANCHOR + "a") != self.anchor_ids + self._token_ids("a")
@@ -88,6 +92,14 @@ class PromptEncoder:
         [anchor] = self._texts([self.anchor_ids])
         return [text.removeprefix(anchor) for text in texts]
 
+    def have_ended(self, answers: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether each answer came to its end; else it was cut off at the maximum length."""
+        stopped = self.stops.are_in(answers) if self.stop_strings else [False] * len(answers)
+        return [
+            is_stopped or answer[-1] in self.end_ids
+            for answer, is_stopped in zip(answers, stopped, strict=True)
+        ]
+
     def _texts(self, rows: list[list[int]]) -> list[str]:
         return self.tokenizer.batch_decode(
             rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -122,8 +134,29 @@ def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(takewhile(lambda token: token in tokenizer.all_special_ids, ids))
 
 
-def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> frozenset[int]:
-    """Every token id that ends an answer: the tokenizer's and the generation config's."""
+def end_token_ids(
+    tokenizer: PreTrainedTokenizerBase, generation_config: Any, stop_strings: Sequence[str] = ()
+) -> frozenset[int]:
+    """Every token id that ends an answer.
+
+    Those of the tokenizer and of the generation config, and of stop strings that are special
+    tokens: they are no part of an answer's text.
+
+    Raises:
+        ValueError: a stop string holds a special token and more.
+    """
     configured = getattr(generation_config, "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
+    special = {
+        str(token): token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+    for stop in stop_strings:
+        if stop not in special and (found := [token for token in special if token in stop]):
+            raise ValueError(
+                f"stop_strings has {stop!r}, which holds the special token {found[0]!r}: no text "
+                f"of an answer has it, so write {found[0]!r} alone"
+            )
+    ids = [*ids, tokenizer.eos_token_id, *map(special.get, stop_strings)]
+    return frozenset(int(i) for i in ids if i is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,11 +36,13 @@ class Subject:
     """An initial model, and what became of it.
 
     `args` names the initial model, `weights` the directory of each agent's weights, in the order of
-    agents. Without weights the initial model is itself what is looked at.
+    agents. Without weights the initial model is itself what is looked at. `is_chat` says whether it
+    was trained on chat messages.
     """
 
     args: CORYConfig
     weights: Mapping[str, Path] = field(default_factory=dict)
+    is_chat: bool = False
 
     @property
     def peft_config(self) -> PeftConfig | None:
@@ -60,7 +63,10 @@ def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subj
     names = [f"agent_{index}" for index in range(args.num_agents)]
     if missing := [name for name in names if not (checkpoint / name).is_dir()]:
         raise ValueError(f"{checkpoint} has no {missing[0]}: num_agents={args.num_agents} is wrong")
-    return Subject(args, {name: checkpoint / name for name in names})
+    progress = json.loads((checkpoint / "state.json").read_text())["progress"]
+    weights = {name: checkpoint / name for name in names}
+    # Checkpoints of earlier versions do not say.
+    return Subject(args, weights, progress.get("is_chat", False))
 
 
 def open_model(model: str, args: CORYConfig, reference: str | None = None) -> Subject:

@@ -159,9 +159,7 @@ class CORYTrainer:
         period = self.args.log_samples_steps
         if period is not None and (step + 1) % period == 0:
             write_samples(self.components, iteration)
-        return self.records.iteration_metrics(
-            iteration, updates, self.components.encoder.end_ids, seconds
-        )
+        return self.records.iteration_metrics(iteration, updates, seconds)
 
     def _stop_if_asked(self, step: int, interruption: Interruption) -> None:
         """End here, saved, where a signal asks for it or an agent has collapsed."""
@@ -207,6 +205,7 @@ class CORYTrainer:
                 "records": self.records.totals(),
                 "events": self.events.state_dict(),
                 "transfer": self.rollout.transfer.state_dict(),
+                "is_chat": self.components.is_chat,
             }
             self.records.flush()
             self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
