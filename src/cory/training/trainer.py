@@ -35,6 +35,7 @@ from cory.training.launch import first_alone_in, make_accelerator, make_world, r
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
+from cory.training.standstill import Standstill
 
 
 class CORYTrainer:
@@ -98,6 +99,7 @@ class CORYTrainer:
         self.queries = partial(queries_at, self.components.train_dataset, args)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
+        self.standstill = Standstill(self.agents, args)
         self.events = Events(self, [self.console, *callbacks])
 
     def train(self) -> dict[str, float]:
@@ -119,10 +121,12 @@ class CORYTrainer:
             self._kept_if_the_server_is_lost(),
         ):
             metrics: dict[str, float] = {}
+            self._tell(self.standstill.before())
             for step in range(self._start(), self.args.max_steps):
                 self.events.tell("on_step_begin")
                 metrics = self.iterate(step)
                 self._tell(watch(self.agents, step + 1, metrics, self.args))
+                self._tell(self.standstill.after(step + 1, metrics))
                 self.events.step_ends(step + 1)
                 if self.events.control.should_log:
                     self._log(step + 1, metrics)
