@@ -78,8 +78,8 @@ def _type_text(hint: Any) -> str:
     """
     if get_origin(hint) is Literal:
         return f"one of {', '.join(f'`{choice}`' for choice in get_args(hint))}"
-    if get_origin(hint) is list:
-        return f"`{hint}`"
+    if get_origin(hint) in (list, dict):
+        return f"`{str(hint).replace('typing.', '')}`"
     if get_args(hint):
         return " or ".join(_type_text(part) for part in get_args(hint))
     return "`None`" if hint is NoneType else f"`{hint.__name__}`"

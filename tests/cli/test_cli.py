@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
 from cory.cli import main
 from cory.cli.options import gather_lists, make_parser, parse
@@ -17,6 +20,7 @@ from cory.cli.settings import model_settings, run_settings, training_settings
 from cory.config import CORYConfig
 from cory.tasks import for_task, task_defaults
 from cory.team.metrics import read_metrics
+from cory.team.prompts import PromptEncoder
 from cory.training.checkpoint import Checkpoints
 
 REWARDS = """
@@ -378,3 +382,45 @@ def test_generate_shows_chat_models_a_chat(
     plain = capsys.readouterr().out
     main([*words, *sizes, "--chat"])
     assert capsys.readouterr().out != plain
+
+
+def test_generate_asks_as_training_did(
+    tmp_path: Path, tiny_llama_dir: Path, data_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents an agent trained on chats from being asked outside its chat format."""
+    rows = [
+        {"prompt": [{"role": "user", "content": f"Film {row}"}], "vowel": "a"} for row in range(9)
+    ]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = tmp_path / "model"
+    shutil.copytree(tiny_llama_dir, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template += "{% if not think %}no thoughts: {% endif %}"
+    tokenizer.save_pretrained(model)
+    words = [
+        *("train", "--model_name_or_path", str(model), "--output_dir", str(tmp_path / "run")),
+        *("--dataset_name", str(tmp_path / "chats.jsonl")),
+        *("--reward_funcs", f"{data_dir / 'rewards.py'}:has_vowel"),
+        *("--chat_template_kwargs", '{"think": false}', "--stop_strings", "e", "\n\n"),
+        *("--mask_truncated_completions", *SIZES),
+    ]
+    main(words)
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert saved["chat_template_kwargs"] == {"think": False}
+    assert saved["stop_strings"] == ["e", "\n\n"]
+    encode, prompts = PromptEncoder.encode, []
+
+    def noted(self: PromptEncoder, query: Any, answers: Any) -> list[int]:
+        prompts.append(encode(self, query, answers))
+        return prompts[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PromptEncoder, "encode", noted)
+        for options in ([], ["--chat"], ["--no_chat"]):
+            main(["generate", str(tmp_path / "run"), "--prompt", "Film 3", *options])
+    chat = tokenizer.encode("<s>[user] Film 3\n[assistant] no thoughts: ", add_special_tokens=False)
+    assert chat in prompts
+    assert prompts[-1] == tokenizer.encode("Film 3")
+    main([*words, "--resume", "--max_steps", "3"])
+    main(["eval", str(tmp_path / "run")])
+    assert capsys.readouterr().out

@@ -10,6 +10,7 @@ from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.fields import (
     FRACTION,
     NON_NEGATIVE,
+    NOT_EMPTY,
     POSITIVE,
     Facts,
     Placeholders,
@@ -17,7 +18,13 @@ from cory.config.fields import (
     setting,
 )
 
-RANGES = {None: "any", POSITIVE: "positive", FRACTION: "fraction", NON_NEGATIVE: "non_negative"}
+RANGES = {
+    None: "any",
+    POSITIVE: "positive",
+    FRACTION: "fraction",
+    NON_NEGATIVE: "non_negative",
+    NOT_EMPTY: "not_empty",
+}
 
 TABLE = """
 task                              any           result  -       -    task
@@ -34,6 +41,9 @@ observer_template                 placeholders  result  -       -    task
 reference_template                placeholders  result  -       -    task
 max_completion_length             positive      result  -       -    task
 min_completion_length             positive      result  -       -    task
+chat_template_kwargs              any           result  -       -    answers
+stop_strings                      not_empty     result  -       -    answers
+mask_truncated_completions        any           result  -       arm  answers
 model_name_or_path                any           result  -       -    model
 dtype                             any           result  -       -    model
 attn_implementation               any           result  -       -    model

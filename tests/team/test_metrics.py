@@ -61,7 +61,9 @@ def test_record_metrics_by_hand() -> None:
         full_kl=torch.tensor([[0.5, 1.0, 1.5], [7.0, 0, 0]]),
     )
     record = RolloutRecord(
-        generation=Generation(0, 0, [[5], [6]], [[7, 8, 2], [9]], ["a", "b"]),
+        generation=Generation(
+            0, 0, [[5], [6]], [[7, 8, 2], [9]], ["a", "b"], has_ended=[True, False]
+        ),
         batch=make_batch([[5], [6]], [[7, 8, 2], [9]]),
         scores=scores,
         task_reward=torch.tensor([1.0, 4.0]),
@@ -70,7 +72,7 @@ def test_record_metrics_by_hand() -> None:
         reward_parts={"length": 2.5},
     )
     assert mask.sum() == 4
-    assert record_metrics(record, frozenset({2})) == {
+    assert record_metrics(record) == {
         "task_reward": 2.5,
         "task_reward_std": 1.5,
         "team_reward": 4.0,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
 from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from cory.models.loading import load_tokenizer
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
-from tests.tiny_models import SENTENCES
+from tests.tiny_models import SENTENCES, _byte_level_bpe
 
 TEMPLATES = Templates(
     query="Question: {query}\nAnswer:",
@@ -230,3 +231,32 @@ def test_end_ids_are_those_of_tokenizer_and_generation_config(
     assert end_token_ids(llama, None) == {eos}
     assert end_token_ids(llama, GenerationConfig(eos_token_id=9)) == {eos, 9}
     assert end_token_ids(llama, GenerationConfig(eos_token_id=[9, 11])) == {eos, 9, 11}
+
+
+@pytest.mark.parametrize(
+    ("single", "start"),
+    [
+        ("$A", []),
+        ("<s> $A", ["<s>"]),
+        ("[gMASK] <sop> $A", ["[gMASK]", "<sop>"]),
+        ("[gMASK] $A </s>", ["[gMASK]"]),
+        ("$A </s>", []),
+        ("<s> [gMASK] <sop> $A </s>", ["<s>", "[gMASK]", "<sop>"]),
+    ],
+)
+@pytest.mark.parametrize("bos", ["<s>", None])
+def test_every_start_token_comes_once(single: str, start: list[str], bos: str | None) -> None:
+    """Prevents the loss of a second start token, and of those that are no `bos_token`."""
+    specials = ["<s>", "</s>", "[gMASK]", "<sop>"]
+    vocabulary = _byte_level_bpe(specials)
+    ids = [(token, vocabulary.token_to_id(token)) for token in specials]
+    vocabulary.post_processor = TemplateProcessing(single=single, pair=None, special_tokens=ids)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=vocabulary, eos_token="</s>", bos_token=bos
+    )
+    encoder, prefix = make_encoder(tokenizer), tokenizer.convert_tokens_to_ids(start)
+    text = "Question: Q\nReference: "
+    assert encoder.encode("Q", [[7], [8]])[: len(prefix)] == prefix
+    assert encoder.encode("Q", []) == [*prefix, *ids_of(tokenizer, "Question: Q\nAnswer:")]
+    shown = encoder.encode("Q", [[9]])
+    assert shown[: shown.index(9)] == [*prefix, *ids_of(tokenizer, text)]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset, IterableDataset
+from pyarrow.parquet import read_table
+from tokenizers import normalizers
 
-from cory.training.data import Stream, StreamError, held_out_queries, queries_at
-from tests.teams import make_args
+from cory.models.loading import load_tokenizer
+from cory.team.prompts import PromptEncoder
+from cory.team.roles import Templates
+from cory.training.data import Stream, StreamError, check_context, held_out_queries, queries_at
+from cory.training.trainer import CORYTrainer
+from tests.teams import make_args, make_team
+from tests.tiny_runs import settings
 
 DATASET = Dataset.from_dict({"prompt": [f"query {row}" for row in range(10)]})
 
@@ -119,3 +127,55 @@ def test_a_stream_that_fails_can_be_read_again() -> None:
     empty, _ = stream_of(IterableDataset.from_generator(lambda: iter(())))
     with pytest.raises(StreamError, match="it has no rows"):
         empty.rows(0, 2)
+
+
+GOOD = [{"role": "user", "content": "Two?"}]
+CALLED = [{"role": "assistant", "content": None}, {"role": "user", "content": "Two?"}]
+BROKEN: dict[str, tuple[list[Any], dict[str, Any], str]] = {
+    "content": ([GOOD, GOOD, CALLED], {}, r"row 2 of the queries: .*'assistant'.*None.*not text"),
+    "question": ([GOOD, [GOOD[0] | {"content": " "}]], {}, "row 1 .*no text"),
+    "variables": (
+        ["One?", "Two?"],
+        {"chat_template_kwargs": {"bos_token": ""}},
+        "chat_template_kwargs=.*queries are plain texts",
+    ),
+    "unread variables": ([GOOD], {"chat_template_kwargs": {"think": False}}, "does not read"),
+    "stop strings": (["One?"], {"stop_strings": ["</s>.."]}, "holds the special token '</s>'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("has_limit", [True, False])
+def test_queries_that_cannot_be_asked_are_refused_before_training(
+    name: str, has_limit: bool, tiny_llama_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents an error in the iteration that draws such a row, also without a context's limit."""
+    asked, chosen, message = BROKEN[name]
+    if not has_limit:
+        monkeypatch.setattr("cory.training.setup._context_length", lambda *_: None)
+    with pytest.raises(ValueError, match=message):
+        make_team(tiny_llama_dir, queries=asked, **chosen)
+
+
+def test_a_query_of_spaces_is_tokenised_before_training(tiny_gpt2_dir: Path) -> None:
+    """Prevents an empty prompt in the iteration that draws a row of which no token is left."""
+    tokenizer = load_tokenizer(str(tiny_gpt2_dir))
+    tokenizer.backend_tokenizer.normalizer = normalizers.Strip()
+    encoder = PromptEncoder(tokenizer, Templates(), frozenset())
+    with pytest.raises(ValueError, match=r"row 1 of the queries: .*empty prompt"):
+        check_context(["One?", " \t"], encoder, None, make_args())
+
+
+def test_begun_answers_and_parts_are_trained_on(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    """Prevents such chats from passing the checks and failing in rollout, samples or rewards."""
+    begun = [[*GOOD, {"role": "assistant", "content": f"It is {row}"}] for row in range(4)]
+    parts = [{"type": "text", "text": "Two"}, {"type": "text", "text": "?"}]
+    for name, chats in {"begun": begun, "parts": [[{**GOOD[0], "content": parts}]]}.items():
+        args = settings(tiny_llama_dir, tmp_path / name, log_samples_steps=1)
+        CORYTrainer(
+            reward_funcs=lambda completions, **_: [float(len(one)) for one in completions],
+            args=args,
+            train_dataset=Dataset.from_dict({"prompt": chats}),
+        ).train()
+        table = read_table(tmp_path / name / "samples" / "step-000001.parquet")
+        assert set(table["query"].to_pylist()) == {"Two?"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cory.cli.options import make_parser, parse
@@ -12,12 +13,13 @@ from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 
 if TYPE_CHECKING:
-    from cory.team.prompts import Query
+    from cory.team.chats import Query
     from cory.training.runs import Subject
 
 USAGE = "cory generate RUN|MODEL --prompt TEXT [--agent agent_0] [--as_team] [--SETTING VALUE …]"
 DESCRIPTION = """\
-Answer a prompt. An agent alone gets the plain query, as it is meant to be used; --as_team shows the
+Answer a prompt, which is sent as a user's chat message where the run was trained on such. An agent
+alone gets the plain query, as it is meant to be used; --as_team shows the
 pioneer's answer and then the observer's, who has seen it."""
 
 
@@ -31,6 +33,9 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("target", metavar="RUN|MODEL", help="run directory, or model")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the query")
     parser.add_argument("--chat", action="store_true", help="send it as a user's chat message")
+    parser.add_argument(
+        "--no_chat", action="store_true", help="send it as it is, though the run had chat messages"
+    )
     parser.add_argument("--agent", default="agent_0", help="who answers alone [agent_0]")
     parser.add_argument("--as_team", action="store_true", help="all agents answer in turn")
     parser.add_argument("--num_samples", type=int, default=1, help="answers [1]")
@@ -42,8 +47,11 @@ def run(words: Sequence[str]) -> None:
     temperature = given.pop("temperature", None)
     subject = open_target(options, given)
     speakers = _speakers(subject, options)
+    if options["no_chat"]:
+        plain = subject.args.replace(chat_template_kwargs=None)
+        subject = replace(subject, args=plain, is_chat=False)
     query: Query = options["prompt"]
-    if options["chat"]:
+    if options["chat"] or subject.is_chat:
         query = [{"role": "user", "content": options["prompt"]}]
 
     from cory.training.runs import answer

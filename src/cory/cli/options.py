@@ -257,6 +257,8 @@ def describe(hint: Any) -> str:
         return f"one of {', '.join(get_args(hint))}"
     if get_origin(hint) is list:
         return "a list"
+    if get_origin(hint) is dict:
+        return "a mapping"
     if hint is NoneType:
         return "null"
     return TYPE_NAMES.get(hint) or " or ".join(describe(part) for part in get_args(hint))

@@ -17,7 +17,9 @@ from cory.tasks import task_defaults
 if TYPE_CHECKING:
     from cory.training.runs import Subject
 
-TASK_FIELDS = frozenset(field.name for field in fields(THEMES["task"]))
+TASK_FIELDS = frozenset(
+    field.name for theme in ("task", "answers") for field in fields(THEMES[theme])
+)
 NOT_OF_THE_RUN = {
     name: getattr(CORYConfig, name) for name, facts in SETTINGS.items() if not facts.read_from_run
 }

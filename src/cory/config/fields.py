@@ -23,6 +23,7 @@ class Range:
 POSITIVE = Range("must be greater than 0", lambda value: value > 0)
 NON_NEGATIVE = Range("must not be negative", lambda value: value >= 0)
 FRACTION = Range("must lie between 0 and 1", lambda value: 0 <= value <= 1)
+NOT_EMPTY = Range("must hold texts that are not empty", all)
 
 
 @dataclass(frozen=True)

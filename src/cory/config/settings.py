@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from cory.config import themes
+from cory.config.answers import AnswersConfig
 from cory.config.fields import Facts, facts_of
 from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems, validate
@@ -28,6 +29,7 @@ class CORYConfig(
     themes.AlgorithmConfig,
     themes.TeamConfig,
     themes.ModelConfig,
+    AnswersConfig,
     themes.TaskConfig,
 ):
     """All settings of a run.

@@ -64,12 +64,30 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in options
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(item, options[0]) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(map(_fits, _items(value), options * len(value)))
+    if hint is Any:
+        return _is_plain(value)
     if options:
         return any(_fits(value, option) for option in options)
     if hint in (int, float):
         numbers = (int, float) if hint is float else int
         return isinstance(value, numbers) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def _items(mapping: dict[Any, Any]) -> list[Any]:
+    """Each key, followed by its value."""
+    return list(chain.from_iterable(mapping.items()))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a settings file can hold a value: text, number, truth value, None, lists and maps."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, int, float, bool))
 
 
 @cache

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from cory.generation.decoding import Decoding, Draw, RoomyLayer, steps_between_looks
+from cory.generation.stops import NO_STOPS, StopStrings
 from cory.models.layers import FLOAT32_ATTENTION
 from cory.models.policy import LanguageModel
 
@@ -114,15 +115,21 @@ class FixedDecoding(Decoding):
         self.column.add_(1)
 
     def answer(
-        self, uniform: Float[Tensor, "B T"], end_ids: Int[Tensor, " E"], draw: Draw
+        self,
+        uniform: Float[Tensor, "B T"],
+        end_ids: Int[Tensor, " E"],
+        draw: Draw,
+        stops: StopStrings = NO_STOPS,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
         """See `Decoding`; nobody leaves the batch before all have finished."""
         answers = FixedAnswers(self, uniform, end_ids, draw)
         advance = Replayed(answers.advance, uniform.device)
         look_every = steps_between_looks(uniform.device)
         for column in range(1, uniform.shape[1]):
-            if column % look_every == 0 and not answers.is_running.any():
-                break
+            if column % look_every == 0:
+                stops.keep_running(answers.is_running, answers.tokens[:, :column])
+                if not answers.is_running.any():
+                    break
             advance()
         return answers.tokens, answers.hidden
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from cory.generation.stops import NO_STOPS, StopStrings
 from cory.models.batch import pad_left, position_ids
 from cory.models.layers import FLOAT32_ATTENTION
 from cory.models.policy import LanguageModel
@@ -123,7 +124,11 @@ class Decoding:
         )[:, -1]
 
     def answer(
-        self, uniform: Float[Tensor, "B T"], end_ids: Int[Tensor, " E"], draw: Draw
+        self,
+        uniform: Float[Tensor, "B T"],
+        end_ids: Int[Tensor, " E"],
+        draw: Draw,
+        stops: StopStrings = NO_STOPS,
     ) -> tuple[Int[Tensor, "B T"], Float[Tensor, "B T D"]]:
         """Decode until all have finished; who has leaves the batch.
 
@@ -131,6 +136,7 @@ class Decoding:
             uniform: a random number for every token of every answer.
             end_ids: tokens that end an answer.
             draw: chooses tokens.
+            stops: texts that end an answer.
 
         Returns:
             tokens, and the hidden states from which they were drawn; 0 where nothing was drawn.
@@ -148,6 +154,7 @@ class Decoding:
             is_running &= ~torch.isin(token, end_ids)
             if column % look_every:
                 continue
+            stops.keep_running(is_running, tokens[rows, : column + 1])
             kept = is_running.nonzero().squeeze(1)
             if not len(kept):
                 break

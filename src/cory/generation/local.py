@@ -16,6 +16,7 @@ from cory.distributed.world import SINGLE, World
 from cory.generation.cuda_graph import FixedDecoding, has_fixed_shapes
 from cory.generation.decoding import Decoding
 from cory.generation.mixed_adapters import MixedAdapters, can_be_mixed
+from cory.generation.stops import NO_STOPS, StopStrings
 from cory.models.policy import LanguageModel, Policy
 
 Question = tuple[int, tuple[int, ...]]
@@ -25,7 +26,8 @@ Question = tuple[int, tuple[int, ...]]
 class Answers(NamedTuple):
     """What was sampled.
 
-    `token_ids` has one response per prompt, with the end-of-sequence token if it was sampled.
+    `token_ids` has one response per prompt, with the end-of-sequence token, or those of the stop
+    string, if it was sampled.
     `hidden` are the last hidden states from which each token was drawn, T the longest response;
     undefined behind a response's end, None where a backend does not give them. They are those of
     this process's rows (`World.part`). `logprobs` are those that another engine drew the
@@ -63,12 +65,20 @@ class LocalSampler:
         end_ids: token ids that end a response.
         rows_per_pass: prompts decoded at once.
         world: who decodes which prompts; all get all tokens.
+        stops: texts that end a response.
     """
 
-    def __init__(self, end_ids: frozenset[int], rows_per_pass: int, world: World = SINGLE) -> None:
+    def __init__(
+        self,
+        end_ids: frozenset[int],
+        rows_per_pass: int,
+        world: World = SINGLE,
+        stops: StopStrings = NO_STOPS,
+    ) -> None:
         self.end_ids = end_ids
         self.rows_per_pass = rows_per_pass
         self.world = world
+        self.stops = stops
         self.passes = PassSize("sampling")
 
     @torch.no_grad()
@@ -134,7 +144,7 @@ class LocalSampler:
 
         with unsharded(policy):
             tokens, hidden = zip(*self.passes.attempt(attempt, self.world), strict=True)
-        token_ids = [cut_after_end(row, self.end_ids) for row in torch.cat(tokens).tolist()]
+        token_ids = cut_after_ends(torch.cat(tokens).tolist(), self.end_ids, self.stops)
         found = _shortened(token_ids, torch.cat(hidden))
         return found._replace(token_ids=self.world.join(token_ids, len(questions)))
 
@@ -164,7 +174,7 @@ class LocalSampler:
             if len(places) < len(questions):
                 rows = [places[question] for question in questions]
                 decoding.keep(torch.tensor(rows, device=policy.device))
-            return decoding.answer(uniform, end_ids, draw)
+            return decoding.answer(uniform, end_ids, draw, self.stops)
 
 
 def answer_each(
@@ -212,6 +222,13 @@ def sample_tokens(
     threshold = uniform[:, None] * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
     return tokens.clamp(max=logits.shape[-1] - 1)
+
+
+def cut_after_ends(
+    rows: Sequence[list[int]], end_ids: frozenset[int], stops: StopStrings
+) -> list[list[int]]:
+    """Responses up to and including the token that ends each, by itself or by its text."""
+    return stops.cut([cut_after_end(row, end_ids) for row in rows])
 
 
 def cut_after_end(tokens: list[int], end_ids: frozenset[int]) -> list[int]:

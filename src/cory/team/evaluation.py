@@ -120,7 +120,7 @@ class Evaluator:
             **{f"reward/{name}": mean for name, mean in paid.means.items()},
             **score_metrics(scores, batch.response_mask, num_samples),
             **diversity(response_ids),
-            "ended_share": mean_of(ids[-1] in self.encoder.end_ids for ids in response_ids),
+            "ended_share": mean_of(self.encoder.have_ended(response_ids)),
         }
         return Evaluation(metrics, list(rows), completions, paid.total.tolist())
 

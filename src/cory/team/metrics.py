@@ -25,7 +25,7 @@ def mean_of(values: Iterable[float]) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
-def record_metrics(record: RolloutRecord, end_ids: frozenset[int]) -> dict[str, float]:
+def record_metrics(record: RolloutRecord) -> dict[str, float]:
     """What one agent's answers of one iteration earned and cost."""
     scores, mask, generation = record.scores, record.batch.response_mask, record.generation
     lengths = mask.sum(1).float()
@@ -38,7 +38,7 @@ def record_metrics(record: RolloutRecord, end_ids: frozenset[int]) -> dict[str, 
         "kl_sampled": float((scores.logprobs - scores.ref_logprobs).sum(1).mean()),
         "entropy": float(masked_mean(scores.entropy, mask)),
         "completion_length": float(lengths.mean()),
-        "ended_share": mean_of(ids[-1] in end_ids for ids in generation.response_ids),
+        "ended_share": mean_of(generation.has_ended),
         **{f"reward/{name}": value for name, value in record.reward_parts.items()},
         **diversity(generation.response_ids),
     }

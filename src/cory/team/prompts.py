@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cory.generation.stops import StopStrings
+from cory.team.chats import ChatRenderer, Query, is_chat
 from cory.team.roles import Answer, Templates
 
-Query = str | list[dict[str, Any]]
-SLOT = "\ue000{}\ue001"
-"""Stands for an answer while a chat template is rendered: its place in private-use characters."""
 ANCHOR = "\n"
 """Text that no tokenizer joins with what follows; see `PromptEncoder`."""
+PROBES = ("a", "0", "?", "\n")
+"""Short texts; any tokenizer has a token for one of them."""
 
 
 @dataclass(eq=False)
@@ -24,20 +25,26 @@ class PromptEncoder:
 
     Text runs are tokenised whole; an answer is inserted as the token ids that were sampled, never
     decoded and encoded again, without its end-of-sequence token. What the tokenizer itself puts
-    before a text, a BOS token or sentencepiece's space, comes once, at the front: a run after an
+    before a text, start tokens or sentencepiece's space, comes once, at the front: a run after an
     answer is tokenised behind an anchor, whose ids are cut off.
 
     Args:
         tokenizer: of the policy.
         templates: of the prompts.
         end_ids: token ids that end an answer.
+        stop_strings: texts that end an answer.
+        template_options: variables of the chat template, see `chat_template_kwargs`.
     """
 
     tokenizer: PreTrainedTokenizerBase
     templates: Templates
     end_ids: frozenset[int]
+    stop_strings: tuple[str, ...] = ()
+    template_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.chats = ChatRenderer(self.tokenizer, self.templates, self.template_options)
+        self.stops = StopStrings(self.stop_strings, self.decode)
         self.start_ids = _start_ids(self.tokenizer)
         self.anchor_ids = self._token_ids(ANCHOR)
         self.adds_space = self._token_ids(ANCHOR + "a") != self.anchor_ids + self._token_ids("a")
@@ -46,7 +53,8 @@ class PromptEncoder:
         """Prompt ids of the next speaker, who sees `answers` (token ids, in order of speaking).
 
         Raises:
-            ValueError: there would be no token at all.
+            ValueError: there would be no token at all, or a chat cannot be rendered
+                (`ChatRenderer.compose`).
         """
         ids: list[int] = []
         for piece in self._compose(query, len(answers)):
@@ -84,6 +92,14 @@ class PromptEncoder:
         [anchor] = self._texts([self.anchor_ids])
         return [text.removeprefix(anchor) for text in texts]
 
+    def have_ended(self, answers: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether each answer came to its end; else it was cut off at the maximum length."""
+        stopped = self.stops.are_in(answers) if self.stop_strings else [False] * len(answers)
+        return [
+            is_stopped or answer[-1] in self.end_ids
+            for answer, is_stopped in zip(answers, stopped, strict=True)
+        ]
+
     def _texts(self, rows: list[list[int]]) -> list[str]:
         return self.tokenizer.batch_decode(
             rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -92,16 +108,7 @@ class PromptEncoder:
     def _compose(self, query: Query, num_answers: int) -> list[str | Answer]:
         if isinstance(query, str):
             return self.templates.compose(query, num_answers)
-        *history, last = query
-        pieces = self.templates.compose(str(last["content"]), num_answers)
-        content = "".join(
-            SLOT.format(piece.role_index) if isinstance(piece, Answer) else piece
-            for piece in pieces
-        )
-        text = self.tokenizer.apply_chat_template(
-            [*history, {**last, "content": content}], tokenize=False, add_generation_prompt=True
-        )
-        return _split_slots(str(text))
+        return self.chats.compose(query, num_answers)
 
     def _token_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -116,27 +123,40 @@ class PromptEncoder:
 
 def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What the tokenizer itself puts before a text: [BOS] for Llama, nothing for GPT-2."""
+    for probe in PROBES:
+        plain = list(tokenizer(probe, add_special_tokens=False)["input_ids"])
+        whole = list(tokenizer(probe)["input_ids"])
+        for start in range(len(whole) - len(plain) + 1):
+            if plain and whole[start : start + len(plain)] == plain:
+                return whole[:start]
+    # No text stays as it is behind them: what marks the beginning is among the special tokens.
     ids = list(tokenizer("")["input_ids"])
-    return ids[:1] if ids and ids[0] == tokenizer.bos_token_id else []
+    return list(takewhile(lambda token: token in tokenizer.all_special_ids, ids))
 
 
-def _split_slots(text: str) -> list[str | Answer]:
-    pieces = re.split(SLOT.format(r"(\d+)"), text)
-    # The pattern has a group, so every second piece is what it matched: the place of an answer.
-    return [
-        Answer(int(piece)) if index % 2 else piece
-        for index, piece in enumerate(pieces)
-        if index % 2 or piece
-    ]
+def end_token_ids(
+    tokenizer: PreTrainedTokenizerBase, generation_config: Any, stop_strings: Sequence[str] = ()
+) -> frozenset[int]:
+    """Every token id that ends an answer.
 
+    Those of the tokenizer and of the generation config, and of stop strings that are special
+    tokens: they are no part of an answer's text.
 
-def end_token_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> frozenset[int]:
-    """Every token id that ends an answer: the tokenizer's and the generation config's."""
+    Raises:
+        ValueError: a stop string holds a special token and more.
+    """
     configured = getattr(generation_config, "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    return frozenset(int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None)
-
-
-def is_chat(query: Query) -> bool:
-    """Whether a query is a list of chat messages rather than a string."""
-    return not isinstance(query, str)
+    special = {
+        str(token): token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+    for stop in stop_strings:
+        if stop not in special and (found := [token for token in special if token in stop]):
+            raise ValueError(
+                f"stop_strings has {stop!r}, which holds the special token {found[0]!r}: no text "
+                f"of an answer has it, so write {found[0]!r} alone"
+            )
+    ids = [*ids, tokenizer.eos_token_id, *map(special.get, stop_strings)]
+    return frozenset(int(i) for i in ids if i is not None)

@@ -124,11 +124,12 @@ class Rollout:
         spoken = []
         for (role, agent), policy, answer in zip(speakers.items(), policies, answers, strict=True):
             texts = self.encoder.decode(answer.token_ids)
-            said = (prompt_ids, answer.token_ids, texts, answer.logprobs)
+            said = (prompt_ids, answer.token_ids, texts, answer.logprobs, num_references)
+            generation = Generation(agent, role, *said, self.encoder.have_ended(answer.token_ids))
             batch = make_batch(prompt_ids, answer.token_ids, policy.device)
             hidden = None if recomputes_logprobs(self.args) else answer.hidden
             scores = self.scorer.score(policy, batch, hidden)
-            spoken.append((Generation(agent, role, *said, num_references), batch, scores))
+            spoken.append((generation, batch, scores))
         return spoken
 
     def _record(

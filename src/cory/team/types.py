@@ -22,7 +22,8 @@ class Generation:
 
     `completions` are the decoded answers without special tokens. `logprobs` are those that another
     engine drew the tokens with; None where this process drew them. `num_references` counts the
-    earlier answers that each prompt shows: with none it is the plain query.
+    earlier answers that each prompt shows: with none it is the plain query. `has_ended` is False
+    for answers that were cut off at the maximum length.
     """
 
     agent: int
@@ -32,6 +33,7 @@ class Generation:
     completions: list[str]
     logprobs: Float[Tensor, "B T"] | None = None
     num_references: int = 0
+    has_ended: list[bool] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.response_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import count, islice
@@ -14,7 +15,8 @@ from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
 from cory.io.errors import CoryRuntimeError
 from cory.tasks.custom import check_each
-from cory.team.prompts import PromptEncoder, is_chat
+from cory.team.chats import is_chat
+from cory.team.prompts import PromptEncoder
 
 
 class StreamError(CoryRuntimeError):
@@ -131,15 +133,26 @@ def checked_rows(
 def check_context(
     queries: Sequence[Any], encoder: PromptEncoder, context_length: int | None, args: CORYConfig
 ) -> None:
-    """Refuse queries whose longest possible prompt and answer do not fit the model's context.
+    """Refuse queries that cannot be rendered, or whose longest prompt and answer do not fit.
 
-    Checked before training starts, because cutting a prompt would change what is asked.
+    Checked before training starts, because cutting a prompt would change what is asked, and because
+    the chat template of a model may refuse messages or leave some out.
+
+    Args:
+        queries: of the data set.
+        encoder: of prompts.
+        context_length: tokens of the model's context; None: without a limit.
+        args: settings.
 
     Raises:
-        ValueError: names the longest query and the ways out.
+        ValueError: names the row, for a length that of the longest query, and the ways out.
     """
-    if context_length is None:
-        return
+    if args.chat_template_kwargs and not any(map(is_chat, queries)):
+        raise ValueError(
+            f"chat_template_kwargs={args.chat_template_kwargs} are variables of a chat template, "
+            "but the queries are plain texts: make them lists of chat messages, or leave "
+            "chat_template_kwargs away"
+        )
     longest = args.max_completion_length
     num_answers = args.num_agents - 1 if args.knowledge_transfer else 0
     word = next(token for token in count() if token not in encoder.end_ids)
@@ -148,14 +161,17 @@ def check_context(
     def bound(query: Any) -> int:
         return max(encoder.upper_bound(query, answers) for answers in prompts)
 
-    room = context_length - longest
+    room = math.inf if context_length is None else context_length - longest
     bound_by_bytes = cache(lambda num_bytes: bound("x" * num_bytes))
-    # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
-    lengths = {
-        row: max(len(encoder.encode(query, answers)) for answers in prompts)
-        for row, query in enumerate(queries)
-        if (bound(query) if is_chat(query) else bound_by_bytes(len(query.encode()))) > room
-    }
+    lengths: dict[int, int] = {}
+    for row, query in enumerate(queries):
+        try:
+            size = bound(query) if is_chat(query) else bound_by_bytes(len(query.encode()))
+            # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
+            if size > room or not (is_chat(query) or query.strip()):
+                lengths[row] = max(len(encoder.encode(query, answers)) for answers in prompts)
+        except ValueError as error:
+            raise ValueError(f"row {row} of the queries: {error}") from error
     too_long = [row for row, length in lengths.items() if length > room]
     if too_long:
         row = max(too_long, key=lengths.__getitem__)

@@ -143,7 +143,6 @@ class Records:
         self,
         iteration: Iteration,
         updates: Mapping[int, Mapping[str, float]],
-        end_ids: frozenset[int],
         seconds: Mapping[str, float],
     ) -> dict[str, float]:
         """All metrics of an iteration, each under its agent and under its role.
@@ -154,7 +153,7 @@ class Records:
         tokens = 0
         for role_index, record in enumerate(iteration.records):
             measured = {
-                **record_metrics(record, end_ids),
+                **record_metrics(record),
                 **transfer_metrics(record, iteration.records[:role_index]),
                 **updates[record.generation.agent],
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from cory.models.policy import Policy
 from cory.models.weights import MERGED
 from cory.rewards.loading import reward_device
 from cory.team.averaging import merged
+from cory.team.chats import Query
 from cory.team.evaluation import Evaluation
-from cory.team.prompts import Query
 from cory.training.checkpoint import STATE, Checkpoints
 from cory.training.data import held_out_queries
 from cory.training.samples import INITIAL_MODEL
@@ -34,11 +35,13 @@ class Subject:
     """An initial model, and what became of it.
 
     `args` names the initial model, `weights` the directory of each agent's weights, in the order of
-    agents. Without weights the initial model is itself what is looked at.
+    agents. Without weights the initial model is itself what is looked at. `is_chat` says whether it
+    was trained on chat messages.
     """
 
     args: CORYConfig
     weights: Mapping[str, Path] = field(default_factory=dict)
+    is_chat: bool = False
 
     @property
     def peft_config(self) -> PeftConfig | None:
@@ -59,7 +62,10 @@ def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subj
     names = [f"agent_{index}" for index in range(args.num_agents)]
     if missing := [name for name in names if not (checkpoint / name).is_dir()]:
         raise ValueError(f"{checkpoint} has no {missing[0]}: num_agents={args.num_agents} is wrong")
-    return Subject(args, {name: checkpoint / name for name in names})
+    progress = json.loads((checkpoint / "state.json").read_text())["progress"]
+    weights = {name: checkpoint / name for name in names}
+    # Checkpoints of earlier versions do not say.
+    return Subject(args, weights, progress.get("is_chat", False))
 
 
 def open_model(model: str, args: CORYConfig, reference: str | None = None) -> Subject:

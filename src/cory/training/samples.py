@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from cory.algorithm.seeding import derive_generator, preserved_global_generators
 from cory.io.files import replacing, writing
+from cory.team.chats import question_text
 from cory.team.types import Iteration, RolloutRecord
 from cory.training.setup import RunComponents
 
@@ -28,8 +29,7 @@ def write_samples(run: RunComponents, iteration: Iteration) -> None:
     """
     step = iteration.step + 1
     path = Path(run.args.output_dir) / "samples" / f"step-{step:06d}.parquet"
-    queries = [row[run.args.prompt_column] for row in iteration.rows]
-    texts = [query if isinstance(query, str) else query[-1]["content"] for query in queries]
+    texts = [question_text(row[run.args.prompt_column]) for row in iteration.rows]
     table = [
         {"step": step, "index": index, "query": texts[index], **answer}
         for answers in (*map(_answers, iteration.records), _initial_answers(run, iteration))

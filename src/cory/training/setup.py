@@ -35,6 +35,7 @@ from cory.rewards.loading import load_reward_funcs
 from cory.rewards.scoring import RewardScorer
 from cory.tasks import load_task
 from cory.tasks.custom import load_queries
+from cory.team.chats import is_chat
 from cory.team.evaluation import Evaluator
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.prompts import PromptEncoder, end_token_ids
@@ -74,6 +75,8 @@ class RunComponents:
     train_dataset: Dataset | Stream
     eval_dataset: Dataset | None
     world: World = SINGLE
+    is_chat: bool = False
+    """Whether the training queries are chat messages."""
 
     @property
     def reference(self) -> LanguageModel:
@@ -95,15 +98,14 @@ def build_components(
     tokenizer = _tokenizer(args, user)
     train_dataset, eval_dataset, reward_funcs = _task(args, user, tokenizer, device)
     policies, reference = _models(args, user, device, world)
-    end_ids = end_token_ids(tokenizer, reference.model.generation_config)
-    templates = Templates(args.query_template, args.observer_template, args.reference_template)
-    encoder = PromptEncoder(tokenizer, templates, end_ids)
-    sampler = _sampler(args, policies, end_ids, world)
+    encoder = _encoder(args, tokenizer, reference)
+    sampler = _sampler(args, policies, encoder, world)
     context_length = _context_length(reference, sampler)
     train_rows = checked_rows(train_dataset, encoder, context_length, args)
     if eval_dataset is not None:
         checked_rows(eval_dataset, encoder, context_length, args)
-    prompt = encoder.encode(queries_at(train_rows, args, 0)[0][args.prompt_column], [])
+    query = queries_at(train_rows, args, 0)[0][args.prompt_column]
+    prompt = encoder.encode(query, [])
     with unsharded(reference):
         check_head(reference, torch.tensor([prompt], device=device))
     if isinstance(sampler, VllmSampler):
@@ -125,6 +127,7 @@ def build_components(
         train_dataset=train_rows,
         eval_dataset=eval_dataset,
         world=world,
+        is_chat=is_chat(query),
     )
 
 
@@ -223,12 +226,26 @@ def _reward_funcs(
     return reward_funcs
 
 
+def _encoder(
+    args: CORYConfig, tokenizer: PreTrainedTokenizerBase, reference: LanguageModel
+) -> PromptEncoder:
+    stops = tuple(args.stop_strings or ())
+    return PromptEncoder(
+        tokenizer,
+        Templates(args.query_template, args.observer_template, args.reference_template),
+        end_token_ids(tokenizer, reference.model.generation_config, stops),
+        stops,
+        args.chat_template_kwargs or {},
+    )
+
+
 def _sampler(
-    args: CORYConfig, policies: list[Policy], end_ids: frozenset[int], world: World
+    args: CORYConfig, policies: list[Policy], encoder: PromptEncoder, world: World
 ) -> Sampler:
+    end_ids, stops = encoder.end_ids, encoder.stops
     if args.vllm_server_base_url is not None:
-        return VllmSampler(policies, end_ids, args, world)
-    return LocalSampler(end_ids, args.per_device_eval_batch_size, world)
+        return VllmSampler(policies, end_ids, args, world, stops)
+    return LocalSampler(end_ids, args.per_device_eval_batch_size, world, stops)
 
 
 def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:

@@ -35,6 +35,7 @@ from cory.training.records import COMMAND, Records, collapse, flat_settings, wat
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
+from cory.training.standstill import Standstill
 
 
 class CORYTrainer:
@@ -99,6 +100,7 @@ class CORYTrainer:
         self.queries = partial(queries_at, self.components.train_dataset, args)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
+        self.standstill = Standstill(self.agents, args)
         self.events = Events(self, [self.console, *callbacks])
         self.rescue = Rescue(self._write, is_alone=self.world.size == 1)
 
@@ -123,11 +125,13 @@ class CORYTrainer:
             self.rescue.on_failure(),
         ):
             metrics = self._start()
+            self._tell(self.standstill.before())
             for step in self.events.steps_left():
                 self.rescue.note(step, self._progress())
                 self.events.tell("on_step_begin")
                 metrics = self.iterate(step)
                 self._tell(watch(self.agents, step + 1, metrics, self.args))
+                self._tell(self.standstill.after(step + 1, metrics))
                 self.events.state.global_step = step + 1
                 metrics = self._end_step(metrics)
                 self._stop_if_asked(step + 1, interruption)
@@ -163,9 +167,7 @@ class CORYTrainer:
         }
         self.scheduler.step()
         seconds = {"rollout": answered - started, "update": time.perf_counter() - learning}
-        return self.records.iteration_metrics(
-            iteration, updates, self.components.encoder.end_ids, seconds
-        )
+        return self.records.iteration_metrics(iteration, updates, seconds)
 
     def _end_step(self, metrics: dict[str, float]) -> dict[str, float]:
         """Do what is asked for after an iteration; what can fail comes after the checkpoint."""
@@ -232,6 +234,7 @@ class CORYTrainer:
             "records": self.records.totals(),
             "events": self.events.state_dict(),
             "transfer": self.rollout.transfer.state_dict(),
+            "is_chat": self.components.is_chat,
         }
 
     def _write(self, step: int, progress: dict[str, Any]) -> Path:

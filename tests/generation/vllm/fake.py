@@ -42,9 +42,10 @@ class Engine:
 
     def __init__(self, directory: Path) -> None:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.torch = torch
+        self.tokenizer = AutoTokenizer.from_pretrained(directory)
         self.base = AutoModelForCausalLM.from_pretrained(directory).eval()
         self.adapted: Any = None
 
@@ -82,9 +83,13 @@ class Engine:
                 ids.append(int(torch.multinomial(scaled.exp(), 1, generator=generator)))
                 said = logits.log_softmax(-1) if body["raw"] else scaled
                 logprobs.append(float(said[ids[-1]]))
-                if ids[-1] in body["stop_token_ids"]:
+                if ids[-1] in body["stop_token_ids"] or self._has_stopped(ids, body):
                     break
         return ids[len(body["prompt"]) :], logprobs
+
+    def _has_stopped(self, ids: list[int], body: dict[str, Any]) -> bool:
+        text = self.tokenizer.decode(ids[len(body["prompt"]) :], skip_special_tokens=True)
+        return any(stop in text for stop in body.get("stop", ()))
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -21,6 +21,7 @@ from cory.generation.vllm.server import ServerLostError
 from cory.models.loading import build_policies, load_model
 from cory.models.policy import LanguageModel, Policy
 from cory.training.setup import RunComponents, UserObjects, build_components
+from tests.generation.test_stops import brute_force
 from tests.generation.vllm.servers import Running, computing_server, fake_server
 from tests.teams import ADAPTERS, disturb, make_args, make_team, plain_logits
 from tests.tiny_models import save_tiny_llama
@@ -91,6 +92,30 @@ def test_answers_end_where_they_should(
     for ids in answers.token_ids:
         assert not team.encoder.end_ids & set(ids[:-1])
         assert ids in ended or len(ids) == 6
+
+
+def test_answers_end_with_a_stop_string(
+    tiny_llama_dir: Path, tmp_path: Path, computing: Running
+) -> None:
+    """Prevents a stop string that the server is not told, or that it takes out of the answer."""
+    whole = team_on(computing, tiny_llama_dir, tmp_path)
+    answers = ask(whole, whole.reference, prompts=PROMPTS * 4)
+    texts = whole.encoder.decode(answers.token_ids)
+    stops = [text[2:4] for text in texts[:4] if "\ufffd" not in text[2:4] and len(text) > 4]
+    team = team_on(computing, tiny_llama_dir, tmp_path / "stops", stop_strings=stops)
+    ended = ask(team, team.reference, prompts=PROMPTS * 4)
+    assert (
+        ended.token_ids
+        == [brute_force(team.encoder, ids, stops) for ids in answers.token_ids]
+        != answers.token_ids
+    )
+    assert ended.logprobs is not None
+    assert answers.logprobs is not None
+    for row, ids in enumerate(ended.token_ids):
+        torch.testing.assert_close(
+            ended.logprobs[row, : len(ids)], answers.logprobs[row, : len(ids)]
+        )
+    assert sum(team.encoder.have_ended(ended.token_ids)) > 1
 
 
 def test_a_seed_means_one_answer(tiny_llama_dir: Path, tmp_path: Path, computing: Running) -> None:

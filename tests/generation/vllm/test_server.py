@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -55,6 +56,24 @@ def test_a_fault_may_pass(running: Running, server: Server, fault: str, message:
     with pytest.raises(NoAnswerError, match=message):
         complete(server)
     assert complete(server).token_ids == [5, 1]
+
+
+def test_stop_strings_are_part_of_the_request(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a server that goes on, or that cuts a stop string out of the answer's text."""
+    sent: list[dict[str, Any]] = []
+    post = Server._post
+
+    def noted(self: Server, path: str, body: dict[str, Any]) -> Any:
+        sent.append(body)
+        return post(self, path, body)
+
+    monkeypatch.setattr(Server, "_post", noted)
+    complete(server)
+    complete(Server(server.base_url, 2.0, ("\n\n", "Q:")))
+    assert sent[1] == sent[0] | {"stop": ["\n\n", "Q:"], "include_stop_str_in_output": True}
+    assert "stop" not in sent[0]
 
 
 def test_a_server_that_is_not_there() -> None:

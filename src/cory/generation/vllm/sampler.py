@@ -16,7 +16,8 @@ import torch
 
 from cory.config import CORYConfig
 from cory.distributed.world import SINGLE, World
-from cory.generation.local import Answers, cut_after_end
+from cory.generation.local import Answers, cut_after_ends
+from cory.generation.stops import NO_STOPS, StopStrings
 from cory.generation.vllm.adapters import ServedAdapters, check_servable
 from cory.generation.vllm.server import Completion, NoAnswerError, RetryPolicy, Server
 from cory.models.batch import make_batch, padded
@@ -35,6 +36,7 @@ class VllmSampler:
         end_ids: token ids that end a response.
         args: settings; `vllm_server_base_url` names the server.
         world: who gets to know the answers.
+        stops: texts that end a response.
 
     Raises:
         ValueError: the policies cannot be served.
@@ -47,13 +49,15 @@ class VllmSampler:
         end_ids: frozenset[int],
         args: CORYConfig,
         world: World = SINGLE,
+        stops: StopStrings = NO_STOPS,
     ) -> None:
         assert args.vllm_server_base_url is not None, "whoever builds this has looked"
         self.initial = initial_adapter(policies, args.vllm_server_base_url)
         self.end_ids = end_ids
         self.world = world
+        self.stops = stops
         self.rows_at_once = args.per_device_eval_batch_size
-        self.server = Server(args.vllm_server_base_url, args.vllm_server_timeout)
+        self.server = Server(args.vllm_server_base_url, args.vllm_server_timeout, stops.texts)
         self.retry = RetryPolicy(args.vllm_server_timeout, self.server.base_url)
         directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
         self.adapters = ServedAdapters(self.server, Path(directory))
@@ -92,7 +96,9 @@ class VllmSampler:
                 self._answer_all(policy, len(prompt_ids), complete) if self.world.is_main else []
             )
         answers = [Completion(*answer) for answer in self.world.broadcast_from_main(completions)]
-        token_ids = [cut_after_end(answer.token_ids, self.end_ids) for answer in answers]
+        token_ids = cut_after_ends(
+            [answer.token_ids for answer in answers], self.end_ids, self.stops
+        )
         logprobs = [
             answer.logprobs[: len(ids)] for answer, ids in zip(answers, token_ids, strict=True)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import httpx2
@@ -46,10 +47,16 @@ class Server:
     Args:
         base_url: http://HOST:PORT.
         request_timeout: seconds that one completion may take.
+        stop_strings: texts that end a response and stay part of it.
     """
 
-    def __init__(self, base_url: str, request_timeout: float) -> None:
+    def __init__(
+        self, base_url: str, request_timeout: float, stop_strings: Sequence[str] = ()
+    ) -> None:
         self.base_url = base_url.rstrip("/")
+        self.stops: dict[str, Any] = {}
+        if stop_strings:
+            self.stops = {"stop": list(stop_strings), "include_stop_str_in_output": True}
         key = os.environ.get("VLLM_API_KEY")
         self.client = httpx2.Client(
             base_url=self.base_url,
@@ -143,6 +150,7 @@ class Server:
                 "temperature": temperature,
                 "seed": seed,
                 "stop_token_ids": end_ids,
+                **self.stops,
                 "ignore_eos": True,
                 "logprobs": 0,
                 "return_token_ids": True,
