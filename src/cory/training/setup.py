@@ -109,6 +109,8 @@ def build_components(
     scorer = _scorer(args, reference, world)
     failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
     rewards = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
+    for dataset in filter(None, (train_dataset, eval_dataset)):
+        rewards.check_signatures(dataset.column_names)
     evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
     return RunComponents(
         args=args,

@@ -99,6 +99,7 @@ class CORYTrainer:
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
         self.events = Events(self, [self.console, *callbacks])
+        self.components.rewards.trainer_state = lambda: self.events.state
 
     def train(self) -> dict[str, float]:
         """Run the iterations that are left and save the last checkpoint.
