@@ -113,6 +113,8 @@ def build_components(
     scorer = _scorer(args, reference, world)
     failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
     rewards = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
+    for dataset in filter(None, (train_dataset, eval_dataset)):
+        rewards.check_signatures(dataset.column_names)
     evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
     return RunComponents(
         args=args,
@@ -287,4 +289,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> Lambda
             f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
             "constant, linear, cosine or another function of the step"
         )
+    # It follows the iterations, also those in which no step can be taken. torch warns where a
+    # schedule begins before the optimizer; without gradients this moves nothing.
+    optimizer.step()
     return scheduler

@@ -103,6 +103,7 @@ class CORYTrainer:
         self.standstill = Standstill(self.agents, args)
         self.events = Events(self, [self.console, *callbacks])
         self.rescue = Rescue(self._write, is_alone=self.world.size == 1)
+        self.components.rewards.trainer_state = lambda: self.events.state
 
     def train(self) -> dict[str, float]:
         """Run the iterations that are left and save the last checkpoint.
