@@ -19,7 +19,7 @@ from cory.compare.plan import Comparison, PlannedRun, result_differences
 from cory.compare.progress import MatrixProgress
 from cory.compare.summary import write_tables
 from cory.config.saved import saved_settings
-from cory.io.files import alone_in, replace_text
+from cory.io.files import alone_in, path_inside, replace_text
 from cory.io.signals import Stopped
 from cory.io.terminal import say
 from cory.team.metrics import read_metrics
@@ -49,10 +49,13 @@ def run_comparison(
     directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     runs = comparison.runs(directory)
+    for run in runs:
+        path_inside(directory, str(run.directory.relative_to(directory)))
     shared = torch.accelerator.is_available() and not comparison.base_config.use_cpu
     with alone_in(directory, "cory compare"):
-        (directory / "comparison.yaml").write_text(
-            yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True)
+        replace_text(
+            directory / "comparison.yaml",
+            yaml.safe_dump(comparison.to_dict(), sort_keys=False, allow_unicode=True),
         )
         try:
             with MatrixProgress(runs, is_finished) as progress:

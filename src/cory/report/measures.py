@@ -100,4 +100,7 @@ def setting(value: Any) -> str:
     >>> setting(None), setting(0.00002), setting([1, 2]), setting(True)
     ('null', '2e-05', '[1, 2]', 'true')
     """
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # YAML knows dates and bytes, and lets any of its values be a key.
+    if isinstance(value, dict):
+        value = {str(key): setting(item) for key, item in value.items()}
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
