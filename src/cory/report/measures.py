@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cory.io.urls import without_password
+
 LARGE = 1e5
 """From here on, numbers are written with an exponent."""
 
@@ -103,4 +105,6 @@ def setting(value: Any) -> str:
     # YAML knows dates and bytes, and lets any of its values be a key.
     if isinstance(value, dict):
         value = {str(key): setting(item) for key, item in value.items()}
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str):
+        return without_password(value)
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -20,7 +20,7 @@ from transformers import (
 
 from cory.algorithm.seeding import seed_global_generators
 from cory.config import CORYConfig
-from cory.generation.vllm.server import ServerLostError
+from cory.generation.vllm.answers import ServerError
 from cory.io.signals import Interruption
 from cory.io.terminal import say
 from cory.team.agent import Agent
@@ -215,10 +215,10 @@ class CORYTrainer:
 
     @contextmanager
     def _kept_if_the_server_is_lost(self) -> Iterator[None]:
-        """Save what was finished before the server that draws the answers went away."""
+        """Save what was finished before the server that draws the answers went away or wrong."""
         try:
             yield
-        except ServerLostError:
+        except ServerError:
             step = self.events.state.global_step
             # Agents that were pulled together before they spoke would be so once more on resume,
             # and those that have learnt from an iteration would learn from it twice.
