@@ -50,11 +50,11 @@ def _server_address(args: Any) -> str | None:
 
 def _learning_rates(args: Any) -> str | None:
     rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
-    if all(rate >= 0 for rate in rates) and len(rates) in (1, args.num_agents):
+    if len(rates) in (1, args.num_agents):
         return None
     return (
         f"learning_rate={args.learning_rate} must be one rate, or one per agent "
-        f"({args.num_agents} of them), none negative"
+        f"({args.num_agents} of them)"
     )
 
 

@@ -82,7 +82,7 @@ def finite(value: Any, what: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{what} is {value!r:.100}; it must be a number or null")
+        raise ValueError(f"{what} is {shown(value)}; it must be a number or null")
     return float(value) if -LARGEST <= value <= LARGEST else None
 
 
@@ -93,7 +93,7 @@ def finite_numbers(values: Any, what: str) -> dict[str, float | None]:
         ValueError: it is no object, or holds something else than numbers and null.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{what} is {values!r:.100}; it must be an object of numbers")
+        raise ValueError(f"{what} is {shown(values)}; it must be an object of numbers")
     return {name: finite(value, f"{what}: {name!r:.100}") for name, value in values.items()}
 
 
@@ -104,14 +104,22 @@ def whole_number(value: Any, what: str, largest: int) -> int:
         ValueError: it is none; the message begins with `what`.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= largest:
-        # A number of a million digits has no repr.
-        shown = "an integer of many digits" if _is_long(value) else f"{value!r:.100}"
-        raise ValueError(f"{what} is {shown}; it must be a whole number from 0 to {largest:,}")
+        raise ValueError(
+            f"{what} is {shown(value)}; it must be a whole number from 0 to {largest:,}"
+        )
     return value
 
 
-def _is_long(value: Any) -> bool:
-    return isinstance(value, int) and value.bit_length() > 4096
+def shown(value: Any) -> str:
+    """A value in a message.
+
+    >>> shown("text"), shown(10**5000)
+    ("'text'", 'a number of thousands of digits')
+    """
+    try:
+        return f"{value!r:.200}"
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _kind(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cory.io.errors import CoryRuntimeError
-from cory.io.objects import parse_object
+from cory.io.objects import parse_object, shown
 
 MOST_POSITIVE = 1e-3
 """What rounding may make of a log-probability of 0."""
@@ -56,7 +56,7 @@ def base_of(models: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
     name = f"max_model_len of {card['id']!r:.100}"
     length = _get(card, "max_model_len", int, name)
     if not 0 < length <= MAX_CONTEXT:
-        raise ServerError(f"says {name} is {_shown(length)}: it must be a number of tokens")
+        raise ServerError(f"says {name} is {shown(length)}: it must be a number of tokens")
     return card["id"], length
 
 
@@ -82,13 +82,13 @@ def read_completion(content: bytes, max_tokens: int, vocabulary_size: int) -> Co
     for place, number in enumerate(token_ids):
         if type(number) is not int or not 0 <= number < vocabulary_size:
             raise ServerError(
-                f"answered token_ids[{place}]={_shown(number)}: it must be a whole number from 0 "
+                f"answered token_ids[{place}]={shown(number)}: it must be a whole number from 0 "
                 f"to {vocabulary_size - 1}. It must serve the model of model_name_or_path"
             )
     for place, number in enumerate(logprobs):
         if type(number) not in (int, float) or not -math.inf < number <= MOST_POSITIVE:
             raise ServerError(
-                f"answered token_logprobs[{place}]={_shown(number)}: it must be a finite number, "
+                f"answered token_logprobs[{place}]={shown(number)}: it must be a finite number, "
                 "not above 0"
             )
     return Completion(token_ids, [min(float(number), 0.0) for number in logprobs])
@@ -116,11 +116,5 @@ def _get(owner: Mapping[str, Any], key: str, kind: Any, name: str | None = None)
         raise ServerError(f"answered without {name or key}. {FIX}")
     value = owner[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ServerError(f"answered {name or key}={_shown(value)}, of the wrong kind. {FIX}")
+        raise ServerError(f"answered {name or key}={shown(value)}, of the wrong kind. {FIX}")
     return value
-
-
-def _shown(value: Any) -> str:
-    """A value in a message; a number of thousands of digits has no repr."""
-    is_long = isinstance(value, int) and value.bit_length() > 4096
-    return "a number of many digits" if is_long else f"{value!r:.100}"

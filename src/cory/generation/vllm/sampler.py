@@ -172,9 +172,9 @@ def initial_adapter(policies: Sequence[Policy], base_url: str) -> Adapter | None
         if not isinstance(policy.weights, Adapter):
             raise ValueError(
                 f"vllm_server_base_url={without_password(base_url)!r} needs adapters, and this "
-                "team has full copies: a server holds one set of weights, so it cannot serve a team "
-                "of copies, and its ways to replace them (NCCL, CUDA IPC) need GPUs on both sides. "
-                "Set use_peft=True, or leave vllm_server_base_url away"
+                "team has full copies: a server holds one set of weights, so it cannot serve a "
+                "team of copies, and its ways to replace them (NCCL, CUDA IPC) need GPUs on both "
+                "sides. Set use_peft=True, or leave vllm_server_base_url away"
             )
         check_servable(policy.weights.peft_model.peft_config[policy.weights.name])
         adapters.append(policy.weights)
