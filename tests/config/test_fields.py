@@ -8,10 +8,17 @@ import pytest
 
 from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.fields import (
+    AGENTS,
+    COUNT,
     FRACTION,
+    NAME,
     NON_NEGATIVE,
     NOT_EMPTY,
     POSITIVE,
+    SECONDS,
+    SEED,
+    SIGNED,
+    TEMPERATURE,
     Facts,
     Placeholders,
     facts_of,
@@ -20,48 +27,55 @@ from cory.config.fields import (
 
 RANGES = {
     None: "any",
-    POSITIVE: "positive",
-    FRACTION: "fraction",
-    NON_NEGATIVE: "non_negative",
     NOT_EMPTY: "not_empty",
+    AGENTS: "agents",
+    COUNT: "count",
+    FRACTION: "fraction",
+    NAME: "name",
+    NON_NEGATIVE: "non_negative",
+    POSITIVE: "positive",
+    SECONDS: "seconds",
+    SEED: "seed",
+    SIGNED: "signed",
+    TEMPERATURE: "temperature",
 }
 
 TABLE = """
-task                              any           result  -       -    task
-dataset_name                      any           result  -       -    task
-dataset_config                    any           result  -       -    task
-dataset_train_split               any           result  -       -    task
-dataset_test_split                any           result  -       -    task
+task                              name          result  -       -    task
+dataset_name                      name          result  -       -    task
+dataset_config                    name          result  -       -    task
+dataset_train_split               name          result  -       -    task
+dataset_test_split                name          result  -       -    task
 prompt_column                     any           result  -       -    task
-reward_funcs                      any           result  -       -    task
-reward_weights                    any           result  -       -    task
-reward_model_name_or_path         any           result  -       -    task
+reward_funcs                      name          result  -       -    task
+reward_weights                    signed        result  -       -    task
+reward_model_name_or_path         name          result  -       -    task
 query_template                    placeholders  result  -       -    task
 observer_template                 placeholders  result  -       -    task
 reference_template                placeholders  result  -       -    task
-max_completion_length             positive      result  -       -    task
-min_completion_length             positive      result  -       -    task
+max_completion_length             count         result  -       -    task
+min_completion_length             count         result  -       -    task
 chat_template_kwargs              any           result  -       -    answers
 stop_strings                      not_empty     result  -       -    answers
 mask_truncated_completions        any           result  -       arm  answers
-model_name_or_path                any           result  -       -    model
+model_name_or_path                name          result  -       -    model
 dtype                             any           result  -       -    model
 attn_implementation               any           result  -       -    model
 trust_remote_code                 any           result  -       -    model
 use_peft                          any           result  -       -    model
-lora_r                            positive      result  -       -    model
-lora_alpha                        any           result  -       -    model
+lora_r                            count         result  -       -    model
+lora_alpha                        count         result  -       -    model
 lora_target_modules               any           result  -       -    model
 load_in_4bit                      any           result  -       -    model
-num_agents                        positive      result  -       arm  team
+num_agents                        agents        result  -       arm  team
 role_exchange_period              positive      result  -       arm  team
 knowledge_transfer                any           result  -       arm  team
-partner_reward_weight             any           result  -       arm  team
+partner_reward_weight             signed        result  -       arm  team
 reset_on_exchange                 any           result  -       arm  team
 advantage_estimator               any           result  -       arm  algorithm
-num_generations                   positive      result  -       arm  algorithm
-num_ppo_epochs                    positive      result  -       -    algorithm
-num_mini_batches                  positive      result  -       -    algorithm
+num_generations                   count         result  -       arm  algorithm
+num_ppo_epochs                    count         result  -       -    algorithm
+num_mini_batches                  count         result  -       -    algorithm
 gamma                             fraction      result  -       -    algorithm
 lam                               fraction      result  -       arm  algorithm
 cliprange                         positive      result  -       arm  algorithm
@@ -79,15 +93,15 @@ normalize_rewards                 any           result  -       -    algorithm
 score_clip                        positive      result  -       -    algorithm
 elastic_reset_period              positive      result  -       arm  algorithm
 elastic_reset_decay               fraction      result  -       arm  algorithm
-output_dir                        any           -       resume  -    run
-seed                              non_negative  result  -       -    run
+output_dir                        name          -       resume  -    run
+seed                              seed          result  -       -    run
 max_steps                         positive      result  resume  -    run
-batch_size                        positive      result  -       arm  run
+batch_size                        count         result  -       arm  run
 per_device_train_batch_size       positive      result  resume  -    run
 per_device_eval_batch_size        positive      result  resume  -    run
-temperature                       positive      result  -       -    run
+temperature                       temperature   result  -       -    run
 recompute_logprobs                any           result  -       -    run
-learning_rate                     any           result  -       -    run
+learning_rate                     non_negative  result  -       -    run
 lr_scheduler_type                 any           result  -       -    run
 warmup_steps                      non_negative  result  -       -    run
 weight_decay                      non_negative  result  -       -    run
@@ -102,7 +116,7 @@ logging_steps                     positive      -       resume  -    run
 log_samples_steps                 positive      -       resume  -    run
 eval_steps                        positive      result  resume  -    run
 num_eval_queries                  positive      result  resume  -    run
-num_eval_samples                  positive      result  resume  -    run
+num_eval_samples                  count         result  resume  -    run
 save_steps                        positive      -       resume  -    run
 save_total_limit                  positive      -       resume  -    run
 report_to                         any           -       resume  -    run
@@ -111,18 +125,18 @@ metric_for_best_model             any           -       resume  -    run
 greater_is_better                 any           -       resume  -    run
 resume                            any           -       resume  -    run
 vllm_server_base_url              any           result  resume  -    server
-vllm_server_timeout               positive      -       resume  -    server
-vllm_adapter_dir                  any           -       resume  -    server
+vllm_server_timeout               seconds       -       resume  -    server
+vllm_adapter_dir                  name          -       resume  -    server
 vllm_importance_sampling_clip_max positive      result  -       -    server
 shard_weights                     any           -       resume  -    processes
-ddp_timeout                       positive      -       resume  -    processes
+ddp_timeout                       seconds       -       resume  -    processes
 weight_average_decay              fraction      result  -       arm  extensions
 evaluate_merged                   any           result  resume  arm  extensions
 merge_on_exchange                 fraction      result  -       arm  extensions
 transfer_back_weight              non_negative  result  -       arm  extensions
-transfer_min_lift                 any           result  -       arm  extensions
+transfer_min_lift                 signed        result  -       arm  extensions
 partner_samples_weight            non_negative  result  -       arm  extensions
-reward_timeout                    positive      result  resume  -    faults
+reward_timeout                    seconds       result  resume  -    faults
 max_reward_failures               non_negative  result  resume  -    faults
 collapse_alarms                   any           -       resume  -    faults
 """

@@ -8,7 +8,7 @@ import pickle
 import re
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -39,6 +39,44 @@ def test_a_setting_can_be_changed_in_a_copy_only() -> None:
 def test_the_constructor_shows_its_settings() -> None:
     """Prevents an editor, or the command line, from seeing `**settings` only."""
     assert inspect.signature(CORYConfig).parameters.keys() == FIELD_NAMES
+
+
+NUMBERS = {
+    name: list[float] in get_args(hint) and float not in get_args(hint)
+    for name, hint in get_type_hints(CORYConfig).items()
+    if {int, float, list[float]} & {hint, *get_args(hint)}
+}
+"""By name; True if it must be a list."""
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+@pytest.mark.parametrize("number", [10**24, -(10**24), 10**6000], ids=["large", "small", "long"])
+def test_every_number_has_bounds(name: str, number: int) -> None:
+    """Prevents memory, or time, without end for a number with a digit too many."""
+    with pytest.raises(ValueError, match=rf"{name}=.* must (?!be int)"):
+        CORYConfig(**{name: [number] if NUMBERS[name] else number})
+
+
+@pytest.mark.parametrize("name", ["temperature", "kl_target", "adam_epsilon", "score_clip"])
+def test_a_number_that_divides_is_not_nearly_zero(name: str) -> None:
+    """Prevents an infinity in float32."""
+    with pytest.raises(ValueError, match=rf"{name}=1e-320 must "):
+        CORYConfig(**{name: 1e-320})
+
+
+@pytest.mark.parametrize("name", ["output_dir", "model_name_or_path", "dataset_name"])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "a\0b", "a" * 256, "ü" * 128, "a/" + "b" * 256, "a/" * 3000, "\ud800"]
+)
+def test_a_name_can_name_a_file(name: str, text: str) -> None:
+    """Prevents an OSError, or a run in the directory that one stands in."""
+    with pytest.raises(ValueError, match=rf"{name}='.* must be a name: not empty"):
+        CORYConfig(**{name: text})
+
+
+def test_long_names_that_fit_are_taken() -> None:
+    """Prevents a limit in characters where file systems count bytes, and none for each part."""
+    assert CORYConfig(output_dir=f"{'a' * 255}/{'ü' * 127}").output_dir
 
 
 @pytest.mark.parametrize("name", sorted(FIELD_NAMES))
@@ -104,7 +142,7 @@ def test_a_task_brings_its_defaults() -> None:
             {"min_completion_length": 9, "max_completion_length": 8},
             r"min_completion_length=9 is more than max_completion_length=8",
         ),
-        ({"learning_rate": -1.0}, r"learning_rate=-1.0 must be one rate, or one per agent"),
+        ({"learning_rate": [1e-3, -1.0]}, r"learning_rate=-1.0 must not be negative"),
         ({"learning_rate": [1e-3] * 3}, r"learning_rate=.* \(2 of them\)"),
         ({"load_in_4bit": True}, r"load_in_4bit=True .* set use_peft=True"),
         ({"collapse_alarms": "on"}, r"collapse_alarms='on' is not one of off, warn, stop"),
@@ -154,7 +192,7 @@ def test_all_broken_rules_are_listed_at_once() -> None:
     assert title == "5 problems with the settings:"
     assert lines == [
         "- query_template='Why?' has no {query}: write {query} where it should go",
-        "- num_agents=0 must be greater than 0",
+        "- num_agents=0 must be greater than 0 and at most 64",
         "- max_steps='10' must be int, not str",
         "- num_mini_batches=3 is more than batch_size=2: a mini-batch needs at least one answer",
         "- load_in_4bit=True freezes the base in 4 bits, so something else must learn: set "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import open_target
 from cory.config.saved import saved_settings
+from cory.io.files import replace_text
 from cory.io.terminal import say, write
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _publish(report: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     output = options["output"] or (target / "eval.json" if saved_settings(target) else None)
     if output is not None:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
-        Path(output).write_text(text + "\n")
+        replace_text(Path(output), text + "\n")
         say(f"wrote {output}")
     if options["json"]:
         # Nothing but letters of ASCII can act on a terminal, and JSON stays JSON.

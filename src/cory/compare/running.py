@@ -19,7 +19,7 @@ from cory.compare.plan import Comparison, PlannedRun, result_differences
 from cory.compare.progress import MatrixProgress
 from cory.compare.summary import write_tables
 from cory.config.saved import saved_settings
-from cory.io.files import alone_in, is_taken, replace_text
+from cory.io.files import alone_in, is_taken, path_inside, replace_text
 from cory.io.signals import ON_A_LINE, Stopped, lifeline
 from cory.io.terminal import say
 from cory.team.metrics import read_metrics
@@ -49,6 +49,8 @@ def run_comparison(
     directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
     runs = comparison.runs(directory)
+    for run in runs:
+        path_inside(directory, str(run.directory.relative_to(directory)))
     shared = torch.accelerator.is_available() and not comparison.base_config.use_cpu
     with alone_in(directory, "cory compare"):
         replace_text(

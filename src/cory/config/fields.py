@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import Field, dataclass, field, replace
 from typing import Any
 
+from cory.io.objects import shown
+
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may be."""
+    """The numbers that a setting, or each item of its list, may be."""
 
     rule: str
     """The rule in words, such as `must be greater than 0`."""
@@ -17,13 +19,70 @@ class Range:
 
     def problems(self, name: str, value: Any) -> list[str]:
         """The error message, if the value breaks the rule."""
-        return [] if self.holds(value) else [f"{name}={value} {self.rule}"]
+        numbers = value if isinstance(value, list) else [value]
+        broken = [number for number in numbers if not self.holds(number)]
+        return [f"{name}={shown(number)} {self.rule}" for number in broken[:1]]
 
 
-POSITIVE = Range("must be greater than 0", lambda value: value > 0)
-NON_NEGATIVE = Range("must not be negative", lambda value: value >= 0)
-FRACTION = Range("must lie between 0 and 1", lambda value: 0 <= value <= 1)
-NOT_EMPTY = Range("must hold texts that are not empty", all)
+def _positive(most: int) -> Range:
+    rule = f"must be greater than 0 and at most {most:,}"
+    return Range(rule, lambda number: TINY <= number <= most)
+
+
+def _non_negative(most: int) -> Range:
+    rule = f"must not be negative, nor more than {most:,}"
+    return Range(rule, lambda number: 0 <= number <= most)
+
+
+def _between(least: float, most: float) -> Range:
+    rule = f"must lie between {least:,g} and {most:,g}"
+    return Range(rule, lambda number: least <= number <= most)
+
+
+TINY = 1e-30
+"""What is smaller than this overflows where it divides in float32."""
+POSITIVE = _positive(1_000_000_000)
+"""Iterations, queries, files; and numbers that divide."""
+NON_NEGATIVE = _non_negative(1_000_000_000)
+FRACTION = _between(0, 1)
+NOT_EMPTY = Range("must hold texts that are not empty", bool)
+SIGNED = _between(-1e6, 1e6)
+AGENTS = _positive(64)
+COUNT = _positive(1_000_000)
+"""Answers, tokens, mini-batches: what one iteration has to hold."""
+SECONDS = _positive(1_000_000)
+"""Nearly twelve days; sockets and locks wait no longer than twice that."""
+SEED = Range("must not be negative, nor more than 2**63 - 1", lambda number: 0 <= number < 2**63)
+TEMPERATURE = _between(0.001, 1000)
+
+
+MAX_NAME_BYTES = 255
+"""Of one part of a path, on most file systems."""
+MAX_PATH_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class Name:
+    """Texts that can name a file, a folder, or what is on the Hub."""
+
+    rule = f"must be a name: not empty, its parts between / at most {MAX_NAME_BYTES} bytes long"
+
+    def problems(self, name: str, value: Any) -> list[str]:
+        """The error message, if one of the texts is no name."""
+        texts = value if isinstance(value, list) else [value]
+        return [f"{name}={text!r:.300} {self.rule}" for text in texts if not _is_name(text)][:1]
+
+
+def _is_name(text: str) -> bool:
+    try:
+        whole = text.encode()
+    except UnicodeEncodeError:
+        return False
+    is_short = max(map(len, whole.split(b"/"))) <= MAX_NAME_BYTES and len(whole) <= MAX_PATH_BYTES
+    return is_short and bool(text.strip()) and "\0" not in text
+
+
+NAME = Name()
 
 
 @dataclass(frozen=True)
@@ -40,7 +99,7 @@ class Placeholders:
     def problems(self, name: str, value: Any) -> list[str]:
         """One error message for each placeholder that is missing."""
         return [
-            f"{name}={value!r} has no {placeholder}: write {placeholder} where it should go"
+            f"{name}={value!r:.300} has no {placeholder}: write {placeholder} where it should go"
             for placeholder in self.names
             if placeholder not in value
         ]
@@ -54,7 +113,7 @@ class Facts:
     so a new setting cannot be left out of an experiment's identity by mistake.
     """
 
-    range: Range | Placeholders | None = None
+    range: Range | Name | Placeholders | None = None
     """The values that the setting may have, beyond its type. None is always allowed if the type
     allows it."""
     affects_result: bool = True
@@ -69,7 +128,9 @@ class Facts:
     default holds unless it is given again."""
 
 
-def setting(default: Any, range: Range | Placeholders | None = None, **further_facts: bool) -> Any:
+def setting(
+    default: Any, range: Range | Name | Placeholders | None = None, **further_facts: bool
+) -> Any:
     """Declare a setting: a dataclass field with its default and its `Facts`.
 
     A setting that does not affect the result may always be changed on resume.
@@ -79,7 +140,7 @@ def setting(default: Any, range: Range | Placeholders | None = None, **further_f
     ... class Example:
     ...     steps: int = setting(3, POSITIVE)
     >>> facts_of(fields(Example)[0]).range.rule
-    'must be greater than 0'
+    'must be greater than 0 and at most 1,000,000,000'
     """
     facts = Facts(range, **further_facts)
     if not facts.affects_result:

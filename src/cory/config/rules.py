@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cory.io.files import check_folder_name
+from cory.io.urls import without_password
 
 GROUP_ESTIMATORS = ("group", "leave_one_out")
 
@@ -33,28 +34,27 @@ def _server_address(args: Any) -> str | None:
     url = args.vllm_server_base_url
     if url is None:
         return None
+    given = f"vllm_server_base_url={without_password(url)!r:.300}"
     try:
         parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_whole = parts.hostname and parts.port != 0 and " " not in url
+        is_address = parts.scheme in ("http", "https") and is_whole
     except ValueError:
         is_address = False
     if not is_address:
-        return (
-            f"vllm_server_base_url={url!r} is not the address of a server: write it like "
-            "http://localhost:8000"
-        )
+        return f"{given} is not the address of a server: write it like http://localhost:8000"
     if urlsplit(url).path.rstrip("/").endswith("/v1"):
-        return f"vllm_server_base_url={url!r} names a part of the server: leave /v1 away"
+        return f"{given} names a part of the server: leave /v1 away"
     return None
 
 
 def _learning_rates(args: Any) -> str | None:
     rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
-    if all(rate >= 0 for rate in rates) and len(rates) in (1, args.num_agents):
+    if len(rates) in (1, args.num_agents):
         return None
     return (
         f"learning_rate={args.learning_rate} must be one rate, or one per agent "
-        f"({args.num_agents} of them), none negative"
+        f"({args.num_agents} of them)"
     )
 
 

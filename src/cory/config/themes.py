@@ -5,33 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cory.config.fields import FRACTION, NON_NEGATIVE, POSITIVE, Placeholders, setting
+from cory.config import fields
+from cory.config.fields import FRACTION, NAME, NON_NEGATIVE, POSITIVE, Placeholders, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
     """What is asked, how long an answer may be, and how it is paid."""
 
-    task: str | None = setting(None)
+    task: str | None = setting(None, NAME)
     """Built-in task: pocket-reviews, pocket-arithmetic, imdb or gsm8k. It sets the defaults of the
     other settings. None: set `dataset_name` and `reward_funcs` yourself."""
-    dataset_name: str | None = setting(None)
+    dataset_name: str | None = setting(None, NAME)
     """Data set: a Hub name, a local directory, or a .parquet, .jsonl, .json or .csv file."""
-    dataset_config: str | None = setting(None)
+    dataset_config: str | None = setting(None, NAME)
     """Configuration name of a Hub data set."""
-    dataset_train_split: str = setting("train")
+    dataset_train_split: str = setting("train", NAME)
     """Split of the data set to train on."""
-    dataset_test_split: str = setting("test")
+    dataset_test_split: str = setting("test", NAME)
     """Held-out split of the data set to evaluate on."""
     prompt_column: str = setting("prompt")
     """Column that holds the query: a string, or a list of chat messages."""
-    reward_funcs: list[str] | None = setting(None)
+    reward_funcs: list[str] | None = setting(None, NAME)
     """Reward functions. Each is an import path (`package.module.function`), a function in a file
     (`path/to/file.py:function`), or the name or directory of a sequence-classification model.
     Embedded models have names, too, such as pocket-reviews-reward."""
-    reward_weights: list[float] | None = setting(None)
+    reward_weights: list[float] | None = setting(None, fields.SIGNED)
     """One weight per reward function. None: every weight is 1."""
-    reward_model_name_or_path: str | None = setting(None)
+    reward_model_name_or_path: str | None = setting(None, NAME)
     """Sequence-classification model that the task's reward uses (imdb: lvwerra/distilbert-imdb)."""
     query_template: str = setting("{query}", Placeholders(("{query}",)))
     """Prompt of the pioneer, and of every agent that is used alone. Must hold `{query}`."""
@@ -42,9 +43,9 @@ class TaskConfig:
     reference_template: str = setting("{answer}", Placeholders(("{answer}",)))
     """Text of one earlier answer inside `{references}`. Must hold `{answer}` and may hold
     `{query}`. Several answers stand in the order in which the agents spoke."""
-    max_completion_length: int = setting(32, POSITIVE)
+    max_completion_length: int = setting(32, fields.COUNT)
     """Maximum number of new tokens per answer."""
-    min_completion_length: int | None = setting(None, POSITIVE)
+    min_completion_length: int | None = setting(None, fields.COUNT)
     """Draw the maximum length of each iteration uniformly from this number up to
     `max_completion_length`, as the paper does on IMDB. None: always the maximum."""
 
@@ -53,13 +54,13 @@ class TaskConfig:
 class TeamConfig:
     """The team: how many agents, who sees which answers, who is paid for what."""
 
-    num_agents: int = setting(2, POSITIVE, arm_may_change=True)
+    num_agents: int = setting(2, fields.AGENTS, arm_may_change=True)
     """Number of agents, which answer one after the other. 1: single-agent PPO."""
     role_exchange_period: int | None = setting(5, POSITIVE, arm_may_change=True)
     """Iterations between two exchanges of roles. None: never."""
     knowledge_transfer: bool = setting(True, arm_may_change=True)
     """Observers see the earlier answers. False: every agent gets the plain query."""
-    partner_reward_weight: float = setting(1.0, arm_may_change=True)
+    partner_reward_weight: float = setting(1.0, fields.SIGNED, arm_may_change=True)
     """λ, the weight of the partners' task rewards in the team reward. 1: shared equally (the
     paper), 0: each agent earns its own reward only, negative: agents compete."""
     reset_on_exchange: bool = setting(False, arm_may_change=True)
@@ -71,7 +72,7 @@ class TeamConfig:
 class ModelConfig:
     """The initial model, and which weights each agent owns."""
 
-    model_name_or_path: str | None = setting(None)
+    model_name_or_path: str | None = setting(None, NAME)
     """Hub name or local directory of a causal language model."""
     dtype: Literal["float32", "bfloat16", "float16"] = setting("float32")
     """Number format of the weights."""
@@ -84,9 +85,9 @@ class ModelConfig:
     use_peft: bool = setting(False)
     """True: each agent is a LoRA adapter on one shared frozen base. False: each agent is a full
     copy of the model."""
-    lora_r: int = setting(16, POSITIVE)
+    lora_r: int = setting(16, fields.COUNT)
     """Rank of an adapter."""
-    lora_alpha: int = setting(32)
+    lora_alpha: int = setting(32, fields.COUNT)
     """Scale of an adapter; it is divided by the rank."""
     lora_target_modules: list[str] | None = setting(None)
     """Modules that get an adapter. None: all linear layers except the output layer."""
@@ -103,11 +104,11 @@ class AlgorithmConfig:
     )
     """Advantages: gae (PPO), group (GRPO), leave_one_out (RLOO), batch_mean (REINFORCE++) or
     reinforce."""
-    num_generations: int = setting(1, POSITIVE, arm_may_change=True)
+    num_generations: int = setting(1, fields.COUNT, arm_may_change=True)
     """Answers per query. group and leave_one_out need at least 2."""
-    num_ppo_epochs: int = setting(4, POSITIVE)
+    num_ppo_epochs: int = setting(4, fields.COUNT)
     """Passes over the samples of an iteration."""
-    num_mini_batches: int = setting(1, POSITIVE)
+    num_mini_batches: int = setting(1, fields.COUNT)
     """Optimizer steps per pass."""
     gamma: float = setting(1.0, FRACTION)
     """γ, the discount per token."""
@@ -156,27 +157,27 @@ class AlgorithmConfig:
 class RunConfig:
     """Sizes, optimizer, schedule, records."""
 
-    output_dir: str = setting("runs/cory", affects_result=False)
+    output_dir: str = setting("runs/cory", NAME, affects_result=False)
     """Run directory."""
-    seed: int = setting(0, NON_NEGATIVE)
+    seed: int = setting(0, fields.SEED)
     """Seed of all random numbers."""
     max_steps: int = setting(100, POSITIVE, resume_may_change=True)
     """Number of iterations. An iteration is one rollout of the team and one update of each
     agent."""
-    batch_size: int = setting(128, POSITIVE, arm_may_change=True)
+    batch_size: int = setting(128, fields.COUNT, arm_may_change=True)
     """Answers per agent and iteration: queries × `num_generations`."""
     per_device_train_batch_size: int | None = setting(None, POSITIVE, resume_may_change=True)
     """Maximum number of sequences per forward and backward pass. It changes memory, not results.
     None: as many as are fast."""
     per_device_eval_batch_size: int = setting(256, POSITIVE, resume_may_change=True)
     """Maximum number of sequences that are generated or scored at once without a gradient."""
-    temperature: float = setting(1.0, POSITIVE)
+    temperature: float = setting(1.0, fields.TEMPERATURE)
     """Temperature, of sampling and scoring alike."""
     recompute_logprobs: bool | None = setting(None)
     """Compute the log-probabilities of the sampled answers in a separate pass, instead of keeping
     those from sampling. None: only where sampling computes differently (vLLM, 4-bit or bfloat16
     weights). Under `bf16` the two differ by rounding; answers were drawn with those of sampling."""
-    learning_rate: float | list[float] = setting(1e-5)
+    learning_rate: float | list[float] = setting(1e-5, NON_NEGATIVE)
     """Peak learning rate. A list gives one per agent."""
     lr_scheduler_type: str = setting("constant")
     """Name of any learning-rate scheduler of transformers. It advances once per iteration."""
@@ -207,7 +208,7 @@ class RunConfig:
     """Iterations between two evaluations on held-out queries. None: only at the end."""
     num_eval_queries: int = setting(256, POSITIVE, resume_may_change=True)
     """Number of held-out queries per evaluation."""
-    num_eval_samples: int = setting(1, POSITIVE, resume_may_change=True)
+    num_eval_samples: int = setting(1, fields.COUNT, resume_may_change=True)
     """Answers per held-out query in evaluations during training."""
     save_steps: int | None = setting(None, POSITIVE, affects_result=False)
     """Iterations between two checkpoints. None: only at the end."""
@@ -232,11 +233,11 @@ class ServerConfig:
     vllm_server_base_url: str | None = setting(None, resume_may_change=True, read_from_run=False)
     """Address of a running vLLM server that samples the answers: http://HOST:PORT. Needs
     `use_peft`. None: this process samples them."""
-    vllm_server_timeout: float = setting(600.0, POSITIVE, affects_result=False)
+    vllm_server_timeout: float = setting(600.0, fields.SECONDS, affects_result=False)
     """Seconds to wait for the server to start, to come back when it has stopped answering, and to
     answer one request, its time in the queue included. Then the run saves and stops; `resume`
     continues it."""
-    vllm_adapter_dir: str | None = setting(None, affects_result=False)
+    vllm_adapter_dir: str | None = setting(None, NAME, affects_result=False)
     """Directory from which the server loads the adapters. It must have the same path for the server
     and for this process. None: `vllm` in `output_dir`."""
     vllm_importance_sampling_clip_max: float | None = setting(2.0, POSITIVE)
@@ -251,7 +252,7 @@ class ProcessesConfig:
     shard_weights: bool = setting(False, affects_result=False)
     """Shard full copies of the model over the processes (FSDP2): weights, gradients, optimizer
     moments and the reference. For models that do not fit on one device."""
-    ddp_timeout: int = setting(600, POSITIVE, affects_result=False)
+    ddp_timeout: int = setting(600, fields.SECONDS, affects_result=False)
     """Seconds until a process stops waiting for another one. Must be longer than the slowest call
     of a reward function. A process that has ended is noticed at once."""
 
@@ -272,7 +273,7 @@ class ExtensionsConfig:
     transfer_back_weight: float = setting(0.0, NON_NEGATIVE, arm_may_change=True)
     """Weight of transfer back in the loss: all agents learn observers' answers that earn more than
     the pioneer's, as answers to the plain query."""
-    transfer_min_lift: float | None = setting(None, arm_may_change=True)
+    transfer_min_lift: float | None = setting(None, fields.SIGNED, arm_may_change=True)
     """End knowledge transfer at an exchange of roles if, since the previous exchange, observers
     earned on average at most this much more than the pioneer. Afterwards every agent gets the
     plain query. 0: end it when references no longer help. None: it never ends."""
@@ -285,7 +286,7 @@ class ExtensionsConfig:
 class FaultsConfig:
     """What happens when something goes wrong."""
 
-    reward_timeout: float | None = setting(None, POSITIVE, resume_may_change=True)
+    reward_timeout: float | None = setting(None, fields.SECONDS, resume_may_change=True)
     """Maximum number of seconds for one call of a reward function, which then runs in its own
     thread. None: no limit; the function runs in the main thread, as math-verify needs for its own
     time limits."""

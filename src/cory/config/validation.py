@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cory.config.fields import facts_of
 from cory.config.rules import RULES, Rule
+from cory.io.objects import shown
 
 
 def validate(args: Any) -> None:
@@ -45,17 +46,17 @@ def _own(args: Any, name: str) -> list[str]:
         return [_wrong_type(name, value, hint)]
     numbers = value if isinstance(value, list) else [value]
     if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-        return [f"{name}={value} must be finite"]
+        return [f"{name}={value!s:.300} must be finite"]
     allowed = _ranges(type(args))[name]
     return [] if allowed is None or value is None else allowed.problems(name, value)
 
 
 def _wrong_type(name: str, value: Any, hint: Any) -> str:
     if get_origin(hint) is Literal:
-        return f"{name}={value!r} is not one of {', '.join(get_args(hint))}"
+        return f"{name}={shown(value)} is not one of {', '.join(get_args(hint))}"
     kind = getattr(hint, "__name__", str(hint))
     fix = " (YAML takes 1e-5 for a text: write 1.0e-5)" if "float" in kind else ""
-    return f"{name}={value!r} must be {kind}, not {type(value).__name__}{fix}"
+    return f"{name}={shown(value)} must be {kind}, not {type(value).__name__}{fix}"
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -47,13 +47,16 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Context that writes a file under another name, which takes the place of `path` at its end.
 
-    Whoever reads `path` meanwhile, or after a crash, finds the old file or the new one.
+    Whoever reads `path` meanwhile, or after a crash, finds the old file or the new one. A link in
+    its place is replaced; what it leads to stays as it is.
 
     Raises:
         OutputError: the operating system refused it; the old file is still there.
     """
     partial = path.with_name(f".{path.name}.partial")
     with writing(path):
+        # It may be a link, too.
+        partial.unlink(missing_ok=True)
         try:
             yield partial
             flush(partial)
@@ -69,7 +72,7 @@ def replace_text(path: Path, text: str) -> None:
         OutputError: the operating system refused it; the old file is still there.
     """
     with replacing(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def flush(path: Path) -> None:
@@ -81,12 +84,31 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def refuse_links(directory: Path, *names: str) -> None:
+    """Check that no file would be written to another place than it seems to be.
+
+    Args:
+        directory: that cory writes into. It may be reached by a link itself.
+        names: of what it would write there; none: whatever the directory holds.
+
+    Raises:
+        ValueError: one of them is a link.
+    """
+    paths = [directory / name for name in names] or list(directory.glob("*"))
+    if links := [path for path in paths if path.is_symlink()]:
+        raise ValueError(
+            f"{links[0]} is a link, to {str(links[0].readlink())!r:.300}: cory writes through no "
+            "link inside such a directory, so remove it or move the whole directory"
+        )
+
+
 def refuse_unwritable(directory: Path) -> None:
     """Check, without writing anything, that a directory can be made or written.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it cannot, or links in it lead elsewhere.
     """
+    refuse_links(directory)
     existing = _existing(directory)
     if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return
@@ -114,9 +136,11 @@ def alone_in(directory: Path, command: str) -> Iterator[None]:
     behind locks nothing.
 
     Raises:
-        ValueError: another process, which the message calls `command`, is at work there.
+        ValueError: another process, which the message calls `command`, is at work there, or links
+            in it lead elsewhere.
         OutputError: the directory cannot be written.
     """
+    refuse_links(directory)
     lock = FileLock(directory / LOCK, timeout=0)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)

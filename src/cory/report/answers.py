@@ -9,15 +9,15 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.compute
-import pyarrow.parquet
-
+from cory.report.figures import every_so_many
+from cory.report.samples import WITHOUT_IT, Row, read_samples
 from cory.team.copying import copied_spans, copy_rate
 from cory.training.samples import INITIAL_MODEL
 
 MAX_QUERIES = 4000
 """Queries on one page; a browser searches these in no time."""
+MAX_FILES = 400
+"""Files of samples that one page reads; of more, every second, third … is."""
 
 
 def browse(runs: Mapping[str, Path], max_bytes: int) -> dict[str, Any]:
@@ -31,16 +31,18 @@ def browse(runs: Mapping[str, Path], max_bytes: int) -> dict[str, Any]:
         max_bytes: of the entries as JSON.
 
     Returns:
-        `runs`, names; `entries`, a dict per query; `total`, the queries there were.
+        `runs`, names; `entries`, a dict per query; `total`, the queries in the files that were
+        read; `skipped`, the files that were not.
 
     Raises:
         ValueError: a file of samples cannot be read.
     """
-    files = [
+    there = [
         (number, path)
         for number, directory in enumerate(runs.values())
         for path in sorted((directory / "samples").glob("step-*.parquet"))
     ]
+    files = every_so_many(there, MAX_FILES)
     limit = max(MAX_QUERIES // max(len(files), 1), 1)
     total = 0
     logged: list[list[dict[str, Any]]] = []
@@ -49,7 +51,8 @@ def browse(runs: Mapping[str, Path], max_bytes: int) -> dict[str, Any]:
         total += count
         logged.append([_entry(number, rows) for rows in by_query])
     entries = fitting(logged, max_bytes)
-    return {"runs": list(runs), "entries": entries, "total": total}
+    skipped = len(there) - len(files)
+    return {"runs": list(runs), "entries": entries, "total": total, "skipped": skipped}
 
 
 def fitting(groups: Sequence[Sequence[Any]], max_bytes: int) -> list[Any]:
@@ -69,28 +72,31 @@ def fitting(groups: Sequence[Sequence[Any]], max_bytes: int) -> list[Any]:
     return [entry for group in groups for entry in group[:taken]]
 
 
-def _first_queries(path: Path, limit: int) -> tuple[int, list[list[dict[str, Any]]]]:
+def _first_queries(path: Path, limit: int) -> tuple[int, list[list[Row]]]:
     """How many queries there are, and the rows of each of the first."""
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise ValueError(
-            f"{path} cannot be read as parquet: {error}. If the run was cut off while writing it, "
-            "delete it; the run can do without"
-        ) from error
-    by_query: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in table.filter(pyarrow.compute.field("index") < limit).to_pylist():
-        by_query[row["index"]].append(row)
-    return len(table["index"].unique()), list(by_query.values())
+    queries: set[int] = set()
+    by_query: dict[int, list[Row]] = defaultdict(list)
+    for row in read_samples(path, limit):
+        queries.add(row["index"])
+        if row["index"] < limit:
+            by_query[row["index"]].append(row)
+    if silent := [index for index, rows in by_query.items() if not _turns(rows)]:
+        raise ValueError(f"{path} has no answer of an agent to query {silent[0]}. {WITHOUT_IT}")
+    return len(queries), list(by_query.values())
 
 
-def _entry(run: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _turns(rows: Sequence[Row]) -> list[Row]:
+    """The agents' answers, in the order of speaking."""
+    return [row for row in rows if row["role"] != INITIAL_MODEL]
+
+
+def _entry(run: int, rows: Sequence[Row]) -> dict[str, Any]:
     """One query; `rows` are its answers in the order of speaking, the initial model's among them.
 
     `lift` is the last speaker's reward less the pioneer's; None where either was declined.
     """
     initial = [row for row in rows if row["role"] == INITIAL_MODEL]
-    turns = [row for row in rows if row["role"] != INITIAL_MODEL]
+    turns = _turns(rows)
     return {
         "run": run,
         "step": rows[0]["step"],
@@ -107,7 +113,7 @@ def _entry(run: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _turn(row: Mapping[str, Any], earlier: Sequence[str]) -> dict[str, Any]:
+def _turn(row: Row, earlier: Sequence[str]) -> dict[str, Any]:
     return {
         "role": row["role"],
         "agent": row["agent"],

@@ -121,9 +121,9 @@ def band(values: Sequence[float], half_widths: Sequence[float | None]) -> dict[s
     return {"lower": [y - half for y, half in pairs], "upper": [y + half for y, half in pairs]}
 
 
-def every_so_many(records: Sequence[Any]) -> Sequence[Any]:
-    """At most `MAX_POINTS` of the records, evenly apart, the last one among them."""
-    stride = -(-len(records) // MAX_POINTS)
+def every_so_many(records: Sequence[Any], most: int = MAX_POINTS) -> Sequence[Any]:
+    """At most `most` of the records, evenly apart, the last one among them."""
+    stride = -(-len(records) // most)
     return records[::-1][:: max(stride, 1)][::-1]
 
 

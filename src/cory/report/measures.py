@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cory.io.urls import without_password
+
 LARGE = 1e5
 """From here on, numbers are written with an exponent."""
 
@@ -100,4 +102,9 @@ def setting(value: Any) -> str:
     >>> setting(None), setting(0.00002), setting([1, 2]), setting(True)
     ('null', '2e-05', '[1, 2]', 'true')
     """
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # YAML knows dates and bytes, and lets any of its values be a key.
+    if isinstance(value, dict):
+        value = {str(key): setting(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return without_password(value)
+    return json.dumps(value, ensure_ascii=False, default=str)

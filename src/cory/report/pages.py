@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cory import __version__
+from cory.io.files import refuse_links, replace_text
 from cory.io.terminal import printable
 from cory.report.answers import browse
 from cory.report.comparison import describe_comparison
@@ -52,7 +53,8 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
     contents = describe(directory)
     path = directory / "report.html" if out is None else Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(contents), encoding="utf-8")
+    refuse_links(path.parent, "plots")
+    replace_text(path, render(contents))
     for section in contents.sections:
         for figure in section.figures:
             draw(figure, path.parent / "plots" / f"{figure.key}.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cory.io.files import replacing
 from cory.io.terminal import printable
 from cory.report.figures import (
     COLOURS,
@@ -73,7 +74,8 @@ def draw(figure: Figure, path: Path) -> Picture:
             place.set_visible(False)
         _add_legend(picture, places[0], across)
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.savefig(path)
+        with replacing(path) as partial:
+            picture.savefig(partial, format="png")
     return picture
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from cory.io.objects import LARGEST
 from cory.io.yaml import read_yaml
+from cory.report.measures import HYPERVOLUME, TABLE
 
 MEAN, WORST = "mean", "worst"
 """Stand as agent in rows that are the mean over a team's agents, and its agent of least reward."""
@@ -33,6 +37,11 @@ AGAIN = (
     "`cory compare` again"
 )
 TYPES = {"arm": str, "agent": str, "run": str, "kl_coef": float, "learning_rate": float}
+NAMING = frozenset({*_CELL.split(), "agent", "run", "seed", "seeds", "step", "runs", "failed"})
+"""Columns that have a value in every row."""
+MEASURED = tuple(measure.key for measure in (*TABLE, HYPERVOLUME))
+"""How the names of further columns begin that are read as numbers."""
+MAX_BYTES = 100_000_000
 Row = Mapping[str, Any]
 
 
@@ -142,18 +151,31 @@ def read_results(directory: Path) -> Results:
     """Read what `cory compare` left in its directory.
 
     Raises:
-        ValueError: a file is missing, cannot be read, has no rows, or lacks a column.
+        ValueError: a file is missing, cannot be read, has no rows, or does not hold what it should.
     """
-    plan = read_yaml(directory / "comparison.yaml")
-    if not isinstance(plan, dict) or "baseline" not in plan:
-        raise ValueError(f"{directory / 'comparison.yaml'} names no baseline. {AGAIN}")
+    plan = _plan(directory / "comparison.yaml")
     tables = {name: _read(directory / f"{name}.csv", of.split()) for name, of in FILES.items()}
     return Results(plan, **tables)
+
+
+def _plan(path: Path) -> Mapping[str, Any]:
+    plan = read_yaml(path)
+    if not isinstance(plan, dict) or "baseline" not in plan:
+        raise ValueError(f"{path} names no baseline. {AGAIN}")
+    arms = plan.get("arms")
+    groups = [plan.get("base"), arms, *(arms.values() if isinstance(arms, dict) else ())]
+    if wrong := [group for group in groups if not isinstance(group, dict | None)]:
+        raise ValueError(f"{path}: {wrong[0]!r:.100} must hold `name: value` lines. {AGAIN}")
+    if not isinstance(plan.get("title"), str | None):
+        raise ValueError(f"{path}: title={plan['title']!r:.100} must be a text. {AGAIN}")
+    return plan
 
 
 def _read(path: Path, columns: Sequence[str]) -> list[Row]:
     if not path.is_file():
         raise ValueError(f"{path} is missing. {AGAIN}")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} has more than {MAX_BYTES:,} bytes. {AGAIN}")
     try:
         # An arm may be called `null`.
         table = pd.read_csv(path, dtype=TYPES, keep_default_na=False, na_values=[""])
@@ -163,5 +185,21 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
         raise ValueError(f"{path} has no column {missing[0]!r}. {AGAIN}")
     if table.empty:
         raise ValueError(f"{path} has no rows: no run of the comparison was evaluated")
+    _check_values(path, table, columns)
+    numbers = table.select_dtypes("number")
+    table[numbers.columns] = numbers.where(numbers.abs() <= LARGEST)
     known: Any = table.astype(object).where(table.notna(), None)
     return known.to_dict("records")
+
+
+def _check_values(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse words where numbers are read, and rows that do not say what they are about."""
+    for name in table:
+        is_read = name in columns or str(name).startswith(MEASURED)
+        if is_read and name not in TYPES and not is_numeric_dtype(table[name]):
+            raise ValueError(f"{path}: the column {name!r} must hold numbers only. {AGAIN}")
+    for name in set(columns) & NAMING:
+        numbers = table[name].isin([math.inf, -math.inf]) | table[name].isna()
+        if numbers.any():
+            row = int(numbers.to_numpy().argmax()) + 2
+            raise ValueError(f"{path}, line {row} has no {name!r}. {AGAIN}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cory.report.contents import (
     words,
 )
 from cory.report.measures import duration, measured_columns, setting
+from cory.report.records import read_evaluation, read_records
 from cory.report.run_figures import (
     Records,
     frontier_figure,
@@ -28,7 +28,6 @@ from cory.report.run_figures import (
     transfer_figure,
 )
 from cory.tasks import task_defaults
-from cory.team.metrics import read_metrics
 from cory.training.records import load_config
 from cory.training.samples import INITIAL_MODEL
 
@@ -40,9 +39,10 @@ def describe_run(directory: Path) -> Contents:
     """Everything that a run's page shows.
 
     Raises:
-        ValueError: the directory holds no run, or one without a finished iteration.
+        ValueError: the directory holds no run, one without a finished iteration, or a file that
+            is not what cory writes.
     """
-    args, records = load_config(directory), read_metrics(directory / "metrics.jsonl")
+    args, records = load_config(directory), read_records(directory / "metrics.jsonl")
     if not records:
         raise ValueError(
             f"{directory} has no metrics yet: nothing was logged to metrics.jsonl. Wait for the "
@@ -86,7 +86,7 @@ def describe_run(directory: Path) -> Contents:
 def _facts(args: CORYConfig, records: Records) -> dict[str, str]:
     latest: dict[str, Any] = {}
     for record in records:
-        latest |= record
+        latest |= {key: value for key, value in record.items() if value is not None}
     facts = {
         "task": args.task or args.dataset_name or "the user's own",
         "model": args.model_name_or_path or "handed over as an object",
@@ -94,7 +94,7 @@ def _facts(args: CORYConfig, records: Records) -> dict[str, str]:
         "iterations": f"{latest['step']} of {args.max_steps}",
         "seed": str(args.seed),
     }
-    if "total_samples" in latest:
+    if {"total_samples", "total_tokens", "total_seconds"} <= latest.keys():
         facts["answers sampled"] = f"{latest['total_samples']:,.0f}"
         facts["tokens"] = f"{latest['total_tokens']:,.0f}"
         facts["training time"] = duration(latest["total_seconds"])
@@ -136,12 +136,15 @@ def _separate_evaluation(path: Path) -> list[Table]:
     """The table of `cory eval`, where it was run."""
     if not path.is_file():
         return []
-    found = json.loads(path.read_text())
-    checkpoint = Path(next(iter(found["checkpoints"].values()))).parent.name
-    task = found["settings"]["task"] or found["settings"]["dataset_name"] or "own data"
+    found = read_evaluation(path)
+    if not found["metrics"]:
+        return []
+    settings, places = found["settings"], list(found["checkpoints"].values())
+    task = settings.get("task") or settings.get("dataset_name") or "own data"
+    checkpoint = f", checkpoint {Path(places[0]).parent.name}" if places else ""
     caption = (
         f"cory eval: {task}, {found['num_queries']} held-out queries, {found['num_samples']} "
-        f"answers each, checkpoint {checkpoint}"
+        f"answers each{checkpoint}"
     )
     return [_models_table(caption, found["metrics"])]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 from cory.config import CORYConfig
@@ -14,6 +12,8 @@ from cory.team.roles import role_name, roles_at
 
 Records = Sequence[Mapping[str, Any]]
 ITERATIONS = Axis("step", "iteration")
+MAX_SPANS = 200
+"""Of a strip of roles; more could not be told apart."""
 
 
 def training_figures(args: CORYConfig, agents: Sequence[str], records: Records) -> list[Figure]:
@@ -21,14 +21,17 @@ def training_figures(args: CORYConfig, agents: Sequence[str], records: Records) 
     trained = [record for record in records if f"{agents[0]}/task_reward" in record]
     roles = [role_name(place) for place in range(args.num_agents)]
     colours = {name: index for index, name in enumerate([*agents, *roles])}
-    spans = role_spans(args, last_step=trained[-1]["step"] if trained else 0)
-    rows: dict[str, list[Span]] = {name: [] for name in colours}
+    last_step = trained[-1]["step"] if trained else 0
+    spans = role_spans(args, last_step)
+    timeline: dict[str, list[Span]] = {name: [] for name in colours}
     for start, end, order in spans:
         for role, index in zip(roles, order, strict=True):
             agent = agents[index]
-            rows[agent].append(Span(start, end, role, colours[role]))
-            rows[role].append(Span(start, end, agent, colours[agent]))
+            timeline[agent].append(Span(start, end, role, colours[role]))
+            timeline[role].append(Span(start, end, agent, colours[agent]))
     answers = "Answers given in training, observers with references in view."
+    if not spans:
+        answers += " Roles were exchanged too often to show when."
     kinds = (("agent", agents, answers), ("role", roles, ""))
     return [
         Figure(
@@ -37,27 +40,28 @@ def training_figures(args: CORYConfig, agents: Sequence[str], records: Records) 
             note=note,
             axes=[ITERATIONS],
             panels=_panels(TRAINING, trained, {owner: colours[owner] for owner in owners}),
-            timeline={owner: rows[owner] for owner in owners},
+            timeline={owner: timeline[owner] for owner in owners} if spans else None,
         )
         # Without exchanges both figures would show the same curves.
-        for kind, owners, note in kinds[: 2 if len(spans) > 1 else 1]
+        for kind, owners, note in kinds[: 1 if len(spans) == 1 else 2]
     ]
 
 
 def role_spans(args: CORYConfig, last_step: int) -> list[tuple[int, int, tuple[int, ...]]]:
-    """Stretches of iterations, counted from 1, with one order of speaking.
+    """Stretches of iterations, counted from 1, with one order of speaking; none if too many.
 
     >>> role_spans(CORYConfig(role_exchange_period=2), last_step=3)
     [(1, 2, (0, 1)), (3, 3, (1, 0))]
     """
-    orders = (
-        roles_at(step, args.num_agents, args.role_exchange_period) for step in range(last_step)
-    )
-    spans = []
-    for order, stretch in groupby(enumerate(orders, start=1), key=itemgetter(1)):
-        steps = [step for step, _ in stretch]
-        spans.append((steps[0], steps[-1], order))
-    return spans
+    last_step = max(last_step, 1)
+    period = args.role_exchange_period if args.num_agents > 1 else None
+    starts = range(0, last_step, period or last_step)
+    if len(starts) > MAX_SPANS:
+        return []
+    return [
+        (start + 1, min(start + starts.step, last_step), roles_at(start, args.num_agents, period))
+        for start in starts
+    ]
 
 
 def held_out_figure(agents: Sequence[str], records: Records) -> Figure:

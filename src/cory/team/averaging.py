@@ -15,6 +15,9 @@ from torch import nn
 from cory.models.policy import Policy
 from cory.models.weights import weighted_sum
 
+LARGEST_SHARE = 1000
+"""Of an agent in a mean; more of it is rounding than weights."""
+
 
 class WeightAverage:
     """The moving average of an agent's weights over iterations, in float32.
@@ -55,16 +58,18 @@ def merged(policies: Sequence[Policy], shares: Sequence[float] | None = None) ->
         shares: of each policy, divided by their sum; None: all equal.
 
     Raises:
-        ValueError: there is not one share per policy, or they add up to 0.
+        ValueError: there is not one share per policy, one is nan, or they add up to about 0.
     """
     shares = [1.0] * len(policies) if shares is None else list(shares)
-    if len(shares) != len(policies) or not sum(shares):
+    total = sum(shares)
+    largest = LARGEST_SHARE * abs(total)
+    if len(shares) != len(policies) or not total or not all(abs(s) <= largest for s in shares):
         raise ValueError(
-            f"weights={shares} must be one number per agent ({len(policies)} of them) with a sum "
-            "other than 0"
+            f"weights={shares!r:.300} must be one number per agent ({len(policies)} of them) with "
+            f"a sum other than 0, none larger than {LARGEST_SHARE} times that sum"
         )
     first, *others = [policy.weights for policy in policies]
-    with first.merged(others, [share / sum(shares) for share in shares]) as weights:
+    with first.merged(others, [share / total for share in shares]) as weights:
         yield Policy(weights, policies[0].bf16)
 
 

@@ -15,6 +15,7 @@ from cory.config.saved import CONFIG_FILE, saved_settings
 from cory.io.errors import CoryRuntimeError
 from cory.io.files import refuse_taken, refuse_unwritable, replace_text, writing
 from cory.io.terminal import say
+from cory.io.urls import without_password
 from cory.rewards.failures import RewardFailures
 from cory.team.agent import Agent
 from cory.team.metrics import MetricsFile, read_metrics, record_metrics, transfer_metrics
@@ -209,7 +210,7 @@ def load_config(directory: Path) -> CORYConfig:
 def flat_settings(args: CORYConfig) -> dict[str, Any]:
     """Settings as every tracker can store them."""
     return {
-        name: value if isinstance(value, (int, float, str, bool)) else str(value)
+        name: value if isinstance(value, (int, float, bool)) else without_password(str(value))
         for name, value in args.to_dict().items()
     }
 

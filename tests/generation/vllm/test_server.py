@@ -47,7 +47,7 @@ def test_token_ids_come_back_as_they_were_sampled(server: Server) -> None:
         ("500", r"500 EngineCore encountered"),
         ("404", r"404 The model `base` does not exist"),
         ("abort", r"finish_reason='abort'"),
-        ("hang", r"ReadTimeout"),
+        ("hang", r"no complete answer after 2 seconds"),
     ],
 )
 def test_a_fault_may_pass(running: Running, server: Server, fault: str, message: str) -> None:
@@ -71,7 +71,7 @@ def test_stop_strings_are_part_of_the_request(
 
     monkeypatch.setattr(Server, "_post", noted)
     complete(server)
-    complete(Server(server.base_url, 2.0, ("\n\n", "Q:")))
+    complete(Server(server.base_url, 2.0, stop_strings=("\n\n", "Q:")))
     assert sent[1] == sent[0] | {"stop": ["\n\n", "Q:"], "include_stop_str_in_output": True}
     assert "stop" not in sent[0]
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import torch
 
@@ -19,7 +18,9 @@ from cory.distributed.world import SINGLE, World
 from cory.generation.local import Answers, cut_after_ends
 from cory.generation.stops import NO_STOPS, StopStrings
 from cory.generation.vllm.adapters import ServedAdapters, check_servable
-from cory.generation.vllm.server import Completion, NoAnswerError, RetryPolicy, Server
+from cory.generation.vllm.answers import Completion, NoAnswerError, ServerError
+from cory.generation.vllm.server import RetryPolicy, Server
+from cory.io.urls import without_password
 from cory.models.batch import make_batch, padded
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter
@@ -41,6 +42,7 @@ class VllmSampler:
     Raises:
         ValueError: the policies cannot be served.
         ServerLostError: there is no server.
+        ServerError: it does not answer like vLLM.
     """
 
     def __init__(
@@ -57,15 +59,16 @@ class VllmSampler:
         self.world = world
         self.stops = stops
         self.rows_at_once = args.per_device_eval_batch_size
-        self.server = Server(args.vllm_server_base_url, args.vllm_server_timeout, stops.texts)
+        vocabulary_size = policies[0].model.config.get_text_config().vocab_size
+        self.server = Server(
+            args.vllm_server_base_url, args.vllm_server_timeout, vocabulary_size, stops.texts
+        )
         self.retry = RetryPolicy(args.vllm_server_timeout, self.server.base_url)
         directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
         self.adapters = ServedAdapters(self.server, Path(directory))
         with world.fail_together():
-            found = self._first_look() if world.is_main else {}
-        card = world.broadcast_from_main(found)
-        self.base: str = card["id"]
-        self.context_length: int = card["max_model_len"]
+            found = self._first_look() if world.is_main else ("", 0)
+        self.base, self.context_length = world.broadcast_from_main(found)
 
     def generate(
         self,
@@ -79,6 +82,7 @@ class VllmSampler:
 
         Raises:
             ServerLostError: the server has not answered for `vllm_server_timeout` seconds.
+            ServerError: it answers something else than a response.
             ValueError: it refuses a prompt or an adapter.
         """
         seeds = torch.randint(
@@ -128,12 +132,12 @@ class VllmSampler:
         """
         has_failed = Event()
 
-        def outcome_of(row: int) -> Completion | NoAnswerError | ValueError | None:
+        def outcome_of(row: int) -> Completion | Exception | None:
             if has_failed.is_set():
                 return None
             try:
                 return complete(row)
-            except (NoAnswerError, ValueError) as error:
+            except (NoAnswerError, ServerError, ValueError) as error:
                 has_failed.set()
                 return error
 
@@ -153,16 +157,16 @@ class VllmSampler:
         assert isinstance(policy.weights, Adapter), "see initial_adapter"
         return self.adapters.publish(policy.weights)
 
-    def _first_look(self) -> dict[str, Any]:
-        """What the server says of its base, as soon as it is up."""
+    def _first_look(self) -> tuple[str, int]:
+        """The base's name and context length, as soon as the server is up."""
         while True:
             try:
-                models = self.server.models()
+                found = self.server.base()
             except NoAnswerError as error:
                 self.retry.wait(error)
             else:
                 self.retry.reset()
-                return next(card for card in models.values() if card["parent"] is None)
+                return found
 
 
 def initial_adapter(policies: Sequence[Policy], base_url: str) -> Adapter | None:
@@ -175,10 +179,10 @@ def initial_adapter(policies: Sequence[Policy], base_url: str) -> Adapter | None
     for policy in policies:
         if not isinstance(policy.weights, Adapter):
             raise ValueError(
-                f"vllm_server_base_url={base_url!r} needs adapters, and this team has full copies: "
-                "a server holds one set of weights, so it cannot serve a team of copies, and its "
-                "ways to replace them (NCCL, CUDA IPC) need GPUs on both sides. Set use_peft=True, "
-                "or leave vllm_server_base_url away"
+                f"vllm_server_base_url={without_password(base_url)!r} needs adapters, and this "
+                "team has full copies: a server holds one set of weights, so it cannot serve a "
+                "team of copies, and its ways to replace them (NCCL, CUDA IPC) need GPUs on both "
+                "sides. Set use_peft=True, or leave vllm_server_base_url away"
             )
         check_servable(policy.weights.peft_model.peft_config[policy.weights.name])
         adapters.append(policy.weights)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import httpx2
 
-from cory.io.errors import CoryRuntimeError
+from cory.generation.vllm.answers import (
+    Completion,
+    NoAnswerError,
+    ServerError,
+    base_of,
+    read_completion,
+    read_models,
+)
+from cory.generation.vllm.exchange import SHORT_REQUEST, Reply, exchange
 from cory.io.terminal import say
+from cory.io.urls import without_password
 
-SHORT_REQUEST = 10.0
-"""Seconds to connect, or to answer a question that takes no computing."""
 WHOLE_DISTRIBUTION = {
     "top_p": 1.0,
     "top_k": 0,
@@ -26,19 +33,11 @@ WHOLE_DISTRIBUTION = {
 """Said aloud, as a server would take what is unsaid from the model's generation_config.json."""
 
 
-class ServerLostError(CoryRuntimeError):
+T = TypeVar("T")
+
+
+class ServerLostError(ServerError):
     """The server has not answered within `vllm_server_timeout`."""
-
-
-class NoAnswerError(Exception):
-    """There was no usable answer this time; there may be one later."""
-
-
-class Completion(NamedTuple):
-    """One response: token ids, the end-of-sequence token included, and their log-probabilities."""
-
-    token_ids: list[int]
-    logprobs: list[float]
 
 
 class Server:
@@ -47,24 +46,43 @@ class Server:
     Args:
         base_url: http://HOST:PORT.
         request_timeout: seconds that one completion may take.
+        vocabulary_size: of the model; token ids are below it.
         stop_strings: texts that end a response and stay part of it.
+
+    Raises:
+        ValueError: `base_url` is no address.
     """
 
     def __init__(
-        self, base_url: str, request_timeout: float, stop_strings: Sequence[str] = ()
+        self,
+        base_url: str,
+        request_timeout: float,
+        vocabulary_size: int = 2**31,
+        stop_strings: Sequence[str] = (),
     ) -> None:
-        self.base_url = base_url.rstrip("/")
+        self.base_url = without_password(base_url.rstrip("/"))
+        self.request_timeout = request_timeout
+        self.vocabulary_size = vocabulary_size
         self.stops: dict[str, Any] = {}
         if stop_strings:
             self.stops = {"stop": list(stop_strings), "include_stop_str_in_output": True}
+        try:
+            self.client = self._connect(base_url.rstrip("/"))
+        except httpx2.InvalidURL as error:
+            raise ValueError(
+                f"vllm_server_base_url={self.base_url!r:.300} is no address of a server ({error}): "
+                "write it like http://localhost:8000"
+            ) from error
+        weakref.finalize(self, self.client.close)
+
+    def _connect(self, url: str) -> httpx2.Client:
         key = os.environ.get("VLLM_API_KEY")
-        self.client = httpx2.Client(
-            base_url=self.base_url,
+        return httpx2.Client(
+            base_url=url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(request_timeout, connect=SHORT_REQUEST),
+            timeout=httpx2.Timeout(self.request_timeout, connect=SHORT_REQUEST),
             limits=httpx2.Limits(max_connections=None),
         )
-        weakref.finalize(self, self.client.close)
 
     def models(self) -> dict[str, dict[str, Any]]:
         """What is served, by name: the base, whose `parent` is None, and adapters.
@@ -72,23 +90,34 @@ class Server:
         Raises:
             NoAnswerError: the server is not up.
             ValueError: it is no vLLM server.
+            ServerError: what it says is no list of models.
         """
-        response = self._request("GET", "/v1/models", timeout=SHORT_REQUEST)
-        if response.status_code >= 500:
-            raise NoAnswerError(_what(response))
-        try:
-            return {card["id"]: card for card in response.json()["data"]}
-        except (KeyError, TypeError, ValueError) as error:
+        reply = self._request("GET", "/v1/models", seconds=SHORT_REQUEST)
+        if reply.status >= 500:
+            raise NoAnswerError(str(reply))
+        if not reply.is_success:
             raise ValueError(
-                f"{self.base_url} does not answer like a vLLM server: {response.text[:200]!r}. "
+                f"{self.base_url} does not answer like a vLLM server: {reply}. "
                 "vllm_server_base_url must be http://HOST:PORT of `vllm serve`"
-            ) from error
+            )
+        return self._read(lambda: read_models(reply.content))
+
+    def base(self) -> tuple[str, int]:
+        """The name of the base, and how many tokens it reads.
+
+        Raises:
+            NoAnswerError: the server is not up.
+            ValueError: it is no vLLM server.
+            ServerError: it says neither.
+        """
+        models = self.models()
+        return self._read(lambda: base_of(models))
 
     def is_healthy(self) -> bool:
         """Whether the engine behind the server works."""
         try:
-            return self.client.get("/health", timeout=SHORT_REQUEST).is_success
-        except httpx2.TransportError:
+            return self._request("GET", "/health", seconds=SHORT_REQUEST).is_success
+        except (NoAnswerError, ServerError, ValueError):
             return False
 
     def load_adapter(self, name: str, path: str) -> None:
@@ -98,14 +127,14 @@ class Server:
             NoAnswerError: the server is down.
             ValueError: the server is up and will not; the message has the fix.
         """
-        response = self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
-        if response.is_success or name in self.models():
+        reply = self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        if reply.is_success or name in self.models():
             return
-        if response.status_code >= 500 and not self.is_healthy():
-            raise NoAnswerError(_what(response))
+        if reply.status >= 500 and not self.is_healthy():
+            raise NoAnswerError(str(reply))
         raise ValueError(
             f"the vLLM server at {self.base_url} does not load the adapter in {path}: "
-            f"{_what(response)}. Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora"
+            f"{reply}. Start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora"
             " and a --max-lora-rank of at least lora_r (with evaluate_merged: times num_agents), "
             "and set vllm_adapter_dir to a directory that it sees under the same path; "
             "docs/how-to/vllm.md says more"
@@ -117,9 +146,9 @@ class Server:
         Raises:
             NoAnswerError: the server is down.
         """
-        response = self._post("/v1/unload_lora_adapter", {"lora_name": name})
-        if not response.is_success and response.status_code != 404:
-            raise NoAnswerError(_what(response))
+        reply = self._post("/v1/unload_lora_adapter", {"lora_name": name})
+        if not reply.is_success and reply.status != 404:
+            raise NoAnswerError(str(reply))
 
     def complete(
         self,
@@ -139,9 +168,10 @@ class Server:
 
         Raises:
             NoAnswerError: the server is down, too slow, or no longer serves the model.
-            ValueError: it refuses the prompt, or does not return token ids.
+            ValueError: it refuses the prompt.
+            ServerError: what it answers is no response to it.
         """
-        response = self._post(
+        reply = self._post(
             "/v1/completions",
             {
                 "model": model,
@@ -157,55 +187,30 @@ class Server:
                 **WHOLE_DISTRIBUTION,
             },
         )
-        if response.status_code >= 500 or response.status_code in (404, 429):
-            raise NoAnswerError(_what(response))
-        if not response.is_success:
-            raise ValueError(f"the vLLM server at {self.base_url} refused: {_what(response)}")
-        return self._read(response)
+        if reply.status >= 500 or reply.status in (404, 429):
+            raise NoAnswerError(str(reply))
+        if not reply.is_success:
+            raise ValueError(f"the vLLM server at {self.base_url} refused: {reply}")
+        return self._read(lambda: read_completion(reply.content, max_tokens, self.vocabulary_size))
 
-    def _read(self, response: httpx2.Response) -> Completion:
+    def _read(self, read: Callable[[], T]) -> T:
         try:
-            choice = response.json()["choices"][0]
-            finish_reason = choice["finish_reason"]
-            completion = Completion(choice["token_ids"], choice["logprobs"]["token_logprobs"])
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"the vLLM server at {self.base_url} answered without token_ids and logprobs: "
-                f"{response.text[:200]!r}. Use a vLLM that knows return_token_ids (0.10.2 or newer)"
-            ) from error
-        if finish_reason not in ("stop", "length"):
-            raise NoAnswerError(f"the answer was broken off (finish_reason={finish_reason!r})")
-        if not completion.token_ids or len(completion.token_ids) != len(completion.logprobs):
-            raise ValueError(
-                f"the vLLM server at {self.base_url} answered {len(completion.token_ids)} token "
-                f"ids with {len(completion.logprobs)} log-probabilities: both must be of one "
-                "length, and not 0"
-            )
-        return completion
+            return read()
+        except ServerError as error:
+            raise ServerError(f"the vLLM server at {self.base_url} {error}") from error
 
-    def _post(self, path: str, body: dict[str, Any]) -> httpx2.Response:
-        return self._request("POST", path, json=body)
+    def _post(self, path: str, body: dict[str, Any]) -> Reply:
+        return self._request("POST", path, seconds=self.request_timeout, json=body)
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        try:
-            response = self.client.request(method, path, **options)
-        except httpx2.TransportError as error:
-            raise NoAnswerError(f"{type(error).__name__}: {error}") from error
-        if response.status_code in (401, 403):
+    def _request(self, method: str, path: str, seconds: float, **options: Any) -> Reply:
+        """One request and its whole answer, within so many seconds."""
+        reply = self._read(lambda: exchange(self.client, method, path, seconds, **options))
+        if reply.status in (401, 403):
             raise ValueError(
                 f"the vLLM server at {self.base_url} wants a key: put what its --api-key says into "
                 "the environment variable VLLM_API_KEY"
             )
-        return response
-
-
-def _what(response: httpx2.Response) -> str:
-    """A refusal in the server's own words."""
-    try:
-        message = response.json()["error"]["message"]
-    except (KeyError, TypeError, ValueError):
-        message = response.text
-    return f"{response.status_code} {message[:500]}"
+        return reply
 
 
 SHORTEST_PAUSE = 0.5

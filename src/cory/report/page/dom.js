@@ -40,7 +40,8 @@ function codePoint(sign) {
 /** A number with a fixed number of decimals and a real minus sign. */
 function decimals(value, digits = 2) {
   if (value === null || value === undefined) return "–";
-  return value.toFixed(digits).replace("-", "−");
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
 }
 
 /** The same with a plus sign where it is positive. */

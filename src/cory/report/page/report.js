@@ -37,9 +37,10 @@ function frame(key, title, note, ...children) {
 }
 
 function answersSection(answers) {
-  const all = answers.entries.length === answers.total;
+  const all = answers.entries.length === answers.total && !answers.skipped;
   const kept = all ? `All ${answers.total} logged queries.`
-    : `${answers.entries.length} of the ${answers.total} logged queries, as many as fit: the first ones of each logged iteration.`;
+    : `${answers.entries.length} of the ${answers.total} logged queries, as many as fit: the first ones of each logged iteration.`
+      + (answers.skipped ? ` ${answers.skipped} more files of samples were not read.` : "");
   const marks = answers.entries.some((entry) => entry.turns.length > 1)
     ? element("p", { class: "lead" }, element("mark", {}, "Marked words"), " stand in an earlier answer to the same query, in a run of at least three words (without spaces: four characters).") : null;
   return frame("answers", "Answers", `${kept} Answers were given in training; the initial model got the plain query.`, marks, drawAnswers(answers));
