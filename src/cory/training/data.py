@@ -74,3 +74,34 @@ def check_context(
             f"max_completion_length={longest}. Leave such rows out of the data set, shorten the "
             "templates, or lower max_completion_length"
         )
+
+
+def check_vocabulary(queries: Sequence[Any], encoder: PromptEncoder, num_embeddings: int) -> None:
+    """Refuse tokens that the model has no embedding for, where they are used.
+
+    A tokenizer may have others: no prompt holds them, and no answer.
+
+    Raises:
+        ValueError: names the token, where it is used, and the ways out.
+    """
+    tokenizer = encoder.tokenizer
+    ids = {*tokenizer.get_vocab().values(), *encoder.end_ids}
+    if max(ids, default=0) < num_embeddings:
+        return
+    used = {
+        f"its {role}": token
+        for role in ("pad_token", "bos_token", "eos_token", "unk_token")
+        if (token := getattr(tokenizer, f"{role}_id")) is not None
+    }
+    used["a token that ends an answer"] = max(encoder.end_ids, default=0)
+    used |= {
+        f"part of query {row}": max(encoder.encode(query, [])) for row, query in enumerate(queries)
+    }
+    for place, token in used.items():
+        if token >= num_embeddings:
+            raise ValueError(
+                f"token {token}, {tokenizer.convert_ids_to_tokens(token)!r}, is {place}, but the "
+                f"model has embeddings for {num_embeddings} tokens only: use the model's own "
+                "tokenizer (with tokenizer.pad_token = tokenizer.eos_token if that is what is "
+                "missing), or call model.resize_token_embeddings(len(tokenizer)) and save both"
+            )

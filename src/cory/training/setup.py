@@ -21,14 +21,15 @@ from transformers import (
 )
 
 from cory.config import CORYConfig
-from cory.distributed.fsdp import unsharded
 from cory.distributed.world import SINGLE, World
 from cory.generation.local import LocalSampler, Sampler
+from cory.generation.probe import probe_models
 from cory.generation.vllm.sampler import VllmSampler, check_same_distribution
 from cory.models.cpu import keep_freed_memory
 from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer
-from cory.models.policy import LanguageModel, Policy, check_head
+from cory.models.policy import LanguageModel, Policy
 from cory.models.scoring import TokenScorer
+from cory.models.weights import Adapter, check_mergeable
 from cory.rewards.calling import RewardFunc
 from cory.rewards.failures import RewardFailures
 from cory.rewards.loading import load_reward_funcs
@@ -40,7 +41,7 @@ from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
 from cory.team.rollout import Rollout
-from cory.training.data import check_context
+from cory.training.data import check_context, check_vocabulary
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,14 @@ def build_components(
     encoder = PromptEncoder(tokenizer, templates, end_ids)
     sampler = _sampler(args, policies, end_ids, world)
     context_length = _context_length(reference, sampler)
+    num_embeddings = reference.model.get_input_embeddings().weight.shape[0]
     for dataset in filter(None, (train_dataset, eval_dataset)):
-        check_context(dataset[args.prompt_column][:], encoder, context_length, args)
+        queries = dataset[args.prompt_column][:]
+        check_vocabulary(queries, encoder, num_embeddings)
+        check_context(queries, encoder, context_length, args)
     prompt = encoder.encode(train_dataset[0][args.prompt_column], [])
-    with unsharded(reference):
-        check_head(reference, torch.tensor([prompt], device=device))
+    samples_here = isinstance(sampler, LocalSampler)
+    probe_models(policies, reference, prompt, context_length, samples_here)
     if isinstance(sampler, VllmSampler):
         check_same_distribution(sampler, reference, prompt, args)
     scorer = _scorer(args, reference, world)
@@ -137,6 +141,8 @@ def _models(
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
     world.copy_from_main([*model.parameters(), *model.buffers()])
     policies, reference = build_policies(model, args, user.peft_config, world)
+    if args.evaluate_merged and isinstance(policies[0].weights, Adapter):
+        check_mergeable(policies[0].weights)
     reference.to(device)
     for policy in policies:
         policy.to(device)
@@ -242,7 +248,19 @@ def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:
 
 
 def make_optimizer(policies: Sequence[Any], args: CORYConfig) -> torch.optim.Optimizer:
-    """One AdamW for the team, with a parameter group per agent."""
+    """One AdamW for the team, with a parameter group per agent.
+
+    Raises:
+        ValueError: weights have 16 bits, in which a step is lost or far too long.
+    """
+    for weight in (weight for policy in policies for weight in policy.trainable_parameters()):
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"weights in {str(weight.dtype).removeprefix('torch.')} would be trained, in which "
+                "most steps are lost to rounding: load the model in float32 (dtype='float32', or "
+                "model.float()) and set bf16=True for products in bfloat16; or train adapters "
+                "(use_peft=True), whose own weights are float32 on a base in any format"
+            )
     rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
     rates = rates * (len(policies) if len(rates) == 1 else 1)
     return torch.optim.AdamW(
