@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cory.distributed.fsdp import unsharded
 from cory.distributed.memory import MemoryLimitError, is_out_of_memory
-from cory.generation.local import Answers, LocalSampler, answer_each
+from cory.generation.local import Answers, LocalSampler, answer_each, sample_tokens
 from cory.models.batch import make_batch
 from cory.models.layers import last_mlp
 from cory.models.policy import LanguageModel, Policy
@@ -85,10 +85,7 @@ def probe_models(
         for policy, answer in zip(agents, answers, strict=True):
             plain = _plain(policy, prompts, answer.token_ids)
             if answer.hidden is not None:
-                with unsharded(policy):
-                    sampled = policy.logits(answer.hidden.flatten(0, 1), 1.0).log_softmax(-1)
-                way = "sampled with a cache of keys and values and padded on the left"
-                _compare(policy, way, sampled, plain)
+                _check_sampling(policy, answer, plain)
             _check_scoring(policy, prompts, answer.token_ids, plain)
         if shares_base:
             rows = answers[0].token_ids
@@ -134,8 +131,12 @@ def _made_up(prompts: Rows, num_tokens: int) -> Answers:
 
 def _sample(policies: Sequence[Policy], prompts: Rows, num_tokens: int) -> list[Answers]:
     sampler = LocalSampler(frozenset(), rows_per_pass=len(prompts))
-    generators = [torch.Generator(policy.device).manual_seed(0) for policy in policies]
+    generators = [_generator(policy) for policy in policies]
     return answer_each(sampler, policies, [prompts] * len(policies), num_tokens, 1.0, generators)
+
+
+def _generator(model: LanguageModel) -> torch.Generator:
+    return torch.Generator(model.device).manual_seed(0)
 
 
 def _plain(model: LanguageModel, prompts: Rows, answers: Rows) -> Float[Tensor, "N V"]:
@@ -156,6 +157,25 @@ def _check_head(model: LanguageModel, prompt: Sequence[int]) -> None:
     plain = _plain(model, [prompt[:1]], [prompt[1:]])
     way = "by its body and then its head (cory.models.policy.postprocess_logits)"
     _compare(model, way, ours, plain)
+
+
+def _check_sampling(model: LanguageModel, answers: Answers, plain: Float[Tensor, "N V"]) -> None:
+    way = "sampled with a cache of keys and values and padded on the left"
+    assert answers.hidden is not None, "this process has sampled"
+    with unsharded(model):
+        sampled = model.logits(answers.hidden.flatten(0, 1), 1.0).log_softmax(-1)
+    _compare(model, way, sampled, plain)
+    # Hidden states may be right, and a head that is another agent's have chosen the tokens.
+    tokens = torch.tensor(answers.token_ids, device=model.device)
+    uniform = torch.rand(tokens.shape, generator=_generator(model), device=model.device)
+    expected = sample_tokens(plain, 1.0, uniform.flatten())
+    num_others = int((tokens.flatten() != expected).sum())
+    most = 1 if largest_error(model) == LARGEST_ERROR else tokens.numel() // 2
+    if num_others > most:
+        raise ModelRefusedError(
+            f"{_name(model)} is not sampled right: {num_others} of {tokens.numel()} tokens are not "
+            f"those that its own plain pass gives with the same random numbers. {REMEDY}"
+        )
 
 
 def _check_scoring(

@@ -77,6 +77,12 @@ class LanguageModel(nn.Module):
         return self.head.weight.shape[0]
 
     @property
+    def num_embeddings(self) -> int:
+        """Tokens that the model can read; a head may know fewer or more."""
+        embeddings: Any = self.model.get_input_embeddings()
+        return embeddings.weight.shape[0]
+
+    @property
     def is_small_on_cpu(self) -> bool:
         """Whether memory and cores had best be used as `SMALL_MODEL` says."""
         num_weights = sum(weight.numel() for weight in self.model.parameters())

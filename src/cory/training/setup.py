@@ -100,10 +100,9 @@ def build_components(
     encoder = PromptEncoder(tokenizer, templates, end_ids)
     sampler = _sampler(args, policies, end_ids, world)
     context_length = _context_length(reference, sampler)
-    num_embeddings = reference.model.get_input_embeddings().weight.shape[0]
     for dataset in filter(None, (train_dataset, eval_dataset)):
         queries = dataset[args.prompt_column][:]
-        check_vocabulary(queries, encoder, num_embeddings)
+        check_vocabulary(queries, encoder, reference.num_embeddings)
         check_context(queries, encoder, context_length, args)
     prompt = encoder.encode(train_dataset[0][args.prompt_column], [])
     samples_here = isinstance(sampler, LocalSampler)
