@@ -146,7 +146,13 @@ def _plain(model: LanguageModel, prompts: Rows, answers: Rows) -> Float[Tensor, 
         for prompt, answer in zip(prompts, answers, strict=True):
             tokens = torch.tensor([[*prompt, *answer]], device=model.device)
             rows.append(model.model(input_ids=tokens).logits[0, len(prompt) - 1 : -1].float())
-    return torch.cat(rows).log_softmax(-1)
+    logits = torch.cat(rows)
+    if logits.isnan().any():
+        raise ModelRefusedError(
+            f"{_name(model)} gives nan for plain text: its weights are damaged, or overflow in "
+            f"{model.model.dtype}. Fetch them again, or use dtype='float32'"
+        )
+    return logits.log_softmax(-1)
 
 
 def _check_head(model: LanguageModel, prompt: Sequence[int]) -> None:
@@ -226,22 +232,16 @@ def _failures_refused(model: LanguageModel) -> Iterator[None]:
     """Context in which what the model's own code raises is a refusal of the model."""
     try:
         yield
-    except (MemoryLimitError, ValueError) as error:
-        if isinstance(error, MemoryLimitError) or (error.args and REMEDY in str(error)):
-            raise
-        raise _refusal(model, error) from error
+    except (MemoryLimitError, ModelRefusedError):
+        raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise _refusal(model, error) from error
-
-
-def _refusal(model: LanguageModel, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split())[:300]
-    return ValueError(
-        f"{_name(model)} cannot be driven by cory: a short sampling and scoring ended in "
-        f"{type(error).__name__}: {reason}. {REMEDY}"
-    )
+        reason = " ".join(str(error).split())[:300]
+        raise ModelRefusedError(
+            f"{_name(model)} cannot be driven by cory: a short sampling and scoring ended in "
+            f"{type(error).__name__}: {reason}. {REMEDY}"
+        ) from error
 
 
 @contextmanager

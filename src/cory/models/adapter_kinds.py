@@ -121,7 +121,7 @@ def check_same_config(directory: Path, config: PeftConfig) -> None:
     if not (directory / "adapter_config.json").is_file():
         raise ValueError(
             f"{directory} holds no adapter, but this run trains adapters: resume with the "
-            "use_peft, peft_config and model that the run began with"
+            "use_peft, peft_config and model that it began with"
         )
     saved = PeftConfig.from_pretrained(str(directory))
     for option in OPTIONS_OF_SCALE:
@@ -150,7 +150,7 @@ def check_same_weights(
         if name not in saved:
             raise ValueError(_another(directory, f"it has no {name}"))
         if name not in own:
-            raise ValueError(_another(directory, f"it has {name}, and this run's has not"))
+            raise ValueError(_another(directory, f"it has {name}, which is not asked for"))
         before, now = tuple(saved[name].shape), tuple(own[name].shape)
         if before != now:
             raise ValueError(_another(directory, f"its {name} is {before}, and not {now}"))
@@ -162,6 +162,6 @@ def _kind(config: PeftConfig) -> str:
 
 def _another(directory: Path, difference: str) -> str:
     return (
-        f"{directory} holds another adapter than this run's: {difference}. Resume with the "
-        "lora_r, lora_alpha, lora_target_modules or peft_config that the run began with"
+        f"{directory} does not hold this adapter: {difference}. Use the lora_r, lora_alpha, "
+        "lora_target_modules or peft_config that it was trained with, and a complete copy of it"
     )

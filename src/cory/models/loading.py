@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,7 +33,7 @@ from cory.models.adapter_kinds import check_driven, check_same_weights
 from cory.models.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.models.policy import LanguageModel, Policy
-from cory.models.weights import Adapter, FullCopy
+from cory.models.weights import Adapter, FullCopy, check_complete
 
 
 def load_model(
@@ -54,10 +56,15 @@ def load_model(
     }
     options = {key: value for key, value in options.items() if value is not None}
     with _readable(f"model_name_or_path={name!r} cannot be loaded as a causal language model"):
+        check_json_objects(path)
         if not (Path(path) / "adapter_config.json").is_file():
             return _load_whole(path, options)
         refuse_pickled_adapter(path)
-        base = str(PeftConfig.from_pretrained(path).base_model_name_or_path)
+        base = PeftConfig.from_pretrained(path).base_model_name_or_path
+        if not base:
+            raise ValueError("its adapter_config.json names no base_model_name_or_path")
+        if not (Path(path) / "adapter_model.safetensors").is_file():
+            raise ValueError("it has an adapter_config.json, and no adapter_model.safetensors")
         model = PeftModel.from_pretrained(_load_whole(asset_path(base), options), path)
         own = get_peft_model_state_dict(model, save_embedding_layers=False)
         check_same_weights(Path(path), load_peft_weights(path, "cpu"), own, model.state_dict())
@@ -66,14 +73,31 @@ def load_model(
 
 def _load_whole(path: str, options: dict[str, Any]) -> PreTrainedModel:
     refuse_pickled_weights(path, "AutoModelForCausalLM")
-    loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
     model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"its checkpoint lacks {len(missing)} weights, which would be random: "
-            f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}. Use a complete checkpoint"
-        )
+    check_complete(report)
     return model
+
+
+def check_json_objects(directory: str | Path) -> None:
+    """Refuse settings of a model that are no JSON objects; a name on the Hub is no directory.
+
+    Raises:
+        ValueError: names the file and what it holds.
+    """
+    for name in ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"):
+        path = Path(directory) / name
+        text = path.read_text("utf-8") if path.is_file() else "{}"
+        try:
+            is_object = isinstance(json.loads(text), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ValueError(
+                f"{name} must hold a JSON object, not {reprlib.repr(text)}: fetch or save it again"
+            )
 
 
 @contextmanager
@@ -88,9 +112,13 @@ def _readable(what: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())
-        kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
-        raise ValueError(f"{what}: {kind}{reason}") from error
+        reason = " ".join(str(error).split())[:500]
+        if not isinstance(error, (OSError, ValueError)):
+            reason = (
+                f"its files are damaged, or of a kind that the installed libraries do not know "
+                f"({type(error).__name__}: {reason}). Fetch or save it again"
+            )
+        raise ValueError(f"{what}: {reason}") from error
 
 
 def nf4_config(args: CORYConfig) -> BitsAndBytesConfig:
@@ -107,6 +135,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
     """Load a tokenizer; see `ensure_pad_token`."""
     with _readable(f"no tokenizer can be loaded from {name!r}"):
         path = asset_path(name)
+        check_json_objects(path)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     return ensure_pad_token(tokenizer)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -90,6 +91,29 @@ class Weights(Protocol):
         ...
 
 
+def check_complete(report: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that lacks weights, or has some of another shape.
+
+    Args:
+        report: of transformers, which leaves out weights that are tied to others.
+
+    Raises:
+        ValueError: names weights.
+    """
+    missing, misfits = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
+    if misfits:
+        name, before, now = misfits[0]
+        raise ValueError(
+            f"its checkpoint has {name} as {tuple(before)}, and the model wants {tuple(now)}: "
+            "use the config.json that belongs to the weights"
+        )
+    if missing:
+        raise ValueError(
+            f"its checkpoint lacks {len(missing)} weights, which would be random: "
+            f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}. Use a complete checkpoint"
+        )
+
+
 class FullCopy:
     """A whole model of one's own. What its owner has frozen stays frozen.
 
@@ -126,21 +150,22 @@ class FullCopy:
                 "use_peft, peft_config and model that the run began with"
             )
         refuse_pickled_weights(directory, "AutoModelForCausalLM")
-        try:
-            # The class at hand, so that no code of the directory is asked for.
-            loaded: Any = type(self.model).from_pretrained(
-                directory, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
-            )
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"{directory} does not hold weights of this model: {reason}"
-            ) from error
+        # The class at hand, so that no code of the directory is asked for.
+        loaded: Any = type(self.model).from_pretrained(
+            directory,
+            config=copy.deepcopy(self.model.config),
+            dtype=self.model.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
         saved, report = loaded
-        if keys := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
-            raise ValueError(
-                f"{directory} holds weights of another architecture: {', '.join(keys[:3])} …"
-            )
+        try:
+            check_complete(report)
+        except ValueError as error:
+            raise ValueError(f"{directory} is of another architecture: {error}") from error
+        if others := sorted(report["unexpected_keys"]):
+            raise ValueError(f"{directory} is of another architecture: it has {others[0]}")
         own = self.model.state_dict()
         self.model.load_state_dict(
             {name: shard_like(weight, own[name]) for name, weight in saved.state_dict().items()}

@@ -76,7 +76,9 @@ def check_context(
         )
 
 
-def check_vocabulary(queries: Sequence[Any], encoder: PromptEncoder, num_embeddings: int) -> None:
+def check_vocabulary(
+    queries: Sequence[Any], encoder: PromptEncoder, num_embeddings: int, args: CORYConfig
+) -> None:
     """Refuse tokens that the model has no embedding for, where they are used.
 
     A tokenizer may have others: no prompt holds them, and no answer.
@@ -90,12 +92,14 @@ def check_vocabulary(queries: Sequence[Any], encoder: PromptEncoder, num_embeddi
         return
     used = {
         f"its {role}": token
-        for role in ("pad_token", "bos_token", "eos_token", "unk_token")
+        for role in ("eos_token", "pad_token", "bos_token", "unk_token")
         if (token := getattr(tokenizer, f"{role}_id")) is not None
     }
     used["a token that ends an answer"] = max(encoder.end_ids, default=0)
+    seen = ([], [[]] * (args.num_agents - 1))
     used |= {
-        f"part of query {row}": max(encoder.encode(query, [])) for row, query in enumerate(queries)
+        f"in the prompt of query {row}": max(max(encoder.encode(query, shown)) for shown in seen)
+        for row, query in enumerate(queries)
     }
     for place, token in used.items():
         if token >= num_embeddings:

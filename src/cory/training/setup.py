@@ -102,7 +102,7 @@ def build_components(
     context_length = _context_length(reference, sampler)
     for dataset in filter(None, (train_dataset, eval_dataset)):
         queries = dataset[args.prompt_column][:]
-        check_vocabulary(queries, encoder, reference.num_embeddings)
+        check_vocabulary(queries, encoder, reference.num_embeddings, args)
         check_context(queries, encoder, context_length, args)
     prompt = encoder.encode(train_dataset[0][args.prompt_column], [])
     samples_here = isinstance(sampler, LocalSampler)
