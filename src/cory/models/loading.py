@@ -196,7 +196,8 @@ def _full_policies(
         if args.shard_weights:
             world.shard(policy)
         policies.append(policy)
-    reference = LanguageModel(model.requires_grad_(False), bf16=args.bf16)
+    # It is only ever read without gradients; the user's object stays as it was.
+    reference = LanguageModel(model, bf16=args.bf16)
     if args.shard_weights:
         world.shard(reference)
     return policies, reference
