@@ -250,7 +250,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(
 ) -> None:
     """Prevents weights that are not there from being made up."""
     team = trainer(tiny_gpt2_dir, tmp_path)
-    with pytest.raises(RuntimeError, match="another architecture"):
+    with pytest.raises(ValueError, match="another architecture"):
         team.policies[0].weights.load(tiny_llama_dir)
 
 

@@ -145,6 +145,7 @@ def test_the_last_mlp_is_needed_at_responses_only(config: PreTrainedConfig) -> N
     model = LanguageModel(tiny_model(config))
     everywhere = model.hidden_states(BATCH.input_ids[:, :-1])[BATCH.predicts_response]
     expected = gradients_of(model, everywhere)
+    model.narrows_last_mlp = True
     narrowed = model.response_hidden(BATCH)
     torch.testing.assert_close(narrowed, everywhere, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradients_of(model, narrowed), expected, rtol=1e-3, atol=1e-4)
@@ -153,6 +154,7 @@ def test_the_last_mlp_is_needed_at_responses_only(config: PreTrainedConfig) -> N
 def test_the_last_mlp_sees_the_response_alone() -> None:
     """Prevents a saving that does not happen, and hooks that stay behind."""
     model = LanguageModel(tiny_model(LlamaConfig(**TINY)))
+    model.narrows_last_mlp = True
     mlp = last_mlp(model.model)
     assert mlp is not None
     seen: list[int] = []

@@ -108,7 +108,6 @@ def test_full_copies_share_nothing(tiny_gpt2_dir: Path) -> None:
     assert len(set.union(*pointers)) == sum(map(len, pointers))
     for model in (*policies, reference):
         assert model.model.lm_head.weight is model.model.transformer.wte.weight
-    assert not any(parameter.requires_grad for parameter in reference.parameters())
 
 
 def test_initial_adapters_are_identical(tiny_llama_dir: Path) -> None:

@@ -13,7 +13,8 @@ from tokenizers import normalizers
 from cory.models.loading import load_tokenizer
 from cory.team.prompts import PromptEncoder
 from cory.team.roles import Templates
-from cory.training.data import Stream, StreamError, check_context, held_out_queries, queries_at
+from cory.training.data import Stream, StreamError, held_out_queries, queries_at
+from cory.training.query_checks import check_context
 from cory.training.trainer import CORYTrainer
 from tests.teams import make_args, make_team
 from tests.tiny_runs import settings

@@ -15,8 +15,9 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from cory.generation.cuda_graph import has_fixed_shapes
+from cory.models.adapter_kinds import beyond_plain_lora
 from cory.models.policy import LanguageModel, Policy
-from cory.models.weights import Adapter, options_beyond_plain_lora
+from cory.models.weights import Adapter
 
 
 def can_be_mixed(policies: Sequence[Policy]) -> bool:
@@ -34,7 +35,7 @@ def can_be_mixed(policies: Sequence[Policy]) -> bool:
         and all(
             isinstance(other, Adapter)
             and other.peft_model is first.peft_model
-            and not options_beyond_plain_lora(other.peft_model.peft_config[other.name])
+            and not beyond_plain_lora(other.peft_model, other.name)
             for other in weights
         )
     )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, load_peft_weights
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch.utils.checkpoint import checkpoint
 from transformers import (
@@ -23,11 +27,13 @@ from transformers.pytorch_utils import Conv1D
 
 from cory.assets import asset_path
 from cory.config import CORYConfig
+from cory.distributed.memory import is_out_of_memory
 from cory.distributed.world import SINGLE, World
+from cory.models.adapter_kinds import check_driven, check_same_weights
 from cory.models.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.models.policy import LanguageModel, Policy
-from cory.models.weights import Adapter, FullCopy
+from cory.models.weights import Adapter, FullCopy, check_complete
 
 
 def load_model(
@@ -49,19 +55,70 @@ def load_model(
         "use_safetensors": True,
     }
     options = {key: value for key, value in options.items() if value is not None}
+    with _readable(f"model_name_or_path={name!r} cannot be loaded as a causal language model"):
+        check_json_objects(path)
+        if not (Path(path) / "adapter_config.json").is_file():
+            return _load_whole(path, options)
+        refuse_pickled_adapter(path)
+        base = PeftConfig.from_pretrained(path).base_model_name_or_path
+        if not base:
+            raise ValueError("its adapter_config.json names no base_model_name_or_path")
+        if not (Path(path) / "adapter_model.safetensors").is_file():
+            raise ValueError("it has an adapter_config.json, and no adapter_model.safetensors")
+        model = PeftModel.from_pretrained(_load_whole(asset_path(base), options), path)
+        own = get_peft_model_state_dict(model, save_embedding_layers=False)
+        check_same_weights(Path(path), load_peft_weights(path, "cpu"), own, model.state_dict())
+        return model
+
+
+def _load_whole(path: str, options: dict[str, Any]) -> PreTrainedModel:
+    refuse_pickled_weights(path, "AutoModelForCausalLM")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
+    model, report = loaded
+    check_complete(report)
+    return model
+
+
+def check_json_objects(directory: str | Path) -> None:
+    """Refuse settings of a model that are no JSON objects; a name on the Hub is no directory.
+
+    Raises:
+        ValueError: names the file and what it holds.
+    """
+    for name in ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"):
+        path = Path(directory) / name
+        text = path.read_text("utf-8") if path.is_file() else "{}"
+        try:
+            is_object = isinstance(json.loads(text), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ValueError(
+                f"{name} must hold a JSON object, not {reprlib.repr(text)}: fetch or save it again"
+            )
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Context that names a model whose files break the libraries that read them, in whatever way.
+
+    Raises:
+        ValueError: what, and the reason.
+    """
     try:
-        if (Path(path) / "adapter_config.json").is_file():
-            refuse_pickled_adapter(path)
-            base = asset_path(str(PeftConfig.from_pretrained(path).base_model_name_or_path))
-            refuse_pickled_weights(base, "AutoModelForCausalLM")
-            model = AutoModelForCausalLM.from_pretrained(base, **options)
-            return PeftModel.from_pretrained(model, path)
-        refuse_pickled_weights(path, "AutoModelForCausalLM")
-        return AutoModelForCausalLM.from_pretrained(path, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model_name_or_path={name!r} cannot be loaded as a causal language model: {error}"
-        ) from error
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:500]
+        if not isinstance(error, (OSError, ValueError)):
+            reason = (
+                f"its files are damaged, or of a kind that the installed libraries do not know "
+                f"({type(error).__name__}: {reason}). Fetch or save it again"
+            )
+        raise ValueError(f"{what}: {reason}") from error
 
 
 def nf4_config(args: CORYConfig) -> BitsAndBytesConfig:
@@ -76,11 +133,10 @@ def nf4_config(args: CORYConfig) -> BitsAndBytesConfig:
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load a tokenizer; see `ensure_pad_token`."""
-    path = asset_path(name)
-    try:
+    with _readable(f"no tokenizer can be loaded from {name!r}"):
+        path = asset_path(name)
+        check_json_objects(path)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"no tokenizer can be loaded from {name!r}: {error}") from error
     return ensure_pad_token(tokenizer)
 
 
@@ -119,10 +175,9 @@ def build_policies(
     """
     use_fast_gelu(model)
     keep_4bit_layout(model)
-    if args.bf16 or args.dtype == "bfloat16":
-        use_float32_attention(
-            cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
-        )
+    base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+    if args.bf16 or base.dtype != torch.float32:
+        use_float32_attention(base)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         if args.shard_weights:
             raise ValueError("shard_weights=True spreads full copies, not adapters: leave it out")
@@ -141,7 +196,8 @@ def _full_policies(
         if args.shard_weights:
             world.shard(policy)
         policies.append(policy)
-    reference = LanguageModel(model.requires_grad_(False), bf16=args.bf16)
+    # It is only ever read without gradients; the user's object stays as it was.
+    reference = LanguageModel(model, bf16=args.bf16)
     if args.shard_weights:
         world.shard(reference)
     return policies, reference
@@ -158,12 +214,13 @@ def _adapter_policies(
                 "own: load it under another name"
             )
         peft_model, initial = model, model.active_adapters[0]
+        check_driven(peft_model.peft_config[initial])
         activate_reference = Adapter(peft_model, initial, is_trainable=False).activate
     else:
         config = peft_config or lora_config(args, model)
+        check_driven(config)
         peft_model, initial = get_peft_model(model, config, adapter_name=names[0]), names[0]
         activate_reference = peft_model.disable_adapter
-    _check_adapter_kind(peft_model.peft_config[initial])
     start = get_peft_model_state_dict(peft_model, adapter_name=initial, save_embedding_layers=False)
     for name in names:
         if name not in peft_model.peft_config:
@@ -174,14 +231,6 @@ def _adapter_policies(
     if args.gradient_checkpointing:
         checkpoint_gradients(base)
     return policies, LanguageModel(base, activate_reference, args.bf16)
-
-
-def _check_adapter_kind(config: PeftConfig) -> None:
-    if config.is_prompt_learning or config.is_adaption_prompt:
-        raise ValueError(
-            f"peft_type={config.peft_type} puts virtual tokens before the prompt, which cory does "
-            "not sample with: use LoRA or another adapter that lives inside the layers"
-        )
 
 
 def lora_config(args: CORYConfig, model: PreTrainedModel) -> LoraConfig:

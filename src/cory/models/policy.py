@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache
 
 from cory.algorithm import losses
 from cory.distributed.memory import PassSize
-from cory.models.batch import Batch, position_ids
+from cory.models.batch import Batch
 from cory.models.layers import last_mlp, only_at
 from cory.models.logprobs import head_logprobs, token_logprobs
 from cory.models.weights import Weights
@@ -59,6 +59,8 @@ class LanguageModel(nn.Module):
         self.model = model.eval()
         self.activate = activate
         self.bf16 = bf16
+        self.narrows_last_mlp = False
+        """Whether the last MLP works at response positions only; where that is known to do."""
         self.scoring = PassSize("scoring")
 
     @property
@@ -73,6 +75,12 @@ class LanguageModel(nn.Module):
     @property
     def vocab_size(self) -> int:
         return self.head.weight.shape[0]
+
+    @property
+    def num_embeddings(self) -> int:
+        """Tokens that the model can read; a head may know fewer or more."""
+        embeddings: Any = self.model.get_input_embeddings()
+        return embeddings.weight.shape[0]
 
     @property
     def is_small_on_cpu(self) -> bool:
@@ -126,7 +134,7 @@ class LanguageModel(nn.Module):
     def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
         """Hidden states from which each response token was predicted, in row-major order."""
         positions = batch.predicts_response
-        with only_at(last_mlp(self.model), positions):
+        with only_at(last_mlp(self.model) if self.narrows_last_mlp else None, positions):
             return self.hidden_states(batch.input_ids[:, :-1])[positions]
 
     def logprobs(
@@ -195,27 +203,6 @@ def pieces_of(num_tokens: int, vocab_size: int) -> Iterator[slice]:
     """Response tokens by as many as may have their whole vocabulary in memory at once."""
     size = max(1, LOGITS_PER_PIECE // vocab_size)
     return (slice(start, start + size) for start in range(0, num_tokens, size))
-
-
-@torch.no_grad()
-def check_head(language_model: LanguageModel, tokens: Int[Tensor, "1 S"]) -> None:
-    """Refuse an architecture whose logits are more than head(body), as we could not score it.
-
-    Raises:
-        ValueError: the logits of the model's own forward pass differ from ours.
-    """
-    mask = torch.ones_like(tokens)
-    ours = language_model.logits(
-        language_model.hidden_states(tokens, mask, position_ids(mask)), temperature=1.0
-    )
-    with language_model.activate(), language_model.precision():
-        theirs = language_model.model(input_ids=tokens, attention_mask=mask).logits.float()
-    if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2):
-        raise ValueError(
-            f"{type(language_model.model).__name__} computes its logits in a way that cory does "
-            f"not know (they differ by {(ours - theirs).abs().max():.3g}): use another "
-            "architecture, or add the step to cory.models.policy.postprocess_logits"
-        )
 
 
 LOGIT_SETTINGS = ("logit_scale", "logits_scaling", "final_logit_softcapping")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraModel
+from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cory.distributed.fsdp import full_state_dict, shard_like
+from cory.models.adapter_kinds import beyond_plain_lora, check_same_config, check_same_weights
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 
 MERGED = "merged"
@@ -69,7 +71,11 @@ class Weights(Protocol):
         ...
 
     def load(self, directory: Path) -> None:
-        """Take them over from a directory that `save` wrote."""
+        """Take them over from a directory that `save` wrote.
+
+        Raises:
+            ValueError: it holds others than these.
+        """
         ...
 
     def merged(
@@ -85,43 +91,52 @@ class Weights(Protocol):
         ...
 
 
-PLAIN_LORA_OPTIONS = frozenset(
-    {
-        "alpha_pattern",
-        "auto_mapping",
-        "base_model_name_or_path",
-        "exclude_modules",
-        "fan_in_fan_out",
-        "inference_mode",
-        "init_lora_weights",
-        "layers_pattern",
-        "layers_to_transform",
-        "lora_alpha",
-        "lora_dropout",
-        "peft_type",
-        "peft_version",
-        "r",
-        "rank_pattern",
-        "revision",
-        "target_modules",
-        "task_type",
-        "use_rslora",
-    }
-)
-"""Options of `LoraConfig` that leave an adapter plain LoRA: two factors and a scale per layer."""
+def check_complete(report: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that lacks weights, or has some of another shape.
+
+    Args:
+        report: of transformers, which leaves out weights that are tied to others.
+
+    Raises:
+        ValueError: names weights.
+    """
+    missing, misfits = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
+    if misfits:
+        name, before, now = misfits[0]
+        raise ValueError(
+            f"its checkpoint has {name} as {tuple(before)}, and the model wants {tuple(now)}: "
+            "use the config.json that belongs to the weights"
+        )
+    if missing:
+        raise ValueError(
+            f"its checkpoint lacks {len(missing)} weights, which would be random: "
+            f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}. Use a complete checkpoint"
+        )
 
 
 class FullCopy:
-    """A whole model of one's own."""
+    """A whole model of one's own. What its owner has frozen stays frozen.
+
+    Raises:
+        ValueError: nothing of it can be trained.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model.requires_grad_(True)
+        self.model = model
+        self.trained = frozenset(
+            name for name, weight in model.named_parameters() if weight.requires_grad
+        )
+        if not self.trained:
+            raise ValueError(
+                "every weight of the model is frozen: unfreeze what is to be trained, with "
+                "model.requires_grad_(True) or weight by weight"
+            )
 
     def activate(self) -> nullcontext[None]:
         return nullcontext()
 
     def owns(self, name: str) -> bool:
-        return True
+        return name in self.trained
 
     def save(self, directory: Path, writes: bool = True) -> None:
         weights = full_state_dict(self.model)
@@ -129,14 +144,28 @@ class FullCopy:
             self.model.save_pretrained(directory, state_dict=weights)
 
     def load(self, directory: Path) -> None:
+        if (directory / "adapter_config.json").is_file():
+            raise ValueError(
+                f"{directory} holds an adapter, but this run trains full copies: resume with the "
+                "use_peft, peft_config and model that the run began with"
+            )
         refuse_pickled_weights(directory, "AutoModelForCausalLM")
         # The class at hand, so that no code of the directory is asked for.
         loaded: Any = type(self.model).from_pretrained(
-            directory, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
+            directory,
+            config=copy.deepcopy(self.model.config),
+            dtype=self.model.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
         saved, report = loaded
-        if keys := sorted(report["missing_keys"]) + sorted(report["unexpected_keys"]):
-            raise RuntimeError(f"weights of another architecture: {', '.join(keys[:3])} …")
+        try:
+            check_complete(report)
+        except ValueError as error:
+            raise ValueError(f"{directory} is of another architecture: {error}") from error
+        if others := sorted(report["unexpected_keys"]):
+            raise ValueError(f"{directory} is of another architecture: it has {others[0]}")
         own = self.model.state_dict()
         self.model.load_state_dict(
             {name: shard_like(weight, own[name]) for name, weight in saved.state_dict().items()}
@@ -186,7 +215,12 @@ class Adapter:
 
     def load(self, directory: Path) -> None:
         refuse_pickled_adapter(directory)
+        check_same_config(directory, self.peft_model.peft_config[self.name])
         saved = load_peft_weights(str(directory), device=str(self.model.device))
+        own = get_peft_model_state_dict(
+            self.peft_model, adapter_name=self.name, save_embedding_layers=False
+        )
+        check_same_weights(directory, saved, own, self.peft_model.state_dict())
         set_peft_model_state_dict(self.peft_model, saved, adapter_name=self.name)
 
     @contextmanager
@@ -197,7 +231,7 @@ class Adapter:
         (peft's combination "cat"). Means of the factors themselves would not have that product.
         """
         names = [cast(Adapter, weights).name for weights in (self, *others)]
-        _check_mergeable(self.peft_model.peft_config[self.name])
+        check_mergeable(self)
         tuner = cast(LoraModel, self.peft_model.base_model)
         tuner.add_weighted_adapter(names, list(shares), MERGED, combination_type="cat")
         try:
@@ -207,26 +241,14 @@ class Adapter:
                 self.peft_model.delete_adapter(MERGED)
 
 
-def options_beyond_plain_lora(config: PeftConfig) -> dict[str, Any]:
-    """Options of an adapter that plain LoRA does not have, with their values.
+def check_mergeable(adapter: Adapter) -> None:
+    """Refuse adapters whose mean no adapter is.
 
-    Mixed batches, exact means and vLLM know plain LoRA only. What is not in `PLAIN_LORA_OPTIONS`
-    must be as peft has it by default.
+    Raises:
+        ValueError: the adapter is not plain LoRA.
     """
-    if type(config) is not LoraConfig:
-        return {"peft_type": config.peft_type}
-    usual = LoraConfig()
-    return {
-        field.name: getattr(config, field.name)
-        for field in fields(config)
-        if field.name not in PLAIN_LORA_OPTIONS
-        and getattr(config, field.name) != getattr(usual, field.name)
-    }
-
-
-def _check_mergeable(config: PeftConfig) -> None:
-    beyond = options_beyond_plain_lora(config)
-    if getattr(config, "use_rslora", False):
+    beyond = beyond_plain_lora(adapter.peft_model, adapter.name)
+    if getattr(adapter.peft_model.peft_config[adapter.name], "use_rslora", False):
         beyond["use_rslora"] = True
     if beyond:
         raise ValueError(

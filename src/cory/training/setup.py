@@ -21,14 +21,15 @@ from transformers import (
 )
 
 from cory.config import CORYConfig
-from cory.distributed.fsdp import unsharded
 from cory.distributed.world import SINGLE, World
 from cory.generation.local import LocalSampler, Sampler
+from cory.generation.probe import probe_models
 from cory.generation.vllm.sampler import VllmSampler, check_same_distribution
 from cory.models.cpu import keep_freed_memory
 from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer
-from cory.models.policy import LanguageModel, Policy, check_head
+from cory.models.policy import LanguageModel, Policy
 from cory.models.scoring import TokenScorer
+from cory.models.weights import Adapter, check_mergeable
 from cory.rewards.calling import RewardFunc
 from cory.rewards.failures import RewardFailures
 from cory.rewards.loading import load_reward_funcs
@@ -41,8 +42,9 @@ from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
 from cory.team.rollout import Rollout
-from cory.training.data import Stream, checked_rows, queries_at
+from cory.training.data import Stream, queries_at
 from cory.training.given import GivenRows, given_rows
+from cory.training.query_checks import Limits, checked_rows
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,19 @@ def build_components(
     encoder = _encoder(args, tokenizer, reference)
     sampler = _sampler(args, policies, encoder, world)
     context_length = _context_length(reference, sampler)
-    train_rows = checked_rows(train_dataset, encoder, context_length, args)
+    limits = Limits(context_length, reference.num_embeddings)
+    train_rows = checked_rows(train_dataset, encoder, limits, args)
     if eval_dataset is not None:
-        checked_rows(eval_dataset, encoder, context_length, args)
-    query = queries_at(train_rows, args, 0)[0][args.prompt_column]
-    prompt = encoder.encode(query, [])
-    with unsharded(reference):
-        check_head(reference, torch.tensor([prompt], device=device))
+        checked_rows(eval_dataset, encoder, limits, args)
+    row = queries_at(train_rows, args, 0)[0]
+    prompt = encoder.encode(row[args.prompt_column], [])
+    probe_models(policies, reference, prompt, context_length, isinstance(sampler, LocalSampler))
     if isinstance(sampler, VllmSampler):
         check_same_distribution(sampler, reference, prompt, args)
     scorer = _scorer(args, reference, world)
-    failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
-    rewards = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
-    for dataset in filter(None, (train_dataset, eval_dataset)):
-        rewards.check_signatures(dataset.column_names)
+    rewards = _rewards(args, reward_funcs, world)
+    for columns in (row, *([] if eval_dataset is None else [eval_dataset.column_names])):
+        rewards.check_signatures([*columns])
     evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
     return RunComponents(
         args=args,
@@ -129,8 +130,13 @@ def build_components(
         train_dataset=train_rows,
         eval_dataset=eval_dataset,
         world=world,
-        is_chat=is_chat(query),
+        is_chat=is_chat(row[args.prompt_column]),
     )
+
+
+def _rewards(args: CORYConfig, reward_funcs: list[RewardFunc], world: World) -> RewardScorer:
+    failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
+    return RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
 
 
 def _models(
@@ -144,6 +150,8 @@ def _models(
         model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
     world.copy_from_main([*model.parameters(), *model.buffers()])
     policies, reference = build_policies(model, args, user.peft_config, world)
+    if args.evaluate_merged and isinstance(policies[0].weights, Adapter):
+        check_mergeable(policies[0].weights)
     reference.to(device)
     for policy in policies:
         policy.to(device)
@@ -258,7 +266,19 @@ def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:
 
 
 def make_optimizer(policies: Sequence[Any], args: CORYConfig) -> torch.optim.Optimizer:
-    """One AdamW for the team, with a parameter group per agent."""
+    """One AdamW for the team, with a parameter group per agent.
+
+    Raises:
+        ValueError: weights have 16 bits, in which a step is lost or far too long.
+    """
+    for weight in (weight for policy in policies for weight in policy.trainable_parameters()):
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"weights in {str(weight.dtype).removeprefix('torch.')} would be trained, in which "
+                "most steps are lost to rounding: load the model in float32 (dtype='float32', or "
+                "model.float()) and set bf16=True for products in bfloat16; or train adapters "
+                "(use_peft=True), whose own weights are float32 on a base in any format"
+            )
     rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
     rates = rates * (len(policies) if len(rates) == 1 else 1)
     return torch.optim.AdamW(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, PrefixTuningConfig
+from peft import IA3Config, LoraConfig, PeftModel
 
 from cory.generation.vllm.adapters import ServedAdapters, check_servable, digest
 from cory.generation.vllm.sampler import initial_adapter
@@ -135,9 +135,16 @@ def test_adapters_that_vllm_does_not_serve(tiny_llama_dir: Path) -> None:
     """Prevents hours of answers from something else than the agent."""
     with pytest.raises(ValueError, match=r"needs adapters, .*full copies.*NCCL.*use_peft=True"):
         initial_adapter(policies_of(tiny_llama_dir, use_peft=False), "http://localhost:8000")
-    with pytest.raises(ValueError, match=r"plain LoRA, not .*PREFIX_TUNING"):
-        check_servable(PrefixTuningConfig(num_virtual_tokens=2))
-    for options in ({"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}):
+    args = make_args(tiny_llama_dir)
+    target = {"target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+    for config in (
+        IA3Config(target_modules=["k_proj"], feedforward_modules=[], task_type="CAUSAL_LM"),
+        LoraConfig(use_dora=True, **target),
+        LoraConfig(modules_to_save=["lm_head"], **target),
+    ):
+        policies, _ = build_policies(load_model(str(tiny_llama_dir), args), args, config)
         with pytest.raises(ValueError, match=r"plain LoRA, not adapters with .* use plain LoRA"):
-            check_servable(LoraConfig(**options))
-    check_servable(LoraConfig(use_rslora=True))
+            check_servable(adapter_of(policies[0]))
+    rescaled = LoraConfig(use_rslora=True, **target)
+    policies, _ = build_policies(load_model(str(tiny_llama_dir), args), args, rescaled)
+    check_servable(adapter_of(policies[0]))

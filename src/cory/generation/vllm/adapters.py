@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from peft import LoraConfig, PeftConfig
+from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from cory.generation.vllm.server import Server
-from cory.models.weights import Adapter, options_beyond_plain_lora
+from cory.models.adapter_kinds import beyond_plain_lora
+from cory.models.weights import Adapter
 
 DIGITS = 16
 
@@ -93,13 +94,13 @@ def digest(adapter: Adapter) -> str:
     return numbers.hexdigest()[:DIGITS]
 
 
-def check_servable(config: PeftConfig) -> None:
+def check_servable(adapter: Adapter) -> None:
     """Refuse adapters that vLLM would serve as something else, or not at all.
 
     Raises:
         ValueError: the adapter is not plain LoRA.
     """
-    if beyond := options_beyond_plain_lora(config):
+    if beyond := beyond_plain_lora(adapter.peft_model, adapter.name):
         raise ValueError(
             f"vLLM serves plain LoRA, not adapters with {beyond}: use plain LoRA, or leave "
             "vllm_server_base_url away"

@@ -184,7 +184,7 @@ def initial_adapter(policies: Sequence[Policy], base_url: str) -> Adapter | None
                 "team of copies, and its ways to replace them (NCCL, CUDA IPC) need GPUs on both "
                 "sides. Set use_peft=True, or leave vllm_server_base_url away"
             )
-        check_servable(policy.weights.peft_model.peft_config[policy.weights.name])
+        check_servable(policy.weights)
         adapters.append(policy.weights)
     peft_model = adapters[0].peft_model
     others = peft_model.peft_config.keys() - {adapter.name for adapter in adapters}

@@ -1,0 +1,257 @@
+"""Start-up probe: models are driven as a run will drive them, and compared with a plain pass.
+
+The plain pass is the model's own `forward` on one sequence, without cache, mask or padding.
+Sampling and scoring must give its log-probabilities. What an architecture, an adapter or a number
+format does differently from what cory expects is found here, before the first iteration.
+
+Legend: N response tokens of all sequences together, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cory.distributed.fsdp import unsharded
+from cory.distributed.memory import MemoryLimitError, is_out_of_memory
+from cory.generation.local import Answers, LocalSampler, answer_each, sample_tokens
+from cory.models.batch import make_batch
+from cory.models.layers import last_mlp
+from cory.models.policy import LanguageModel, Policy
+from cory.models.weights import Adapter, replaced
+
+PROMPT_LENGTHS = (9, 4, 9)
+"""Tokens of the prompts, at most: ragged, and one is there twice, as with `num_generations`."""
+NUM_TOKENS = 6
+"""Tokens of an answer, at most: a GPU replays the last of them as a graph."""
+LARGEST_ERROR = 2e-3
+"""In float32; see `error_of`."""
+LARGEST_ROUNDING_ERROR = 0.15
+"""Where weights or products have 16 bits or less."""
+NOISE = 0.05
+"""Standard deviation of what is added to adapters meanwhile: they start equal, most as nothing."""
+
+Rows = Sequence[Sequence[int]]
+
+
+class ModelRefusedError(ValueError):
+    """A model does not compute what cory expects of it."""
+
+
+@torch.no_grad()
+def probe_models(
+    policies: Sequence[Policy],
+    reference: LanguageModel,
+    token_ids: Sequence[int],
+    context_length: int | None = None,
+    samples_here: bool = True,
+) -> None:
+    """Refuse models that cory does not drive right; switch on a shortcut where it applies.
+
+    The cost is that of a few short passes.
+
+    Args:
+        policies: agents at their start.
+        reference: the frozen initial model.
+        token_ids: of any real text.
+        context_length: tokens that the model can read; None: any number.
+        samples_here: whether answers are drawn in this process.
+
+    Raises:
+        ModelRefusedError: what cory computes is not what the model computes by itself.
+    """
+    prompts, num_tokens = _prompts(token_ids, context_length)
+    shares_base = isinstance(policies[0].weights, Adapter)
+    # Full copies are all the same here: one stands for all.
+    agents = list(policies) if shares_base else list(policies[:1])
+    with _failures_refused(reference), ExitStack() as stack:
+        if shares_base:
+            start = _plain(reference, [prompts[0][:1]], [prompts[0][1:]])
+            for policy in agents:
+                now = _plain(policy, [prompts[0][:1]], [prompts[0][1:]])
+                _compare(policy, "with a new adapter, which must change nothing", now, start)
+            stack.enter_context(_disturbed(agents))
+            now = _plain(reference, [prompts[0][:1]], [prompts[0][1:]])
+            _compare(reference, "as the reference beside trained adapters", now, start)
+        for policy in agents:
+            _check_head(policy, prompts[0])
+        answers = [_made_up(prompts, num_tokens)] * len(agents)
+        if samples_here:
+            answers = _sample(agents, prompts, num_tokens)
+        for policy, answer in zip(agents, answers, strict=True):
+            plain = _plain(policy, prompts, answer.token_ids)
+            if answer.hidden is not None:
+                _check_sampling(policy, answer, plain)
+            _check_scoring(policy, prompts, answer.token_ids, plain)
+        if shares_base:
+            rows = answers[0].token_ids
+            _check_scoring(reference, prompts, rows, _plain(reference, prompts, rows))
+    if not shares_base:
+        for model in (*policies, reference):
+            model.narrows_last_mlp = agents[0].narrows_last_mlp
+
+
+def error_of(ours: Float[Tensor, "N V"], plain: Float[Tensor, "N V"]) -> float:
+    """How far log-probabilities are off, as a share of how much they differ between tokens.
+
+    Root mean squares of both: 0 is equal, and models that have nothing in common have about 1.4.
+    """
+    spread = (plain - plain.mean(-1, keepdim=True)).square().mean().sqrt()
+    return float((ours - plain).square().mean().sqrt() / spread.clamp(min=1e-6))
+
+
+def largest_error(model: LanguageModel) -> float:
+    """The largest that `error_of` may be for a model, by its number formats."""
+    formats = {weight.dtype for weight in model.model.parameters() if weight.is_floating_point()}
+    is_rounded = model.bf16 or getattr(model.model, "is_quantized", False)
+    return LARGEST_ROUNDING_ERROR if is_rounded or min(map(_bits, formats)) < 32 else LARGEST_ERROR
+
+
+def _bits(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits
+
+
+def _prompts(token_ids: Sequence[int], context_length: int | None) -> tuple[list[list[int]], int]:
+    """Prompts of the tokens that there are, and how long an answer may be."""
+    room = (context_length or 10**9) - NUM_TOKENS
+    num_tokens = NUM_TOKENS if room >= max(PROMPT_LENGTHS) else 2
+    distinct = list(dict.fromkeys(token_ids))
+    longest = (distinct * max(PROMPT_LENGTHS))[: max(PROMPT_LENGTHS)]
+    most = len(longest) if context_length is None else max(2, context_length - num_tokens)
+    return [longest[: min(length, most)] for length in PROMPT_LENGTHS], num_tokens
+
+
+def _made_up(prompts: Rows, num_tokens: int) -> Answers:
+    return Answers([list(prompts[0][:num_tokens]) for _ in prompts], None)
+
+
+def _sample(policies: Sequence[Policy], prompts: Rows, num_tokens: int) -> list[Answers]:
+    sampler = LocalSampler(frozenset(), rows_per_pass=len(prompts))
+    generators = [_generator(policy) for policy in policies]
+    return answer_each(sampler, policies, [prompts] * len(policies), num_tokens, 1.0, generators)
+
+
+def _generator(model: LanguageModel) -> torch.Generator:
+    return torch.Generator(model.device).manual_seed(0)
+
+
+def _plain(model: LanguageModel, prompts: Rows, answers: Rows) -> Float[Tensor, "N V"]:
+    """What the model by itself says of each answer, one after the other."""
+    rows: list[Tensor] = []
+    with unsharded(model), model.activate(), model.precision():
+        for prompt, answer in zip(prompts, answers, strict=True):
+            tokens = torch.tensor([[*prompt, *answer]], device=model.device)
+            rows.append(model.model(input_ids=tokens).logits[0, len(prompt) - 1 : -1].float())
+    logits = torch.cat(rows)
+    if logits.isnan().any():
+        raise ModelRefusedError(
+            f"{_name(model)} gives nan for plain text: its weights are damaged, or overflow in "
+            f"{model.model.dtype}. Fetch them again, or use dtype='float32'"
+        )
+    return logits.log_softmax(-1)
+
+
+def _check_head(model: LanguageModel, prompt: Sequence[int]) -> None:
+    tokens = torch.tensor([prompt], device=model.device)
+    with unsharded(model):
+        hidden = model.hidden_states(tokens)[0, :-1]
+        ours = model.logits(hidden, 1.0).log_softmax(-1)
+    plain = _plain(model, [prompt[:1]], [prompt[1:]])
+    way = "by its body and then its head (cory.models.policy.postprocess_logits)"
+    _compare(model, way, ours, plain)
+
+
+def _check_sampling(model: LanguageModel, answers: Answers, plain: Float[Tensor, "N V"]) -> None:
+    way = "sampled with a cache of keys and values and padded on the left"
+    assert answers.hidden is not None, "this process has sampled"
+    with unsharded(model):
+        sampled = model.logits(answers.hidden.flatten(0, 1), 1.0).log_softmax(-1)
+    _compare(model, way, sampled, plain)
+    # Hidden states may be right, and a head that is another agent's have chosen the tokens.
+    tokens = torch.tensor(answers.token_ids, device=model.device)
+    uniform = torch.rand(tokens.shape, generator=_generator(model), device=model.device)
+    expected = sample_tokens(plain, 1.0, uniform.flatten())
+    num_others = int((tokens.flatten() != expected).sum())
+    most = 1 if largest_error(model) == LARGEST_ERROR else tokens.numel() // 2
+    if num_others > most:
+        raise ModelRefusedError(
+            f"{_name(model)} is not sampled right: {num_others} of {tokens.numel()} tokens are not "
+            f"those that its own plain pass gives with the same random numbers. {REMEDY}"
+        )
+
+
+def _check_scoring(
+    model: LanguageModel, prompts: Rows, answers: Rows, plain: Float[Tensor, "N V"]
+) -> None:
+    batch = make_batch(prompts, answers, model.device)
+
+    def score() -> Tensor:
+        with unsharded(model):
+            return model.logits(model.response_hidden(batch), 1.0).log_softmax(-1)
+
+    model.narrows_last_mlp = False
+    _compare(model, "scored with padding on the right", score(), plain)
+    if last_mlp(model.model) is None:
+        return
+    model.narrows_last_mlp = True
+    try:
+        model.narrows_last_mlp = error_of(score(), plain) <= largest_error(model)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        # An MLP that takes or gives something else than one tensor.
+        model.narrows_last_mlp = False
+
+
+def _compare(
+    model: LanguageModel, way: str, ours: Float[Tensor, "N V"], plain: Float[Tensor, "N V"]
+) -> None:
+    error, limit = error_of(ours, plain), largest_error(model)
+    if not error <= limit:
+        raise ModelRefusedError(
+            f"{_name(model)} is not computed right: {way}, its log-probabilities differ from those "
+            f"of its own plain pass by {error:.3g} of their spread, and {limit:g} is allowed. "
+            f"{REMEDY}"
+        )
+
+
+REMEDY = (
+    "Use an architecture and an adapter that docs/reference/architectures.md lists as driven, or "
+    "another attn_implementation"
+)
+
+
+def _name(model: LanguageModel) -> str:
+    return type(model.model).__name__
+
+
+@contextmanager
+def _failures_refused(model: LanguageModel) -> Iterator[None]:
+    """Context in which what the model's own code raises is a refusal of the model."""
+    try:
+        yield
+    except (MemoryLimitError, ModelRefusedError):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ModelRefusedError(
+            f"{_name(model)} cannot be driven by cory: a short sampling and scoring ended in "
+            f"{type(error).__name__}: {reason}. {REMEDY}"
+        ) from error
+
+
+@contextmanager
+def _disturbed(policies: Sequence[Policy]) -> Iterator[None]:
+    """Context in which agents differ from the reference and from each other."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [weight for policy in policies for weight in policy.language_parameters()]
+    noisy = [
+        weight + NOISE * torch.randn(weight.shape, generator=generator).to(weight)
+        for weight in weights
+    ]
+    with replaced(weights, noisy):
+        yield
