@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     wants_traceback = TRACEBACK in words or bool(os.environ.get("CORY_DEBUG"))
     try:
         _run([word for word in words if word != TRACEBACK])
+        sys.stdout.flush()
     except ValueError as error:
         if wants_traceback:
             raise
@@ -66,11 +67,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         is_known = isinstance(error, CoryRuntimeError) or error.errno in REFUSED_BY_DISK
         if wants_traceback or not is_known:
             raise
-        say(f"cory: {error}")
+        fix = ": make room or make it writable, then repeat the command (a training with --resume)"
+        say(f"cory: {error}{'' if isinstance(error, CoryRuntimeError) else fix}")
+        _give_up_output()
         sys.exit(EXIT_STATUS)
     except KeyboardInterrupt:
         say("cory: interrupted; the same command goes on (a training with --resume)")
         sys.exit(130)
+
+
+def _give_up_output() -> None:
+    """Let nothing be written to standard output any more if it is what the disk refuses."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
 
 
 def _run(words: list[str]) -> None:

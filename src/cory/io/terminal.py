@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -40,8 +41,9 @@ def model_text(text: str) -> Text:
 
 
 def say(text: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{printable(text)}\n")
+    """Write a line to standard error; a full disk or a lost terminal there ends no work."""
+    with suppress(OSError):
+        sys.stderr.write(f"{printable(text)}\n")
 
 
 def write(text: str) -> None:
