@@ -51,6 +51,19 @@ def write(text: str) -> None:
     sys.stdout.write(f"{printable(text) if sys.stdout.isatty() else text}\n")
 
 
+def finish_output() -> None:
+    """Write out what is kept back of standard output.
+
+    Raises:
+        OSError: it cannot be written; nothing more will be tried.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
+        raise
+
+
 def new_console(*, to_stderr: bool = False, is_quiet: bool = False) -> Console:
     """A rich console that takes nothing in a text for colours, links or pictures."""
     return Console(stderr=to_stderr, highlight=False, markup=False, emoji=False, quiet=is_quiet)
