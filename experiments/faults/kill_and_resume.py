@@ -167,8 +167,6 @@ def kill_and_resume(variant: Variant, output_dir: Path, kills: int, seed: int) -
         process.start()
         return process
 
-    # Counting lines makes a training slow; a comparison counts none, and starts each time anew.
-    share = 1 / 3 if variant.has_children else 1 / 20
     started, answer = time.perf_counter(), context.Queue()
     reference = start(undisturbed, [LineCounter(rooms) for rooms in ROOMS.values()], answer)
     lines = dict(zip(ROOMS, answer.get(), strict=True))
@@ -186,7 +184,7 @@ def kill_and_resume(variant: Variant, output_dir: Path, kills: int, seed: int) -
             counters = [LineCounter(ROOMS[kind], draw.randint(1, max(1, lines[kind] // 6)))]
         process = start(run, counters)
         if not counters:
-            kill_by_the_clock(process, run, kind, SECONDS_TO_START + seconds * share, draw)
+            kill_by_the_clock(process, run, kind, SECONDS_TO_START + seconds * variant.share, draw)
         if variant.has_children and attempt % 2:
             kill_the_children(process.pid)
         process.join()
