@@ -29,7 +29,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -39,6 +39,7 @@ from typing import Any
 from cory.io.files import damage
 from cory.team.metrics import read_metrics
 from cory.training.checkpoint import STATE, Checkpoints
+from experiments.faults.differences import all_differences, runs_of
 from experiments.faults.variants import VARIANTS, Variant
 
 ROOMS = {
@@ -49,7 +50,6 @@ ROOMS = {
 }
 ANY_MOMENT, WRITING = "any moment", "writing a checkpoint"
 KINDS = (ANY_MOMENT, WRITING, *ROOMS)
-CLOCK = frozenset({"seconds/rollout", "seconds/update", "tokens_per_second", "total_seconds"})
 LONGEST_WAIT = 120.0
 SECONDS_TO_START = 2.0
 PACKAGE = str(Path(sys.modules[Checkpoints.__module__].__file__ or "").parents[1])
@@ -141,42 +141,6 @@ def check(run: Path) -> dict[str, Any]:
     }
 
 
-def differences(run: Path, undisturbed: Path) -> list[str]:
-    """Files in which two runs differ, but for what the clock says."""
-    found = []
-    names = sorted(
-        {
-            str(path.relative_to(directory))
-            for directory in (run, undisturbed)
-            for path in directory.rglob("*")
-            if path.is_file() and path.suffix in (".safetensors", ".json", ".jsonl", ".parquet")
-        }
-        - {"environment.jsonl"}
-    )
-    for name in names:
-        paths = (run / name, undisturbed / name)
-        if not all(path.is_file() for path in paths):
-            found.append(f"{name} is missing in one")
-        elif len({_without_the_clock(path) for path in paths}) > 1:
-            found.append(name)
-    assert any(name.endswith("state.safetensors") for name in names), names
-    return found
-
-
-def _without_the_clock(path: Path) -> bytes:
-    if path.name == "state.json":
-        state = json.loads(path.read_text())
-        del state["progress"]["records"]["seconds"]
-        return json.dumps(state).encode()
-    if path.name == "metrics.jsonl":
-        lines = [
-            {key: value for key, value in record.items() if key not in CLOCK}
-            for record in read_metrics(path)
-        ]
-        return json.dumps(lines).encode()
-    return path.read_bytes()
-
-
 def kill_and_resume(variant: Variant, output_dir: Path, kills: int, seed: int) -> dict[str, Any]:
     """Run the experiment with one variant.
 
@@ -210,7 +174,7 @@ def kill_and_resume(variant: Variant, output_dir: Path, kills: int, seed: int) -
     seconds = time.perf_counter() - started
 
     draw = random.Random(seed)
-    kinds = _kinds(variant, kills, draw)
+    kinds = _kinds(variant, lines, kills, draw)
     done, left_behind, newest = Counter[str](), Counter[str](), []
     partial: set[Any] = set()
     for attempt, kind in enumerate(kinds):
@@ -220,7 +184,7 @@ def kill_and_resume(variant: Variant, output_dir: Path, kills: int, seed: int) -
             counters = [LineCounter(ROOMS[kind], draw.randint(1, max(1, lines[kind] // 6)))]
         process = start(run, counters)
         if not counters:
-            kill_by_the_clock(process, run, kind, SECONDS_TO_START + seconds / 20, draw)
+            kill_by_the_clock(process, run, kind, SECONDS_TO_START + seconds * variant.share, draw)
         if variant.has_children and attempt % 2:
             kill_the_children(process.pid)
         process.join()
@@ -247,26 +211,15 @@ def kill_and_resume(variant: Variant, output_dir: Path, kills: int, seed: int) -
     }
 
 
-def _kinds(variant: Variant, kills: int, draw: random.Random) -> list[str]:
-    kinds = [ANY_MOMENT] if variant.has_children else list(KINDS)
+def _kinds(
+    variant: Variant, lines: Mapping[str, int], kills: int, draw: random.Random
+) -> list[str]:
+    """What kinds of kill to make, in their order; a room that was never entered is left out."""
+    kinds = [kind for kind in KINDS if lines.get(kind, 1)]
+    kinds = [ANY_MOMENT] if variant.has_children else kinds
     chosen = [kinds[number % len(kinds)] for number in range(kills)]
     draw.shuffle(chosen)
     return chosen
-
-
-def runs_of(directory: Path) -> list[Path]:
-    """The runs in a directory, by the files that each has."""
-    return sorted(path.parent for path in directory.rglob("config.yaml"))
-
-
-def all_differences(killed: Path, undisturbed: Path) -> list[str]:
-    """Files in which the runs of two directories differ."""
-    places = [path.relative_to(undisturbed) for path in runs_of(undisturbed)]
-    assert places, undisturbed
-    found = [name for place in places for name in differences(killed / place, undisturbed / place)]
-    if [path.relative_to(killed) for path in runs_of(killed)] != places:
-        found.append("other runs")
-    return found
 
 
 def kill_the_children(parent: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ from cory.cli import main
 from cory.compare.summary import write_tables
 from cory.config import CORYConfig
 from cory.io.files import OutputError, alone_in, damage, replace_text, replacing
+from cory.io.terminal import say
 from cory.team.metrics import MetricsFile, read_metrics
 from cory.training.checkpoint import STATE, Checkpoints
 from cory.training.records import load_config
@@ -242,6 +244,42 @@ def test_the_command_line_says_what_the_disk_refused(
     monkeypatch.setattr("cory.cli.report.run", away)
     with pytest.raises(FileNotFoundError):
         main(["report", str(tmp_path)])
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_command_whose_output_the_disk_refuses(stream: str) -> None:
+    """Prevents a traceback at the end of a command, and one that fails for what it only tells."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cory", "--help" if stream == "stdout" else "--helf"],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full},
+            text=True,
+        )
+    assert done.returncode == (3 if stream == "stdout" else 2)
+    if stream == "stdout":
+        assert done.stderr.count("\n") == 1
+        assert "No space left on device: make room" in done.stderr
+
+
+def test_a_training_outlives_its_log(
+    tiny_gpt2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a lost terminal, or a log on a full disk, from ending a training."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class FullWhileItLogs(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            monkeypatch.setattr(sys, "stderr", Full())
+            say("nobody reads this")
+
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            monkeypatch.undo()
+
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=1, callbacks=[FullWhileItLogs()]).train()
+    assert sound_steps(tmp_path) == [1]
 
 
 HOLDER = """

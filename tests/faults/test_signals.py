@@ -148,3 +148,36 @@ def test_the_command_ends_with_the_documented_status(tmp_path: Path) -> None:
     assert newest is not None
     assert f"saved {newest}" in told
     assert records(run)[-1]["step"] == int(newest.name.removeprefix("step-"))
+
+
+CHILD = """
+import sys, time
+from cory.io.signals import Interruption, end_with_the_parent
+with Interruption("will end") as interruption:
+    end_with_the_parent()
+    assert sys.stdin.read() == "", "standard input is empty, and nobody waits for it"
+    print("ready", flush=True)
+    while not interruption.requested:
+        time.sleep(0.01)
+print("asked to end", flush=True)
+"""
+PARENT = """
+import os, subprocess, sys, time
+from cory.io.signals import ON_A_LINE, lifeline
+with lifeline() as line:
+    command = [sys.executable, "-c", sys.argv[1]]
+    child = subprocess.Popen(command, stdin=line, env={**os.environ, ON_A_LINE: "1"})
+    time.sleep(600)
+"""
+
+
+def test_a_process_on_a_line_ends_with_the_one_that_started_it() -> None:
+    """Prevents trainings that go on when kill -9 has ended the comparison that they are part of."""
+    command = [sys.executable, "-c", PARENT, CHILD]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    parent.kill()
+    assert parent.stdout.read() == "asked to end\n", "read to its end, when both have ended"
+    parent.wait()
+    parent.stdout.close()

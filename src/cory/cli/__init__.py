@@ -9,11 +9,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from cory import __version__
 from cory.io.errors import EXIT_STATUS, CoryRuntimeError
-from cory.io.terminal import print_printable_traceback, say, write
+from cory.io.terminal import finish_output, print_printable_traceback, say, write
 
 COMMANDS = {
     "train": "train a team of agents, or a single one by PPO",
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     wants_traceback = TRACEBACK in words or bool(os.environ.get("CORY_DEBUG"))
     try:
         _run([word for word in words if word != TRACEBACK])
+        finish_output()
     except ValueError as error:
         if wants_traceback:
             raise
@@ -66,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         is_known = isinstance(error, CoryRuntimeError) or error.errno in REFUSED_BY_DISK
         if wants_traceback or not is_known:
             raise
-        say(f"cory: {error}")
+        fix = ": make room or make it writable, then repeat the command (a training with --resume)"
+        say(f"cory: {error}{'' if isinstance(error, CoryRuntimeError) else fix}")
+        with suppress(OSError):
+            finish_output()
         sys.exit(EXIT_STATUS)
     except KeyboardInterrupt:
         say("cory: interrupted; the same command goes on (a training with --resume)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -40,13 +41,27 @@ def model_text(text: str) -> Text:
 
 
 def say(text: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{printable(text)}\n")
+    """Write a line to standard error; a full disk or a lost terminal there ends no work."""
+    with suppress(OSError):
+        sys.stderr.write(f"{printable(text)}\n")
 
 
 def write(text: str) -> None:
     """Write a line to standard output: printable on a terminal, as it is to a file or a pipe."""
     sys.stdout.write(f"{printable(text) if sys.stdout.isatty() else text}\n")
+
+
+def finish_output() -> None:
+    """Write out what is kept back of standard output.
+
+    Raises:
+        OSError: it cannot be written; nothing more will be tried.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
+        raise
 
 
 def new_console(*, to_stderr: bool = False, is_quiet: bool = False) -> Console:

@@ -30,6 +30,7 @@ class KnowledgeTransfer:
     """None: transfer never ends."""
     lifts: list[float] = field(default_factory=list)
     """Of the iterations since the last exchange."""
+    has_ended: bool = False
 
     def follow(self, records: Sequence[RolloutRecord]) -> None:
         """Take note of what an iteration's speakers, in their order, have earned."""
@@ -44,11 +45,15 @@ class KnowledgeTransfer:
         """Decide at an exchange of roles whether to go on."""
         if self.lifts and self.min_lift is not None:
             self.is_on = mean_of(self.lifts) > self.min_lift
+            self.has_ended = not self.is_on
         self.lifts.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values that `load_state_dict` takes."""
-        return {"is_on": self.is_on, "lifts": list(self.lifts)}
+        return {"has_ended": self.has_ended, "lifts": list(self.lifts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.is_on, self.lifts = state["is_on"], list(state["lifts"])
+        # Whether it is on at all is said by the settings, which may have been changed.
+        self.has_ended = state.get("has_ended", not state.get("is_on", True))
+        self.is_on = self.is_on and not self.has_ended
+        self.lifts = list(state["lifts"])

@@ -223,12 +223,14 @@ def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor])
     scalers = {role: RewardScaler(**scaler) for role, scaler in state["reward_scalers"].items()}
     agent.state = AgentState(**{**state, "reward_scalers": scalers})
     count = tensors.get(f"{agent.name}/weight_average_count")
-    own = _agent_tensors(agent, has_average=count is not None)
-    begun = [name for name in own if name not in tensors and "/elastic_average/" in name]
-    _refuse_other_tensors({name: own[name] for name in own if name not in begun}, tensors)
-    for name, tensor in own.items():
-        if name not in begun:
-            tensor.copy_(shard_like(tensors[name], tensor))
+    needed = _agent_tensors(agent, has_average=count is not None)
+    # A run may begin at a resume to keep such an average.
+    begun = [name for name in needed if "/elastic_average/" in name and name not in tensors]
+    for name in begun:
+        del needed[name]
+    _refuse_other_tensors(needed, tensors)
+    for name, own in needed.items():
+        own.copy_(shard_like(tensors[name], own))
     if begun and agent.elastic_reset is not None:
         agent.elastic_reset.begin()
     if count is not None and agent.weight_average is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -79,8 +80,10 @@ class Console(TrainerCallback):
             self.progress = None
 
     def _print(self, line: str, style: str | None = None) -> None:
-        # A line that is folded at the terminal's width is no table any more.
-        self.console.print(model_text(line), style=style, soft_wrap=True)
+        # A lost terminal, or a log on a full disk, ends no training.
+        with suppress(OSError):
+            # A line that is folded at the terminal's width is no table any more.
+            self.console.print(model_text(line), style=style, soft_wrap=True)
 
 
 def _team(args: Any) -> str:

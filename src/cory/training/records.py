@@ -90,7 +90,7 @@ class Records:
         if first_step < self.args.max_steps:
             start = {"after_step": max(0, first_step), **environment()}
             path = self.directory / "environment.jsonl"
-            before = path.read_text() if path.exists() else ""
+            before = path.read_text(errors="replace") if path.exists() else ""
             replace_text(path, before + json.dumps(start) + "\n")
 
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:

@@ -241,7 +241,8 @@ class CORYTrainer:
     def _write(self, step: int, progress: dict[str, Any]) -> Path:
         if self.checkpoints.has(step):
             return self.checkpoints.path(step)
-        self.records.flush()
+        with self.world.fail_together():
+            self.records.flush()
         return self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
 
     def _start(self) -> dict[str, float]:
