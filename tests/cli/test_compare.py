@@ -17,7 +17,14 @@ from cory.compare.presets import PRESETS
 from cory.compare.summary import write_tables
 from cory.report.results import read_results
 from cory.tasks import task_defaults
-from tests.compare.made_up import comparison, measures, planned, rising, write_runs
+from tests.compare.made_up import (
+    comparison,
+    measures,
+    planned,
+    rising,
+    write_runs,
+    write_two_currencies,
+)
 
 FILE = """\
 title: Two ways to pay
@@ -186,6 +193,57 @@ def test_one_seed_is_shown_without_interval(tmp_path: Path, capsys: pytest.Captu
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cory")]
     assert rows
     assert not any("±" in row or "nan" in row for row in rows)
+
+
+def shown_after(
+    directory: Path, capsys: pytest.CaptureFixture, seeds: list[int], **cut_off: list[int]
+) -> str:
+    """What is printed of a comparison in which these seeds of these arms stopped at iteration 2."""
+    runs = planned(directory, seeds=seeds)
+    write_runs(runs)
+    write_runs([run for run in runs if run.seed in cut_off.get(run.arm, ())], last_step=2)
+    write_tables(comparison(seeds=seeds), runs, directory)
+    show(directory)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_each_table_says_what_it_rests_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents a title with the largest step and number of seeds of all arms."""
+    text = shown_after(tmp_path / "all", capsys, [0, 1, 2])
+    assert "held out, after 4 iterations arm agent_0" in text
+    assert "± half a 95% interval over 3 seeds; KL" in text
+    assert "paired by seed (3 pairs); bold" in text
+    assert "of the runs that came to their end (3 seeds)" in text
+    text = shown_after(tmp_path / "one", capsys, [0])
+    assert "one seed, so no intervals; KL" in text
+    assert "paired by seed (1 pair); bold" in text
+    assert "came to their end (1 seed)" in text
+    text = shown_after(tmp_path / "fewer", capsys, [0, 1, 2], ppo=[2])
+    assert "held out, after 4 iterations arm seeds agent_0" in text
+    assert "interval over the seeds; KL" in text
+    assert "paired by seed (2 pairs); bold" in text
+    assert "KL less ppo's seeds hypervolume" in text
+    text = shown_after(tmp_path / "shorter", capsys, [0, 1], ppo=[0, 1])
+    assert "held out arm iterations agent_0" in text
+    assert "less that of ppo, at equal … compared arm after iterations" in text
+    assert "cory 2 -0.110 ± -0.158 ±" in text
+
+
+def test_arms_that_are_paid_differently_are_shown_by_each_function(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents a difference between two currencies from being shown."""
+    write_two_currencies(tmp_path)
+    show(tmp_path)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "each agent alone, held out, each arm by its own reward, after 4" in text
+    for name in ("brief", "kind"):
+        assert f"{name} less that of ppo, at equal …" in text
+        assert f"{name} against KL" in text
+        assert f"above {name} 0.000 and below KL 2.200" in text
+    assert "held out, by each reward function arm brief kind ─" in text
+    assert "reward less that of" not in text
+    assert "reward against KL" not in text
 
 
 def test_who_collapsed_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

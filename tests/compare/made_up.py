@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from cory.compare.plan import Comparison, PlannedRun
+from cory.compare.summary import write_tables
 
 Measure = Callable[[PlannedRun, int, int], Mapping[str, float]]
 """Held-out measures of a run's agent (its number) at a step."""
@@ -74,3 +75,24 @@ def _records(run: PlannedRun, measure: Measure, last_step: int) -> list[dict[str
 def planned(directory: Path, **changes: Any) -> list[PlannedRun]:
     """The runs of `comparison`, none of them written."""
     return comparison(**changes).runs(directory)
+
+
+def write_two_currencies(directory: Path) -> None:
+    """Write the tables of two arms, each paid by one of two functions and measured by both."""
+    names = ["r.py:brief", "r.py:kind"]
+    plan = comparison(
+        arms={
+            "ppo": {"num_agents": 1, "reward_weights": [1, 0]},
+            "other": {"num_agents": 1, "reward_weights": [0, 1]},
+        },
+        base={"max_steps": 4, "eval_steps": 2, "batch_size": 10, "reward_funcs": names},
+        allow=["reward_weights"],
+    )
+
+    def measure(run: PlannedRun, agent: int, step: int) -> dict[str, float]:
+        parts = {"reward/brief": 0.1 * step, "reward/kind": 0.2 * step}
+        return measures(parts["reward/brief"] * 7, 0.5 * step, **parts)
+
+    runs = plan.runs(directory)
+    write_runs(runs, measure)
+    write_tables(plan, runs, directory)

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from cory.compare.frontier import frontier, reference_point
+from cory.compare.plan import PlannedRun
 from cory.compare.results import COLUMNS, gather, load_results
 from cory.compare.summary import (
     average_curves,
-    frontier,
-    reference_point,
     robustness,
     summarise,
     write_summary,
@@ -281,3 +281,174 @@ def test_everything_is_written(tmp_path: Path) -> None:
         "frontier": 2 * 2,
         "robustness": 2 * 2,
     }
+
+
+def stop(runs: list[PlannedRun], arm: str, seed: int, at: int, measure: Any = rising) -> None:
+    """Cut a run off."""
+    (run,) = [run for run in runs if (run.arm, run.seed) == (arm, seed)]
+    write_runs([run], measure, last_step=at)
+
+
+TWINS: dict[str, Any] = {"ppo": {"num_agents": 1}, "twin": {"num_agents": 1, "vf_coef": 0.1001}}
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1], [0, 1, 2]])
+def test_a_run_that_was_cut_off_has_no_hypervolume(seeds: list[int], tmp_path: Path) -> None:
+    """Prevents two equal arms from differing because one run had no time to learn."""
+
+    def same(run: Any, agent: int, step: int) -> dict[str, float]:
+        return measures(0.2 + 0.1 * step, 0.5 * step)
+
+    runs = planned(tmp_path, arms=TWINS, seeds=seeds)
+    write_runs(runs, same)
+    stop(runs, "twin", seeds[-1], at=2, measure=same)
+    volumes = frontier(gather(runs, tmp_path), "ppo")
+    ppo, twin = (row(volumes, arm=arm) for arm in TWINS)
+    assert (ppo["seeds"], twin["seeds"], twin["pairs"]) == (len(seeds), *[len(seeds) - 1] * 2)
+    assert twin["reference_kl"] == pytest.approx(1.1 * 2)
+    if len(seeds) == 1:
+        assert math.isnan(twin["hypervolume"])
+        assert math.isnan(twin["hypervolume_difference"])
+    else:
+        assert twin["hypervolume_difference"] == pytest.approx(0)
+
+
+def test_a_run_beyond_the_others_does_not_set_the_scale_when_cut_off(tmp_path: Path) -> None:
+    """Prevents a run without a result from moving the point that all areas start from."""
+
+    def measure(run: Any, agent: int, step: int) -> dict[str, float]:
+        return measures(9.0 if run.seed == 2 and step else 0.2 + 0.1 * step, 0.5 * step)
+
+    runs = planned(tmp_path, seeds=[0, 1, 2])
+    write_runs(runs, measure)
+    before = frontier(gather(runs[:4], tmp_path), "ppo")
+    for run in runs[4:]:
+        write_runs([run], measure, last_step=2)
+    pd.testing.assert_frame_equal(frontier(gather(runs, tmp_path), "ppo"), before)
+
+
+def test_an_interrupted_comparison_has_tables_without_areas(tmp_path: Path) -> None:
+    """Prevents areas of runs that have just begun, and a crash where none has ended."""
+    runs = planned(tmp_path)
+    write_runs(runs, last_step=2)
+    write_tables(comparison(), runs, tmp_path)
+    summary, volumes = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("summary", "frontier"))
+    assert set(summary["step"]) == {2}
+    assert volumes["arm"].tolist() == ["ppo", "cory"]
+    assert volumes["hypervolume"].isna().all()
+    assert volumes["seeds"].tolist() == [0, 0]
+
+
+def test_a_curve_is_of_the_same_seeds_everywhere(tmp_path: Path) -> None:
+    """Prevents a curve that jumps where a run was cut off."""
+    runs = planned(tmp_path, seeds=[0, 1, 2])
+    write_runs(runs)
+    stop(runs, "ppo", 2, at=2)
+    curves = average_curves(gather(runs, tmp_path))
+    assert set(curves[curves["arm"] == "ppo"]["seeds"]) == {2}
+    assert set(curves[curves["arm"] == "cory"]["seeds"]) == {3}
+
+
+def test_a_difference_says_how_many_pairs_it_is_of(tmp_path: Path) -> None:
+    """Prevents three seeds beside a difference that is of two."""
+    runs = planned(tmp_path, seeds=[0, 1, 2])
+    write_runs(runs)
+    stop(runs, "ppo", 1, at=2)
+    mean = row(summarise(gather(runs, tmp_path), "ppo"), arm="cory", agent="mean")
+    assert (mean["seeds"], mean["pairs"], mean["difference_step"]) == (3, 2, 4)
+    for seed in (0, 2):
+        stop(runs, "ppo", seed, at=2)
+    mean = row(summarise(gather(runs, tmp_path), "ppo"), arm="cory", agent="mean")
+    assert (mean["step"], mean["pairs"], mean["difference_step"]) == (4, 3, 2)
+    # At 2 iterations: .2 + .1 − .01 against .2 + .2.
+    assert mean["task_reward_difference"] == pytest.approx(-0.11)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"normalize_rewards": True}, {"score_clip": 1.0}, {"kl_controller": "adaptive"}]
+)
+def test_there_is_no_combined_reward_where_another_one_is_maximised(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """Prevents η, the price of KL in scaled rewards, from being taken off unscaled ones."""
+    base = {"max_steps": 4, "eval_steps": 2, "batch_size": 10, "role_exchange_period": 2}
+    runs = planned(tmp_path, base=base | changes)
+    write_runs(runs)
+    mean = row(summarise(gather(runs, tmp_path), "ppo"), arm="cory", agent="mean")
+    assert math.isnan(mean["combined_reward"])
+    assert math.isnan(mean["combined_reward_difference"])
+    assert mean["task_reward_difference"] == pytest.approx(-0.21)
+
+
+def paid(*names: str, weights: list[float] | None = None) -> dict[str, Any]:
+    return {"num_agents": 1, "reward_funcs": list(names), "reward_weights": weights}
+
+
+def of_functions(run: PlannedRun, agent: int, step: int) -> dict[str, float]:
+    """Every function that a run measures pays a tenth of its file's place a step."""
+    paid_for = {"a.py:f": 1, "b.py:f": 2, "b.py:g": 3}
+    found: dict[str, float] = {}
+    for source in run.args.reward_funcs or ():
+        name = f"reward/{source[-1]}"
+        name = f"{name}_2" if name in found else name
+        found[name] = 0.1 * paid_for[source] * step
+    return measures(0.1 * step + 5 * (run.arm == "cory"), 0.5 * step, **found)
+
+
+ALLOWED = ["reward_funcs", "reward_weights"]
+
+
+def test_arms_that_are_paid_differently_are_compared_by_each_function(tmp_path: Path) -> None:
+    """Prevents a difference between two currencies."""
+    both = "a.py:f", "b.py:g"
+    arms = {"ppo": paid(*both, weights=[1, 0]), "cory": paid(*both, weights=[0, 1])}
+    runs = planned(tmp_path, arms=arms, allow=ALLOWED)
+    write_runs(runs, of_functions)
+    table = gather(runs, tmp_path)
+    summary, volumes = summarise(table, "ppo"), frontier(table, "ppo")
+    mean = row(summary, arm="cory", agent="mean")
+    for measure, reward in {"reward/f": 0.4, "reward/g": 1.2}.items():
+        assert mean[measure] == pytest.approx(reward)
+        for cost in ("", "_at_samples", "_at_tokens", "_at_seconds"):
+            assert mean[f"{measure}_difference{cost}"] == pytest.approx(0)
+        volume = row(volumes, arm="cory", reward=measure)
+        assert volume["final_reward"] == pytest.approx(reward)
+        assert volume["hypervolume"] == pytest.approx(reward * 2 / 2 + reward * 0.2)
+        assert volume["hypervolume_difference"] == pytest.approx(0)
+    assert not [name for name in summary if name.startswith("task_reward_difference")]
+    assert not [name for name in summary if name.startswith("combined_reward_difference")]
+    assert set(volumes["reward"]) == {"reward/f", "reward/g"}
+
+
+def test_functions_of_one_name_are_not_one_function(tmp_path: Path) -> None:
+    """Prevents rewards of two files from being compared because the functions share a name."""
+    arms = {"ppo": paid("a.py:f"), "cory": paid("b.py:f", "a.py:f")}
+    runs = planned(tmp_path, arms=arms, allow=ALLOWED)
+    write_runs(runs, of_functions)
+    summary = summarise(gather(runs, tmp_path), "ppo")
+    ppo, cory = (row(summary, arm=arm, agent="mean") for arm in arms)
+    assert ppo["reward/a.py:f"] == cory["reward/a.py:f"] == pytest.approx(0.4)
+    assert cory["reward/b.py:f"] == pytest.approx(0.8)
+    assert math.isnan(ppo["reward/b.py:f"])
+    assert math.isnan(cory["reward/b.py:f_difference"])
+    assert cory["reward/a.py:f_difference"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "are_alike"),
+    [
+        (paid("a.py:f"), paid("a.py:f", "b.py:g", weights=[1, 0]), True),
+        (paid("a.py:f", "b.py:g"), paid("b.py:g", "a.py:f"), True),
+        (paid("a.py:f"), paid("b.py:f"), False),
+        (paid("a.py:f"), paid("a.py:f", weights=[2.0]), False),
+        (paid("a.py:f", "b.py:g"), paid("a.py:f"), False),
+    ],
+)
+def test_who_is_paid_alike(
+    first: dict[str, Any], second: dict[str, Any], are_alike: bool, tmp_path: Path
+) -> None:
+    """Prevents a change of weights that goes unseen, and one of order that hides a comparison."""
+    runs = planned(tmp_path, arms={"ppo": first, "cory": second}, allow=ALLOWED)
+    write_runs(runs, of_functions)
+    summary = summarise(gather(runs, tmp_path), "ppo")
+    assert ("task_reward_difference" in summary) == are_alike

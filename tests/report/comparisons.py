@@ -51,6 +51,7 @@ def made(out: Path, rows: Sequence[Mapping[str, Any]], **plan: Any) -> Path:
     described = describe(out, **plan)
     table = pd.DataFrame(rows)
     last = int(table["step"].max())
+    table = pd.DataFrame({"max_steps": last, "paid_by": "reward"} | table.to_dict("series"))
     runs = [
         _planned(
             row["arm"],

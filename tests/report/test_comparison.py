@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cory.report.comparison import describe_comparison
 from cory.report.contents import Contents, Table
 from cory.report.figures import ALL, COLOURS, LINES, Curve, Figure, default_choice, is_chosen
 from cory.report.results import FILES, read_results
+from tests.compare.made_up import write_two_currencies
 from tests.report.comparisons import describe, made
 
 MEAN_AGENT = "agents' mean"
@@ -164,11 +166,11 @@ def test_the_frontier_has_its_hypervolumes(tmp_path: Path) -> None:
     """Prevents a frontier whose area can only be read on the console that made it."""
     directory = made(tmp_path, TWO_ARMS)
     (directory / "frontier.csv").write_text(
-        "arm,learning_rate,agent,seeds,hypervolume,hypervolume_interval,reference_reward,"
+        "reward,arm,learning_rate,agent,seeds,hypervolume,hypervolume_interval,reference_reward,"
         "reference_kl,hypervolume_difference,hypervolume_difference_interval,final_reward\n"
-        "ppo,0.1,mean,2,4.5525,0.7677,-0.334,4.832,,,1.0\n"
-        "cory,0.1,mean,1,5.015,,-0.334,4.832,0.4625,,1.0\n"
-        "cory,0.1,merged,1,3.015,,-0.334,4.832,-1.5375,,\n"
+        "task_reward,ppo,0.1,mean,2,4.5525,0.7677,-0.334,4.832,,,1.0\n"
+        "task_reward,cory,0.1,mean,1,5.015,,-0.334,4.832,0.4625,,1.0\n"
+        "task_reward,cory,0.1,merged,1,3.015,,-0.334,4.832,-1.5375,,\n"
     )
     (table,) = describe_comparison(directory).sections[2].tables
     assert "above reward −0.334 and below KL 4.832" in table.caption
@@ -227,6 +229,55 @@ def test_a_run_that_was_cut_off_is_in_no_mean(tmp_path: Path) -> None:
     assert (cells["seeds"], cells["not collapsed"]) == ("2", "2 of 2")
     assert cells["reward"] == "2.000 ± 12.706"
     assert contents.facts["runs"] == "5"
+
+
+def test_numbers_say_what_they_rest_on(tmp_path: Path) -> None:
+    """Prevents three seeds beside a difference of two, and iteration 2 beside iteration 4."""
+    rows = [
+        row(*place, 0.5) for place in product(["ppo", "cory"], [0, 1, 2], ["agent_0"], [0, 2, 4])
+    ]
+    whole = describe_comparison(made(tmp_path, rows)).sections[0].tables[0]
+    assert whole.caption.endswith("their differences to ppo, after 4 iterations")
+    titles = [column.title for column in whole.columns]
+    assert not {"pairs", "iterations", "compared after"} & set(titles)
+    fewer = [row for row in rows if (row["arm"], row["seed"], row["step"]) != ("ppo", 1, 4)]
+    cells = texts(describe_comparison(made(tmp_path, fewer)).sections[0].tables[0])
+    assert (cells["cory", "agent_0"]["seeds"], cells["cory", "agent_0"]["pairs"]) == ("3", "2")
+    assert (cells["ppo", "agent_0"]["seeds"], cells["ppo", "agent_0"]["pairs"]) == ("2", "–")
+    shorter = [row for row in rows if (row["arm"], row["step"]) != ("ppo", 4)]
+    contents = describe_comparison(made(tmp_path, shorter))
+    cells = texts(contents.sections[0].tables[0])
+    assert cells["ppo", "agent_0"]["iterations"] == "2"
+    assert cells["cory", "agent_0"]["compared after"] == "2"
+    (volumes,) = contents.sections[2].tables
+    assert [cell.text for cell in volumes.rows[0]] == ["ppo", "0", "–", "–", "–"]
+
+
+def test_arms_that_are_paid_differently(tmp_path: Path) -> None:
+    """Prevents a page whose only difference is one between two currencies."""
+    write_two_currencies(tmp_path)
+    describe(tmp_path)
+    contents = describe_comparison(tmp_path)
+    titles = [column.title for column in contents.sections[0].tables[0].columns]
+    assert titles[3:9] == [
+        "brief",
+        "kind",
+        "KL (nats)",
+        "brief − ppo",
+        "kind − ppo",
+        "KL (nats) − ppo",
+    ]
+    assert "reward" not in titles
+    assert "each reward function is compared alone" in contents.sections[0].note
+    assert [panel.label for panel in figure(contents, "curves").panels][:2] == [
+        "brief per answer",
+        "kind per answer",
+    ]
+    assert curves(figure(contents, "curves"), "kind")["other"].y == pytest.approx([0.0, 0.4, 0.8])
+    labels = [panel.label for panel in figure(contents, "frontier").panels]
+    assert labels == ["brief per answer", "kind per answer"]
+    captions = [table.caption for table in contents.sections[2].tables]
+    assert ["above brief" in captions[0], "above kind" in captions[1]] == [True, True]
 
 
 def test_an_arm_may_have_any_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cory.cli.tables import plain_table, print_table
 from cory.io.terminal import model_text, write
-from cory.report.results import MEAN, Results, Row, Setting
+from cory.report.results import MEAN, Results, Row, Setting, in_common
 
 REWARD_PART = "reward/"
 MEAN_OF_AGENTS = "mean of a team's agents"
@@ -28,7 +28,8 @@ def print_tables(results: Results) -> None:
     if len(_reward_parts(results)) > 1:
         tables.append(reward_table(results))
     if len(results.arms) > 1:
-        tables += [difference_table(results), frontier_table(results)]
+        tables += [difference_table(results, reward) for reward in results.rewards]
+        tables += [frontier_table(results, reward) for reward in results.rewards]
     if len(results.learning_rates) > 1 or any(
         row["collapsed"] or row["failed"] for row in results.robustness
     ):
@@ -41,20 +42,26 @@ def print_tables(results: Results) -> None:
 def result_table(results: Results) -> Table:
     """Every arm at its last iteration: each agent's reward, their mean KL, and what it cost."""
     agents = [agent for agent in results.agents if agent != MEAN]
-    steps, seeds = (max(row[key] for row in results.summary) for key in ("step", "seeds"))
+    means = _means(results)
+    step, seeds = in_common(means, "step"), in_common(means, "seeds")
+    own = "" if results.rewards == ["task_reward"] else ", each arm by its own reward"
+    rests_on = {"step": "iterations"} if step is None else {}
+    rests_on |= {"seeds": "seeds"} if seeds is None else {}
     table = _table(
         results,
-        f"each agent alone, held out, after {steps} iterations",
-        f"± half a 95% interval over {seeds} seeds; KL: mean of the agents",
+        f"each agent alone, held out{own}" + (f", after {step} iterations" if step else ""),
+        f"{_interval_note(seeds)}; KL: mean of the agents",
+        *rests_on.values(),
         *agents,
         "KL",
         "samples",
         "seconds",
     )
-    for mean in _means(results):
+    for mean in means:
         ends = [results.ends.get((Setting.of(mean), agent)) for agent in agents]
         table.add_row(
             *_names(results, mean),
+            *(str(mean[key]) for key in rests_on),
             *(_with_interval(end or {}, "task_reward") for end in ends),
             _with_interval(mean, "kl"),
             f"{mean['total_samples']:,.0f}",
@@ -73,35 +80,49 @@ def reward_table(results: Results) -> Table:
     return table
 
 
-def difference_table(results: Results) -> Table:
-    """Differences in reward to the baseline, at equal iterations and at equal cost."""
+def difference_table(results: Results, reward: str) -> Table:
+    """Differences in a reward to the baseline, at equal iterations and at equal cost."""
+    rows = [mean for mean in _means(results) if mean["arm"] != results.baseline]
+    pairs = in_common(rows, "pairs")
+    is_early = any(row["pairs"] and row["difference_step"] != row["step"] for row in rows)
+    rests_on = {"difference_step": "compared after"} if is_early else {}
+    rests_on |= {"pairs": "pairs"} if pairs is None else {}
+    shared = "" if pairs is None else f" ({_count(pairs)} {'pair' if pairs == 1 else 'pairs'})"
     table = _table(
         results,
-        f"reward less that of {results.baseline}, at equal …",
-        f"{MEAN_OF_AGENTS}, paired by seed; bold: the 95% interval does not hold 0",
+        f"{_title(reward)} less that of {results.baseline}, at equal …",
+        f"{MEAN_OF_AGENTS}, paired by seed{shared}; bold: the 95% interval does not hold 0",
+        *rests_on.values(),
         *DIFFERENCES,
     )
-    for mean in _means(results):
-        if mean["arm"] != results.baseline:
-            columns = [f"task_reward_difference{suffix}" for suffix in DIFFERENCES.values()]
-            table.add_row(*_names(results, mean), *(_difference(mean, name) for name in columns))
+    for row in rows:
+        columns = [f"{reward}_difference{suffix}" for suffix in DIFFERENCES.values()]
+        table.add_row(
+            *_names(results, row),
+            *(_count(row.get(key)) for key in rests_on),
+            *(_difference(row, name) for name in columns),
+        )
     return table
 
 
-def frontier_table(results: Results) -> Table:
-    """Differences in KL, and the hypervolume of the reward–KL frontier."""
-    reference = results.frontier[0]
+def frontier_table(results: Results, reward: str) -> Table:
+    """Differences in KL, and the hypervolume of the frontier of a reward against KL."""
+    rows = [row for row in results.frontier if row["reward"] == reward]
+    title, reference, seeds = _title(reward), rows[0], in_common(rows, "seeds")
+    of_seeds = "" if seeds is None else f" ({seeds} {'seed' if seeds == 1 else 'seeds'})"
     table = _table(
         results,
-        "reward against KL",
-        f"hypervolume: above reward {_with_interval(reference, 'reference_reward')} and below KL "
-        f"{_with_interval(reference, 'reference_kl')}, over all iterations and KL coefficients",
+        f"{title} against KL",
+        f"hypervolume: above {title} {_with_interval(reference, 'reference_reward')} and below KL "
+        f"{_with_interval(reference, 'reference_kl')}, over all iterations and KL coefficients of "
+        f"the runs that came to their end{of_seeds}",
         f"KL less {results.baseline}'s",
+        *(["seeds"] if seeds is None else []),
         "hypervolume",
         f"less {results.baseline}'s",
     )
     place = itemgetter("arm", "learning_rate", "agent")
-    volumes = {place(row): row for row in results.frontier}
+    volumes = {place(row): row for row in rows}
     for row in results.summary:
         if row["agent"] in (MEAN, "merged"):
             volume = volumes.get(place(row), {})
@@ -109,6 +130,7 @@ def frontier_table(results: Results) -> Table:
             table.add_row(
                 *_names(results, {**row, "arm": name}),
                 _difference(row, "kl_difference"),
+                *([_count(volume.get("seeds"))] if seeds is None else []),
                 _with_interval(volume, "hypervolume"),
                 _difference(volume, "hypervolume_difference"),
             )
@@ -132,17 +154,31 @@ def robustness_table(results: Results) -> Table:
     return table
 
 
+def _interval_note(seeds: int | None) -> str:
+    """What stands behind ±, by the number of seeds; None: it differs from row to row."""
+    if seeds == 1:
+        return "one seed, so no intervals"
+    return f"± half a 95% interval over {'the' if seeds is None else seeds} seeds"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}"
+
+
+def _title(reward: str) -> str:
+    return "reward" if reward == "task_reward" else reward.removeprefix(REWARD_PART)
+
+
 def _means(results: Results) -> list[Row]:
     return [row for row in results.summary if row["agent"] == MEAN]
 
 
 def _reward_parts(results: Results) -> list[str]:
     """Columns of single reward functions."""
-    return [
-        name
-        for name in results.summary[0]
-        if name.startswith(REWARD_PART) and not name.endswith("_interval")
-    ]
+    if results.rewards != ["task_reward"]:
+        return results.rewards
+    names = [name for name in results.summary[0] if name.startswith(REWARD_PART)]
+    return [name for name in names if name.removesuffix("_interval") not in {*names} - {name}]
 
 
 def _names(results: Results, row: Row) -> list[str | Text]:

@@ -43,7 +43,8 @@ class MatrixProgress:
     """A bar for the matrix and one for each running run; a line for each that ends.
 
     Args:
-        is_finished: whether a run was finished before.
+        is_finished: whether a run was finished before; asked once for each run. Those that were
+            not stand in `to_do`.
         console: None: standard error.
     """
 
@@ -55,8 +56,8 @@ class MatrixProgress:
     ) -> None:
         self.console = console or new_console(to_stderr=True)
         self.num_runs = len(runs)
-        to_do = [run for run in runs if not is_finished(run)]
-        self.num_finished = self.num_reused = len(runs) - len(to_do)
+        self.to_do = {run for run in runs if not is_finished(run)}
+        self.num_finished = self.num_reused = len(runs) - len(self.to_do)
         self.num_failed = 0
         self.work_done = 0.0
         self.tasks: dict[PlannedRun, TaskID] = {}
@@ -75,7 +76,7 @@ class MatrixProgress:
             speed_estimate_period=SECONDS_OF_SPEED,
         )
         self.matrix = self.progress.add_task(
-            "all runs", total=sum(map(amount_of_work, to_do)), state=self._counts(0)
+            "all runs", total=sum(map(amount_of_work, self.to_do)), state=self._counts(0)
         )
 
     def __enter__(self) -> MatrixProgress:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cory.compare.plan import PlannedRun
+from cory.config import CORYConfig
 from cory.team.metrics import read_metrics
 from cory.training.records import MAX_KL_PER_TOKEN
 
@@ -18,11 +20,13 @@ CELL = ["arm", "kl_coef", "learning_rate"]
 """What the runs of one place in the matrix have in common."""
 RUN_KEYS = [*CELL, "seed"]
 TOTALS = ["total_samples", "total_tokens", "total_seconds"]
-COLUMNS = [*RUN_KEYS, "agent", "step", "run", *TOTALS, "collapsed"]
+COLUMNS = [*RUN_KEYS, "agent", "step", "run", "max_steps", "paid_by", *TOTALS, "collapsed"]
 """Columns that every table has, before one for each measure of an evaluation."""
 MIN_DISTINCT_2_SHARE = 0.25
 """Below this share of the initial model's distinct-2, answers repeat each other. A task sets the
 level: on a vocabulary of 16 tokens, few token pairs are distinct even in healthy answers."""
+REWARD_PART = "reward/"
+"""How the measures of single reward functions begin."""
 _MEASURE = re.compile(r"eval/(agent_\d+|merged)/(.+)")
 
 
@@ -30,8 +34,9 @@ def load_results(output_dir: Path | str) -> pd.DataFrame:
     """The table of a comparison: a row per run, agent and held-out evaluation.
 
     Columns: `arm`, `kl_coef`, `learning_rate`, `seed`, `agent`, `step`, `run` (its directory),
+    `max_steps` (iterations that were planned), `paid_by` (weights and reward functions),
     `total_samples`, `total_tokens`, `total_seconds`, `collapsed`, then every measure of an
-    evaluation (`task_reward`, `kl` …; docs/reference/metrics.md).
+    evaluation (`task_reward`, `kl` …; docs/reference/metrics.md) and `combined_reward`.
 
     Raises:
         ValueError: there is no such table.
@@ -46,11 +51,13 @@ def load_results(output_dir: Path | str) -> pd.DataFrame:
 
 def gather(runs: Iterable[PlannedRun], output_dir: Path) -> pd.DataFrame:
     """Read the evaluations of all runs, also of those that did not come to their end."""
-    rows = [row for run in runs for row in _rows(run, output_dir)]
+    planned = list(runs)
+    ambiguous = _ambiguous_names(planned)
+    rows = [row for run in planned for row in _rows(run, output_dir, ambiguous)]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=COLUMNS)
 
 
-def _rows(run: PlannedRun, output_dir: Path) -> list[dict[str, Any]]:
+def _rows(run: PlannedRun, output_dir: Path, ambiguous: Set[str]) -> list[dict[str, Any]]:
     records = read_metrics(run.directory / "metrics.jsonl")
     totals = {
         record["step"]: {name: record[name] for name in TOTALS}
@@ -58,6 +65,8 @@ def _rows(run: PlannedRun, output_dir: Path) -> list[dict[str, Any]]:
         if TOTALS[0] in record
     }
     totals[0] = dict.fromkeys(TOTALS, 0.0)
+    sources = _sources(run.args)
+    renamed = {name: f"{REWARD_PART}{sources[name]}" for name in sources.keys() & ambiguous}
     rows: list[dict[str, Any]] = []
     initial: dict[str, dict[str, float]] = {}
     for record in records:
@@ -70,9 +79,12 @@ def _rows(run: PlannedRun, output_dir: Path) -> list[dict[str, Any]]:
                     "agent": agent,
                     "step": step,
                     "run": str(run.directory.relative_to(output_dir)),
+                    "max_steps": run.args.max_steps,
+                    "paid_by": paid_by(run.args),
                     **totals[step],
                     "collapsed": has_collapsed(measures, initial[agent]),
-                    **measures,
+                    **{renamed.get(name, name): value for name, value in measures.items()},
+                    "combined_reward": combined_reward(measures, run.args),
                 }
             )
     return rows
@@ -86,6 +98,54 @@ def _by_agent(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             measures = found.setdefault(match[1], {})
             measures[match[2]] = np.nan if value is None else value
     return found
+
+
+def combined_reward(measures: Mapping[str, float], args: CORYConfig) -> float:
+    """Reward − η·KL: what training maximises; nan where it maximises something else.
+
+    That is so where rewards are scaled or clipped, or η adapts: η is then the price of a KL in
+    another currency than `task_reward`.
+    """
+    is_plain = not args.normalize_rewards and args.score_clip is None
+    if not is_plain or args.kl_controller != "fixed":
+        return np.nan
+    return measures["task_reward"] - args.kl_coef * measures["kl"]
+
+
+def paid_by(args: CORYConfig) -> str:
+    """The weights and reward functions that make `task_reward`, the currency of an arm.
+
+    >>> paid_by(CORYConfig(reward_funcs=["a.py:f", "a.py:g"], reward_weights=[1, 0]))
+    '1 · a.py:f'
+    """
+    names = args.reward_funcs or [str(args.reward_model_name_or_path or args.task)]
+    weights = args.reward_weights or [1.0] * len(names)
+    paid = zip(names, weights, strict=False)
+    return " + ".join(f"{weight:g} · {name}" for name, weight in sorted(paid) if weight)
+
+
+def _sources(args: CORYConfig) -> dict[str, str]:
+    """Where the reward function behind each measure `reward/NAME` comes from."""
+    names = [_short_name(source) for source in args.reward_funcs or ()]
+    counts = [names[:place].count(name) + 1 for place, name in enumerate(names)]
+    return {
+        REWARD_PART + (name if count == 1 else f"{name}_{count}"): source
+        for name, count, source in zip(names, counts, args.reward_funcs or (), strict=True)
+    }
+
+
+def _short_name(source: str) -> str:
+    """The name of a function in a file or module, or the last part of a model's."""
+    if all(map(str.isidentifier, source.split("."))):
+        return source.rpartition(".")[2]
+    return re.split(r"[:/]", source.rstrip("/"))[-1]
+
+
+def _ambiguous_names(runs: Iterable[PlannedRun]) -> set[str]:
+    """Measures `reward/NAME` that are other functions in other arms, or have other names there."""
+    pairs = {pair for run in runs for pair in _sources(run.args).items()}
+    names, sources = (Counter(pair[side] for pair in pairs) for side in (0, 1))
+    return {name for name, source in pairs if names[name] > 1 or sources[source] > 1}
 
 
 def has_collapsed(measures: Mapping[str, float], initial: Mapping[str, float]) -> bool:

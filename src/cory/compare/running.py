@@ -78,7 +78,7 @@ def run_all(runs: Sequence[PlannedRun], workers: int, progress: MatrixProgress) 
     Raises:
         ValueError: a directory was made by other settings, as after a change of defaults.
     """
-    waiting = deque(run for run in runs if not is_finished(run))
+    waiting = deque(run for run in runs if run in progress.to_do)
     for run in waiting:
         if names := _differences(run):
             raise ValueError(

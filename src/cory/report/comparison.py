@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ from cory.report.measures import (
     Measure,
     duration,
     measured_columns,
+    reward_measure,
     setting,
 )
-from cory.report.results import MEAN, Results, Row, Setting, read_results
+from cory.report.results import MEAN, Results, Row, Setting, in_common, read_results
 
 ARM, SEEDS = Column("arm", is_text=True), Column("seeds")
 
@@ -66,8 +67,8 @@ def _sections(results: Results) -> list[Section]:
             "summary",
             "Summary",
             "Every model alone on held-out queries at its last evaluation: mean over seeds ± half "
-            "its 95% interval (Student's t). Differences are paired by seed. Click a heading to "
-            "sort.",
+            "its 95% interval (Student's t). Differences are paired by seed. Runs that were cut "
+            f"off are left out. {_paid_differently(results)}Click a heading to sort.",
             tables=summary_tables(results),
         ),
         Section(
@@ -82,7 +83,7 @@ def _sections(results: Results) -> list[Section]:
             "Reward and KL",
             "The two aims of training against each other; up and to the left is better.",
             figures=[frontier_figure(results), frontier_over_coefficients(results)],
-            tables=[frontier_table(results)],
+            tables=frontier_tables(results),
         ),
         Section(
             "robustness",
@@ -104,13 +105,14 @@ def summary_tables(results: Results) -> list[Table]:
         if agent != MEAN or results.team_size(which) > 1
         if (row := results.ends.get((which, agent))) is not None
     ]
-    measures = measured_columns(rows)
-    aims = [measure for measure in measures if measure in (REWARD, KL)]
-    others = [measure for measure in measures if measure not in (REWARD, KL)]
+    aims = [*map(reward_measure, results.rewards), KL]
+    others = [measure for measure in measured_columns(rows) if measure not in (REWARD, KL)]
+    rests_on = _rests_on(rows)
     compared, baseline = aims if len(results.arms) > 1 else [], results.baseline
     lines = [
         {
             **_model(results, row),
+            **{column: _count(row.get(key)) for key, column in rests_on.items()},
             **{Column(aim.title): measured(aim, row) for aim in aims},
             **{Column(f"{aim.title} − {baseline}"): _difference(aim, row) for aim in compared},
             Column("not collapsed"): _share_alive(results, row),
@@ -122,26 +124,58 @@ def summary_tables(results: Results) -> list[Table]:
         for row in rows
     ]
     caption = f"Reward and KL, and their differences to {baseline}" if compared else "Reward and KL"
+    if (step := in_common(rows, "step")) is not None:
+        caption += f", after {step} iterations"
     return [table_of(caption, lines), table_of("Signs of collapse", signs)]
 
 
-def frontier_table(results: Results) -> Table:
-    """The hypervolume of each arm's reward–KL frontier."""
-    first = results.frontier[0]
+def _rests_on(rows: Sequence[Row]) -> dict[str, Column]:
+    """Columns that say what a number rests on, where that is not the same for all or as it seems.
+
+    By their keys: the iteration, the seeds that a difference is of, and the iteration of that.
+    """
+    compared = [row for row in rows if row.get("pairs") is not None]
+    columns = {} if in_common(rows, "step") is not None else {"step": Column("iterations")}
+    if any(row["pairs"] != row["seeds"] for row in compared):
+        columns["pairs"] = Column("pairs")
+    if any(row["pairs"] and row["difference_step"] != row["step"] for row in compared):
+        columns["difference_step"] = Column("compared after")
+    return columns
+
+
+def _paid_differently(results: Results) -> str:
+    """Why there is no common reward; nothing where there is."""
+    if results.rewards == [REWARD.key]:
+        return ""
+    return "Arms are paid differently, so each reward function is compared alone. "
+
+
+def frontier_tables(results: Results) -> list[Table]:
+    """The hypervolume of each arm's reward–KL frontier; a table for each reward."""
+    rows = {
+        reward: [r for r in results.frontier if r["reward"] == reward] for reward in results.rewards
+    }
+    return [_frontier_table(results, reward_measure(key), each) for key, each in rows.items()]
+
+
+def _frontier_table(results: Results, reward: Measure, rows: Sequence[Row]) -> Table:
+    first = rows[0]
+    are_fewer = any(row.get("pairs") not in (None, row["seeds"]) for row in rows)
     lines = [
         {
             ARM: words(row["arm"] + (", merged" if row["agent"] == "merged" else "")),
             **_axes(results, row),
             SEEDS: _number(row["seeds"]),
+            **({Column("pairs"): _count(row.get("pairs"))} if are_fewer else {}),
             Column("hypervolume"): measured(HYPERVOLUME, row),
             Column(f"hypervolume − {results.baseline}"): _difference(HYPERVOLUME, row),
         }
-        for row in results.frontier
+        for row in rows
     ]
-    reward, kl = REWARD.write(first["reference_reward"]), KL.write(first["reference_kl"])
+    least, kl = REWARD.write(first["reference_reward"]), KL.write(first["reference_kl"])
     return table_of(
-        f"Hypervolume: area of the frontier above reward {reward} and below KL {kl}, over all "
-        "iterations and KL coefficients; more is better",
+        f"Hypervolume: area of the frontier above {reward.title} {least} and below KL {kl}, over "
+        "all iterations and KL coefficients of the runs that came to their end; more is better",
         lines,
     )
 
@@ -162,6 +196,11 @@ def _axes(results: Results, row: Row) -> dict[Column, Cell]:
 
 def _number(value: float) -> Cell:
     return Cell(setting(value), value)
+
+
+def _count(value: float | None) -> Cell:
+    """A whole number, which is read as a float where other rows have none."""
+    return Cell("–") if value is None else Cell(f"{value:.0f}", value)
 
 
 def _difference(measure: Measure, row: Row) -> Cell:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from cory.report.figures import ALL, COLOURS, Axis, Curve, Figure, Switch, band, panels_of
-from cory.report.measures import ALIVE, HELD_OUT, KL, REWARD, Measure, setting
+from cory.report.measures import ALIVE, HELD_OUT, KL, REWARD, Measure, reward_measure, setting
 from cory.report.results import MEAN, Results, Row, Setting
 
 AXES = (
@@ -65,6 +65,7 @@ def _looks(results: Results, arm: str, number: int, count: int) -> dict[str, Any
 
 def curves_figure(results: Results) -> Figure:
     """Held-out measures over training, on each of the axes."""
+    measures = [*_rewards(results), *(each for each in HELD_OUT if each is not REWARD)]
 
     def curves(measure: Measure) -> Iterator[Curve]:
         for agent, which, looks in _lines(results):
@@ -77,7 +78,7 @@ def curves_figure(results: Results) -> Figure:
         title="Arms over training.",
         note="Lines are means over seeds, bands their 95% intervals (Student's t).",
         axes=AXES,
-        panels=panels_of((measure, list(curves(measure))) for measure in HELD_OUT),
+        panels=panels_of((measure, list(curves(measure))) for measure in measures),
         switches=_switches(results),
     )
 
@@ -90,23 +91,26 @@ def _with_band(rows: Sequence[Row], key: str) -> dict[str, Any]:
 
 def frontier_figure(results: Results) -> Figure:
     """Reward against KL of each setting, from its first evaluation to its last."""
-    curves = [
-        Curve(
-            x={KL.key: [row[KL.key] for row in points]},
-            x_half_width=points[-1].get(f"{KL.key}_interval"),
-            **_with_band(points, REWARD.key),
-            **looks,
-        )
-        for agent, which, looks in _lines(results)
-        if (points := results.curve(which, agent, REWARD.key, KL.key))
-    ]
+
+    def curves(reward: Measure) -> list[Curve]:
+        return [
+            Curve(
+                x={KL.key: [row[KL.key] for row in points]},
+                x_half_width=points[-1].get(f"{KL.key}_interval"),
+                **_with_band(points, reward.key),
+                **looks,
+            )
+            for agent, which, looks in _lines(results)
+            if (points := results.curve(which, agent, reward.key, KL.key))
+        ]
+
     return Figure(
         key="frontier",
         title="Paths of training.",
         note="Means over seeds at each evaluation; the large point is the last, with its 95% "
         "intervals.",
         axes=[Axis(KL.key, KL.label)],
-        panels=panels_of([(REWARD, curves)]),
+        panels=panels_of((reward, curves(reward)) for reward in _rewards(results)),
         switches=_switches(results),
         marks_end=True,
     )
@@ -114,37 +118,40 @@ def frontier_figure(results: Results) -> Figure:
 
 def frontier_over_coefficients(results: Results) -> Figure:
     """The end of each arm at each η, one curve per arm and learning rate; empty with one η."""
-    curves = list(_curves_over_coefficients(results)) if len(results.kl_coefs) > 1 else []
+    rewards = _rewards(results) if len(results.kl_coefs) > 1 else []
     return Figure(
         key="frontier_over_coefficients",
         title="Frontier over η.",
         note="Last evaluation of each arm at each KL coefficient, means over seeds.",
         axes=[Axis(KL.key, KL.label)],
-        panels=panels_of([(REWARD, curves)]),
+        panels=panels_of(
+            (reward, list(_curves_over_coefficients(results, reward))) for reward in rewards
+        ),
         switches=[switch for switch in _switches(results) if switch.key != "kl_coef"],
     )
 
 
-def _curves_over_coefficients(results: Results) -> Iterator[Curve]:
+def _curves_over_coefficients(results: Results, reward: Measure) -> Iterator[Curve]:
     for agent in results.agents:
         for number, rate in enumerate(results.learning_rates):
             for arm in results.arms:
                 cells = [(Setting(arm, eta, rate), agent) for eta in results.kl_coefs]
                 ends = [results.ends[cell] for cell in cells if cell in results.ends]
-                ends = [end for end in ends if None not in (end[KL.key], end[REWARD.key])]
+                ends = [end for end in ends if None not in (end[KL.key], end[reward.key])]
                 ends.sort(key=lambda end: end[KL.key])
                 if ends:
                     yield Curve(
                         **_looks(results, arm, number, len(results.learning_rates)),
                         x={KL.key: [end[KL.key] for end in ends]},
-                        y=[end[REWARD.key] for end in ends],
+                        y=[end[reward.key] for end in ends],
                         choice={"agent": shown_agent(agent), "learning_rate": setting(rate)},
                     )
 
 
 def robustness_figure(results: Results) -> Figure:
     """Collapse and final reward by learning rate; empty with one rate."""
-    alive, rewards = [], []
+    alive: list[Curve] = []
+    rewards: dict[str, list[Curve]] = {key: [] for key in results.rewards}
     for number, arm in enumerate(results.arms):
         looks: dict[str, Any] = {"name": arm, "colour": number, "line": number}
         counts = {
@@ -152,15 +159,11 @@ def robustness_figure(results: Results) -> Figure:
         }
         shares = {rate: number / of for rate, (number, of) in counts.items() if of}
         alive.append(Curve(x={"learning_rate": list(shares)}, y=[*shares.values()], **looks))
-        rows = [
-            row
-            for row in sorted(results.frontier, key=itemgetter("learning_rate"))
-            if (row["arm"], row["agent"]) == (arm, MEAN) and row["final_reward"] is not None
-        ]
-        if rows:
-            x = {"learning_rate": [row["learning_rate"] for row in rows]}
-            rewards.append(Curve(x=x, **_with_band(rows, "final_reward"), **looks))
-    panels = panels_of([(ALIVE, alive), (REWARD, rewards)])
+        for key in results.rewards:
+            if rows := _final_rewards(results, arm, key):
+                x = {"learning_rate": [row["learning_rate"] for row in rows]}
+                rewards[key].append(Curve(x=x, **_with_band(rows, "final_reward"), **looks))
+    panels = panels_of([(ALIVE, alive), *((reward_measure(key), rewards[key]) for key in rewards)])
     return Figure(
         key="robustness",
         title="Runs that did not collapse, and the reward they ended with, by learning rate.",
@@ -168,3 +171,17 @@ def robustness_figure(results: Results) -> Figure:
         axes=[Axis("learning_rate", "learning rate", is_log=True)],
         panels=panels if len(results.learning_rates) > 1 else [],
     )
+
+
+def _final_rewards(results: Results, arm: str, reward: str) -> list[Row]:
+    """Of an arm's mean over agents, by learning rate."""
+    return [
+        row
+        for row in sorted(results.frontier, key=itemgetter("learning_rate"))
+        if (row["arm"], row["agent"], row["reward"]) == (arm, MEAN, reward)
+        and row["final_reward"] is not None
+    ]
+
+
+def _rewards(results: Results) -> list[Measure]:
+    return list(map(reward_measure, results.rewards))

@@ -78,6 +78,16 @@ TABLE = (
 """Columns of a table of results. pass@1 is the reward itself."""
 
 
+def reward_measure(key: str) -> Measure:
+    """That of `task_reward`, or of a single reward function, by the name of its metric.
+
+    >>> reward_measure("task_reward") is REWARD, reward_measure("reward/brief").title
+    (True, 'brief')
+    """
+    name = key.removeprefix("reward/")
+    return REWARD if key == REWARD.key else Measure(key, f"{name} per answer", name)
+
+
 def measured_columns(rows: Sequence[Mapping[str, Any]]) -> list[Measure]:
     """The measures that at least one row has."""
     return [measure for measure in TABLE if any(row.get(measure.key) is not None for row in rows)]

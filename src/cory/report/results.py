@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ FILES = {
     "results": f"{_CELL} seed run step total_seconds",
     "curves": _AVERAGED,
     "summary": _AVERAGED,
-    "frontier": f"arm learning_rate agent seeds {_VOLUME}",
+    "frontier": f"reward arm learning_rate agent seeds {_VOLUME}",
     "robustness": f"{_CELL} runs failed collapsed",
 }
 """CSV files that are read, and the columns that each must have."""
@@ -36,8 +36,13 @@ AGAIN = (
     "Either the comparison is not finished, or another version of cory wrote it: run its "
     "`cory compare` again"
 )
-TYPES = {"arm": str, "agent": str, "run": str, "kl_coef": float, "learning_rate": float}
-NAMING = frozenset({*_CELL.split(), "agent", "run", "seed", "seeds", "step", "runs", "failed"})
+TYPES = {
+    **dict.fromkeys(("reward", "arm", "agent", "run"), str),
+    **dict.fromkeys(("kl_coef", "learning_rate"), float),
+}
+NAMING = frozenset(
+    {*_CELL.split(), "reward", "agent", "run", "seed", "seeds", "step", "runs", "failed"}
+)
 """Columns that have a value in every row."""
 MEASURED = tuple(measure.key for measure in (*TABLE, HYPERVOLUME))
 """How the names of further columns begin that are read as numbers."""
@@ -76,6 +81,11 @@ class Results:
     @cached_property
     def arms(self) -> list[str]:
         return list(dict.fromkeys(row["arm"] for row in self.curves))
+
+    @cached_property
+    def rewards(self) -> list[str]:
+        """What arms are compared by: `task_reward`, or every `reward/NAME` if paid differently."""
+        return list(dict.fromkeys(row["reward"] for row in self.frontier))
 
     @cached_property
     def kl_coefs(self) -> list[float]:
@@ -145,6 +155,16 @@ class Results:
         for row in sorted(self.curves, key=lambda row: row["step"]):
             found[Setting.of(row), row["agent"]].append(row)
         return found
+
+
+def in_common(rows: Iterable[Row], key: str) -> Any:
+    """The value of all rows that have one, None where they differ.
+
+    >>> in_common([{"seeds": 3}, {"seeds": None}], "seeds"), in_common([{"n": 3}, {"n": 2}], "n")
+    (3, None)
+    """
+    values = {row[key] for row in rows if row.get(key) is not None}
+    return values.pop() if len(values) == 1 else None
 
 
 def read_results(directory: Path) -> Results:
