@@ -212,6 +212,49 @@ def test_equal_answers_have_no_advantage(
     assert not advantages_of(token_rewards, response_mask, num_generations).any()
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("group", [-1 / (1 + 1e-4), 1 / (1 + 1e-4), 0.0, 0.0]),
+        ("leave_one_out", [-1.5, 1.5, 0.0, 0.0]),
+        ("batch_mean", [-1.0, 1.0, 0.0, 0.0]),
+        ("reinforce", [5.0, 7.0, 0.0, 6.0]),
+        ("gae", [4.0, 6.0, 0.0, 5.0]),
+    ],
+)
+def test_an_answer_left_out_by_hand(name: str, expected: list[float]) -> None:
+    """Prevents [5, 7, None, 6] from being compared with 0: it is compared with 6."""
+    token_rewards, values = torch.tensor([[5.0], [7.0], [math.nan], [6.0]]), torch.ones(4, 1)
+    response_mask = ~token_rewards.isnan()
+    advantages, _ = ESTIMATORS[name].compute(token_rewards, values, response_mask, 1.0, 1.0, 4)
+    torch.testing.assert_close(advantages.flatten(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@given(left_out=st.lists(st.booleans(), min_size=6, max_size=6), seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_answers_left_out_are_in_no_baseline(name: str, left_out: list[bool], seed: int) -> None:
+    """Prevents a declined answer from counting in a mean, a deviation or the size of a group.
+
+    Two groups of 3; each query alone, without the rows left out, is the brute force.
+    """
+    token_rewards, values, response_mask = random_ragged(seed)
+    rows = torch.tensor(left_out)
+    hidden = response_mask & ~rows[:, None]
+    compute = ESTIMATORS[name].compute
+    together = compute(token_rewards, values, hidden, 0.9, 0.8, 3)
+    assert not any(result[rows].any() for result in together)
+    parts = [[0, 1, 2], [3, 4, 5]] if name in ("group", "leave_one_out") else [list(range(6))]
+    for part in parts:
+        kept = [row for row in part if not left_out[row]]
+        if len(kept) > 1 or (kept and len(parts) == 1):
+            inputs = (tensor[kept] for tensor in (token_rewards, values, response_mask))
+            alone = compute(*inputs, 0.9, 0.8, len(kept))
+            torch.testing.assert_close([result[kept] for result in together], list(alone))
+        elif kept:
+            assert not together[0][kept].any(), "one that is alone has nothing to be compared with"
+
+
 @pytest.mark.parametrize("advantages_of", [estimators.group, estimators.leave_one_out])
 def test_broken_groups_are_refused(advantages_of: Callable[[Tensor, Tensor, int], Tensor]) -> None:
     """Catches answers to different queries compared with each other, and a division by zero."""

@@ -44,8 +44,25 @@ def drops_three(completions: list[str], **columns: Any) -> list[float]:
     return [float(len(text)) for text in completions if text != "ccc"]
 
 
-def is_nan_on_three(completions: list[str], **columns: Any) -> list[float]:
-    return [math.nan if text == "ccc" else float(len(text)) for text in completions]
+def exits_on_three(completions: list[str], **columns: Any) -> list[float]:
+    if "ccc" in completions:
+        sys.exit(0)
+    return length(completions)
+
+
+def is_too_large_on_three(completions: list[str], **columns: Any) -> list[Any]:
+    return [-(10**400) if text == "ccc" else len(text) for text in completions]
+
+
+class Unspeakable(BaseException):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+async def raises_the_unspeakable(completions: list[str], **columns: Any) -> list[float]:
+    if "ccc" in completions:
+        raise Unspeakable
+    return length(completions)
 
 
 def is_infinite_on_three(completions: list[str], **columns: Any) -> list[float]:
@@ -65,7 +82,9 @@ FAULTY = {
     chokes_on_three: "raised KeyError: 'three'",
     chokes_later: "raised KeyError: 'three'",
     drops_three: "returned 3 values for 4 completions",
-    is_nan_on_three: "returned nan for row 2",
+    exits_on_three: "raised SystemExit: 0",
+    is_too_large_on_three: "returned -1000.*OverflowError.* for row 2",
+    raises_the_unspeakable: "raised Unspeakable",
     is_infinite_on_three: "returned -inf for row 2",
     is_text_on_three: r"returned 'good' \(str\) for row 2",
 }
@@ -258,13 +277,15 @@ def test_evaluations_follow_the_same_rule(tiny_gpt2_dir: Path, tmp_path: Path) -
     """Prevents a judge that breaks on held-out answers only from ending a run that allows it."""
 
     def fails_on_four(completions: list[str], **columns: Any) -> list[float]:
-        return [math.nan] * 4 if len(completions) == 4 else [1.0] * len(completions)
+        return [math.inf] * 4 if len(completions) == 4 else [1.0] * len(completions)
 
     options: dict[str, Any] = {"eval_dataset": queries(4), "max_steps": 1}
     allowed = trainer(
         tiny_gpt2_dir, tmp_path / "a", fails_on_four, max_reward_failures=9, **options
     )
     with pytest.warns(UserWarning, match="No reward function applies"):
-        assert allowed.train()["task_reward"] == 0
-    with pytest.raises(RewardError, match="returned nan for row 0"):
+        metrics = allowed.train()
+    assert math.isnan(metrics["task_reward"])
+    assert metrics["declined_answers"] == 4
+    with pytest.raises(RewardError, match="returned inf for row 0"):
         trainer(tiny_gpt2_dir, tmp_path / "b", fails_on_four, **options).train()

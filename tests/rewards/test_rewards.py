@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cory.rewards.calling import RewardError
 from cory.rewards.classifier import ClassifierReward, max_input_length, reward_label
 from cory.rewards.loading import load_reward_funcs
 from cory.rewards.scoring import RewardScorer, Scores
+from cory.rewards.signatures import GIVEN, ON_REQUEST
 
 CHAT = [{"role": "user", "content": "Hello"}]
 
@@ -28,6 +30,30 @@ def length(completions: list[str], **kwargs: Any) -> list[float]:
 async def slow_length(completions: list[str], **kwargs: Any) -> list[float]:
     await asyncio.sleep(0)
     return length(completions)
+
+
+class Raising:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+    __str__ = __repr__
+
+
+class RaisingNumber(Fraction):
+    def __float__(self) -> float:
+        raise ZeroDivisionError
+
+
+class RaisingScalar:
+    shape = ()
+
+    def item(self) -> float:
+        raise ZeroDivisionError
+
+
+class RaisingList(list[float]):
+    def __iter__(self) -> Any:
+        raise ZeroDivisionError
 
 
 class Constant:
@@ -65,6 +91,7 @@ def test_functions_get_what_trl_gives_them() -> None:
         {"prompt": CHAT, "answer": 4, "completions": "gold"},
     ]
     RewardScorer([spy]).score(rows, ["a", "b"], [[1], [2]])
+    assert {name: seen.pop(name) for name in ON_REQUEST}["trainer_state"].global_step == 0
     assert seen == {
         "prompts": ["p", CHAT],
         "completions": ["a", [{"role": "assistant", "content": "b"}]],
@@ -77,31 +104,46 @@ def test_queries_may_stand_in_another_column() -> None:
     """Prevents a data set whose queries are in another column from being judged on nothing."""
     seen: list[dict[str, Any]] = []
 
-    def spy(**kwargs: Any) -> list[float]:
-        seen.append(kwargs)
+    def spy(prompts: Any, completions: Any, completion_ids: Any, gold: Any) -> list[float]:
+        seen.append(locals())
         return [0.0]
 
     scorer = RewardScorer([spy], prompt_column="question")
     scorer.score([{"question": "2+2?", "gold": 4}], ["four"], [[7]])
-    assert seen == [
-        {"prompts": ["2+2?"], "completions": ["four"], "completion_ids": [[7]], "gold": [4]}
-    ]
+    for name, value in {"prompts": ["2+2?"], "completions": ["four"], "gold": [4]}.items():
+        assert seen[0][name] == value
 
 
-def test_none_means_not_applicable() -> None:
-    """Prevents None from counting as 0 in a mean, or NaN from reaching the loss."""
+@pytest.mark.parametrize(
+    "absent", [None, math.nan, np.float32("nan"), torch.tensor(math.nan), np.ma.masked]
+)
+def test_none_means_not_applicable(absent: Any) -> None:
+    """Prevents None, or nan, from counting as 0 in a mean or in a reward."""
 
     def only_short(completions: list[str], **kwargs: Any) -> list[float | None]:
-        return [4.0 if len(completion) == 1 else None for completion in completions]
+        return [4.0 if len(completion) == 1 else absent for completion in completions]
 
     scores = score(only_short, length)
     assert scores.total.tolist() == [5.0, 3.0]
     assert scores.means == {"only_short": 4.0, "length": 2.0}
     with pytest.warns(UserWarning, match="applies to row 1 of the batch"):
         scores = score(only_short)
-    assert scores.total.tolist() == [4.0, 0.0]
+    assert scores.total[0] == 4
+    assert scores.total[1].isnan(), "there is no reward"
     with pytest.warns(UserWarning, match="row 0 of the batch \\(2 such rows\\)"):
         assert score(Constant(None)).means == {}
+    with pytest.warns(UserWarning, match="row 1 of the batch"):  # the other only measures
+        scores = score(only_short, length, weights=[1.0, 0.0])
+    assert scores.total.isnan().tolist() == [False, True]
+    assert scores.means["length"] == 2
+
+
+def test_the_warning_of_declined_answers_is_given_once() -> None:
+    """Prevents a line in every iteration where many queries have no judge."""
+    scorer = RewardScorer([Constant(None)])
+    with pytest.warns(UserWarning, match="said once"):
+        scorer.score([{"prompt": "p"}], ["a"], [[1]])
+    scorer.score([{"prompt": "p"}], ["a"], [[1]])
 
 
 def test_async_functions_run_together() -> None:
@@ -146,9 +188,20 @@ def test_any_kind_of_number_is_a_reward(value: Any) -> None:
     [
         ([1.0], "returned 1 values for 2 completions"),
         ([1.0, 2.0, 3.0], "returned 3 values for 2 completions"),
-        ([1.0, math.nan], "returned nan for row 1; a reward must be finite"),
+        ([1.0, -(10**400)], r"returned -10000.*OverflowError.* for row 1; .*finite number"),
+        ([1.0, 1e39], r"returned 1e\+39 for row 1; .* at most 1e\+15"),
+        ([Fraction(10**400), 1.0], "Fraction.*OverflowError.* for row 0"),
+        (torch.ones(2, device="meta"), "for row 0"),
+        ([1.0, Raising()], r"an object of type Raising \(Raising\) for row 1"),
+        ([1.0, RaisingNumber()], "RaisingNumber.*ZeroDivisionError.* for row 1"),
+        ([1.0, RaisingScalar()], "RaisingScalar.*ZeroDivisionError.* for row 1"),
+        (RaisingList(), "cannot be read .ZeroDivisionError"),
+        ({1.0, 2.0}, "it must return a list"),
+        (iter([1.0, 2.0]), "it must return a list"),
+        (np.ones((2, 2)), "for row 0"),
+        ([np.datetime64("2026-01-01"), 1.0], "for row 0"),
         ([math.inf, 1.0], "returned inf for row 0"),
-        ([1.0, "2"], r"returned '2' \(str\) for row 1; it must return a number"),
+        ([1.0, "2"], r"returned '2' \(str\) for row 1; it must return a finite number"),
         ([1.0, [2]], r"returned \[2\] \(list\) for row 1"),
         ([1.0, 2j], "complex.* for row 1"),
         ("ab", "returned 'ab'; it must return a list"),
@@ -237,8 +290,40 @@ def test_an_error_inside_the_users_module_is_theirs(tmp_path: Path) -> None:
     """Prevents "no module" from hiding which import of the user's file failed."""
     path = tmp_path / "needs.py"
     path.write_text("import no_such_dependency\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+    with pytest.raises(ValueError, match=r"needs.py' cannot be loaded: .*no_such_dependency"):
         load_reward_funcs(f"{path}:judge")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def judge(:\n", "SyntaxError"),
+        ("import sys\nsys.exit(0)\n", "SystemExit: 0"),
+        ("raise BaseException('no')\n", "BaseException: no"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("\0", "null bytes"),
+        ("judge = 3\n", "'judge' is not a function there"),
+        ("", "'judge' is not a function there; callable names are missing"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_message(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a traceback, or a run that ends as if it had succeeded."""
+    name = f"module_{abs(hash(text))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    for specification in (f"{tmp_path / name}.py:judge", f"{name}.judge"):
+        with pytest.raises(ValueError, match=message):
+            load_reward_funcs(specification)
+
+
+def test_an_embedded_reward_model_is_found_by_its_name() -> None:
+    """Prevents a look at the Hub for a model that comes with the package."""
+    (judge,) = load_reward_funcs("pocket-reviews-reward")
+    assert judge.__name__ == "pocket-reviews-reward"
+    good, bad = judge(prompts=["The film was"] * 2, completions=[" wonderful.", " awful."])
+    assert good > bad
 
 
 def test_classifier_pays_the_positive_logit(tiny_classifier_dir: Path) -> None:
@@ -322,6 +407,6 @@ def test_columns_that_would_hide_what_was_sampled_are_left_out() -> None:
         seen.append(set(columns))
         return [0.0]
 
-    row = {"question": "2+2?", "gold": 4, "completion": "no", "prompt": "no"}
+    row = {"question": "2+2?", "gold": 4, "completion": "no", "prompt": "no", "log_extra": "no"}
     RewardScorer([listen], prompt_column="question").score([row], ["four"], [[7]])
-    assert seen == [{"prompts", "completions", "completion_ids", "gold"}]
+    assert seen == [{*GIVEN, *ON_REQUEST, "gold"}]

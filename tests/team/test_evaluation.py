@@ -20,6 +20,7 @@ from tests.teams import ADAPTERS, QUERIES, disturb, make_team, rows_of
 METRICS = {
     "task_reward",
     "task_reward_ci95",
+    "declined_answers",
     "kl",
     "kl_ci95",
     "kl_per_token",
@@ -62,6 +63,23 @@ def test_reward_metrics_by_hand() -> None:
     for k in range(1, 6):
         assert metrics[f"pass@{k}"] == pytest.approx((k / 6 + 1) / 2)
     assert "pass@6" not in metrics
+
+
+def test_declined_answers_are_left_out_of_an_evaluation() -> None:
+    """Prevents a declined answer from counting as 0, as wrong, or as one of the k drawn."""
+    nan = math.nan
+    metrics = reward_metrics(torch.tensor([[1.0, nan, 0], [1, 1, nan], [0, nan, nan], [nan] * 3]))
+    assert metrics["task_reward"] == pytest.approx(3 / 5)
+    assert metrics["declined_answers"] == 7
+    spread = torch.tensor([0.5, 1.0, 0.0]).std()
+    assert metrics["task_reward_ci95"] == pytest.approx(float(1.96 * spread / math.sqrt(3)))
+    assert metrics["pass@1"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert metrics["pass@2"] == pytest.approx((1 + 1) / 2)
+    assert "pass@3" not in metrics
+    nothing = reward_metrics(torch.full((2, 2), nan))
+    assert math.isnan(nothing["task_reward"])
+    assert nothing["declined_answers"] == 4
+    assert "pass@1" not in nothing
 
 
 def test_pass_at_k_is_for_checked_answers() -> None:

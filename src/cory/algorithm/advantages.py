@@ -2,7 +2,9 @@
 
 Pure functions of tensors; B sequences, T response tokens. `response_mask` is True on response
 tokens; the others contribute nothing, whatever they hold, and their results are exactly 0. A gap
-in a response counts as cut out: the token after it follows the token before it.
+in a response counts as cut out: the token after it follows the token before it. A sequence without
+response tokens is not there: it has no part in any mean, nor in the size of its group. So an answer
+that no reward function pays is left out.
 
 Advantages come before whitening, which `Estimator.whiten` leaves to the caller
 (`losses.masked_whiten`). Every function takes the whole batch of one agent, since a baseline must
@@ -88,16 +90,17 @@ def group(
     The outcome-supervised advantage of GRPO (arXiv 2402.03300, §4.1.2): G_i is the undiscounted
     sum of the rewards of answer i, and each of its tokens gets A_i. The paper leaves std and
     epsilon open; both are TRL's. An epsilon in the units of the reward keeps differences that do
-    not matter from being blown up. Equal answers get exactly 0.
+    not matter from being blown up. Equal answers get exactly 0, and so does one that is alone.
 
     Args:
-        num_generations: size N of a group; groups are consecutive rows.
+        num_generations: rows of a group, which are consecutive; N counts those with response
+            tokens.
 
     Raises:
         ValueError: groups of less than 2, or a batch that is not a whole number of groups.
     """
-    deviations = _deviations_in_groups(token_rewards, response_mask, num_generations)
-    std = (deviations.square().sum(1, keepdim=True) / (num_generations - 1)).sqrt()
+    deviations, sizes = _deviations_in_groups(token_rewards, response_mask, num_generations)
+    std = (deviations.square().sum(1, keepdim=True) / (sizes - 1).clamp(min=1)).sqrt()
     return _broadcast_to_tokens(deviations / (std + 1e-4), response_mask)
 
 
@@ -110,16 +113,17 @@ def leave_one_out(
 
     RLOO (arXiv 2402.14740): the whole answer is one action, so G_i is the undiscounted sum of its
     rewards, KL penalties included, and each of its tokens gets A_i. Unbiased, as the baseline does
-    not depend on the answer. Equal answers get exactly 0.
+    not depend on the answer. Equal answers get exactly 0, and so does one that is alone.
 
     Args:
-        num_generations: size N of a group; groups are consecutive rows.
+        num_generations: rows of a group, which are consecutive; N counts those with response
+            tokens.
 
     Raises:
         ValueError: groups of less than 2, or a batch that is not a whole number of groups.
     """
-    deviations = _deviations_in_groups(token_rewards, response_mask, num_generations)
-    scale = num_generations / (num_generations - 1)
+    deviations, sizes = _deviations_in_groups(token_rewards, response_mask, num_generations)
+    scale = sizes / (sizes - 1).clamp(min=1)
     return _broadcast_to_tokens(scale * deviations, response_mask)
 
 
@@ -140,8 +144,11 @@ def truncated_importance(
 
 def _deviations_in_groups(
     token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], num_generations: int
-) -> Float[Tensor, "G N"]:
-    """Rewards of the sequences, relative to the mean of their group."""
+) -> tuple[Float[Tensor, "G N"], Float[Tensor, "G 1"]]:
+    """Rewards of the sequences, relative to the mean of their group, and how many there are in it.
+
+    Sequences without response tokens are not among them, and get 0.
+    """
     if num_generations < 2:
         raise ValueError(
             f"num_generations={num_generations}: a group baseline compares at least 2 answers to "
@@ -155,9 +162,13 @@ def _deviations_in_groups(
         )
     sequence_rewards = zero_padding(token_rewards, response_mask).sum(1)
     groups = sequence_rewards.view(-1, num_generations)
+    is_there = response_mask.any(1).view(-1, num_generations)
+    sizes = is_there.sum(1, keepdim=True).to(groups.dtype)
     # A mean of equal numbers may differ from them in the last digit; a mean of zeros does not.
-    groups = groups - groups[:, :1]
-    return groups - groups.mean(1, keepdim=True)
+    first = is_there.int().argmax(1, keepdim=True)
+    groups = zero_padding(groups - groups.gather(1, first), is_there)
+    means = groups.sum(1, keepdim=True) / sizes.clamp(min=1)
+    return zero_padding(groups - means, is_there), sizes
 
 
 def _broadcast_to_tokens(

@@ -87,7 +87,7 @@ def _first_queries(path: Path, limit: int) -> tuple[int, list[list[dict[str, Any
 def _entry(run: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One query; `rows` are its answers in the order of speaking, the initial model's among them.
 
-    `lift` is the last speaker's reward less the pioneer's.
+    `lift` is the last speaker's reward less the pioneer's; None where either was declined.
     """
     initial = [row for row in rows if row["role"] == INITIAL_MODEL]
     turns = [row for row in rows if row["role"] != INITIAL_MODEL]
@@ -103,7 +103,7 @@ def _entry(run: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             _turn(row, [earlier["answer"] for earlier in turns[:place]])
             for place, row in enumerate(turns)
         ],
-        "lift": _short(turns[-1]["task_reward"] - turns[0]["task_reward"]),
+        "lift": _short(_difference(turns[-1]["task_reward"], turns[0]["task_reward"])),
     }
 
 
@@ -130,5 +130,9 @@ def pieces(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
     return [text[start:end] for start, end in pairwise(cuts)]
 
 
-def _short(number: float) -> float:
-    return round(number, 4)
+def _difference(reward: float | None, other: float | None) -> float | None:
+    return None if reward is None or other is None else reward - other
+
+
+def _short(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)

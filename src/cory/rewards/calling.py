@@ -1,61 +1,70 @@
-"""Calling reward functions, with a time limit, and checking what they return."""
+"""Calling reward functions: with inputs of their own, a time limit, and every failure caught."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
-import math
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from numbers import Real
+from functools import partial
 from typing import Any, TypeVar
+
+from transformers import TrainerState
+
+from cory.io.signals import Stopped
+from cory.rewards.isolation import copied, state_put_back
+from cory.rewards.logs import Log
+from cory.rewards.signatures import GIVEN, takes
+from cory.rewards.values import RewardError, checked, described, shown
 
 T = TypeVar("T")
 RewardFunc = Callable[..., Any]
 """`f(prompts=…, completions=…, completion_ids=…, **columns)` returns one float per completion, or
-None where it does not apply; it may be async. TRL's convention."""
+None where it does not apply; it may be async. It may ask for `trainer_state`, `log_extra` and
+`log_metric`, too. TRL's convention."""
 SECONDS_TO_GIVE_UP = 1.0
 """How long async functions may take to notice that their time is up."""
 
 
-class RewardError(ValueError):
-    """A reward function failed or returned something that is not a reward.
-
-    Args:
-        message: what is wrong, and the rule.
-        rows: of the call that are at fault; None: not known, so all.
-        rewards: what the rows of the call were paid, NaN where that is not known; None: nothing is.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        rows: Sequence[int] | None = None,
-        rewards: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.rows = rows
-        self.rewards = rewards
-
-
 @dataclass(frozen=True)
 class Call:
-    """A reward function, its name, and the columns that it is called with."""
+    """A reward function, its name, the columns that it is called with, and what it may log."""
 
     function: RewardFunc
     name: str
     inputs: Mapping[str, Sequence[Any]]
+    state: TrainerState
+    log: Log
 
     def __len__(self) -> int:
         return len(self.inputs["prompts"])
 
     def alone(self, row: int) -> Call:
-        """The same for one row."""
+        """The same for one row; what it logs is dropped."""
         inputs = {name: list(column[row : row + 1]) for name, column in self.inputs.items()}
-        return Call(self.function, self.name, inputs)
+        return Call(self.function, self.name, inputs, self.state, Log(1))
+
+    def make(self) -> Any:
+        """Call the function; its arguments are its own, to be changed as it likes."""
+        # Cell by cell, since the answers to a query share the query's row.
+        columns = {name: list(map(copied, column)) for name, column in self.inputs.items()}
+        tools = {
+            "trainer_state": _copy_of(self.state),
+            "log_extra": self.log.extra,
+            "log_metric": self.log.metric,
+        }
+        asked_for = {name: tool for name, tool in tools.items() if takes(self.function, name)}
+        return self.function(**columns, **asked_for)
+
+
+def _copy_of(state: TrainerState) -> TrainerState:
+    own = copy.copy(state)
+    own.log_history = list(state.log_history)
+    return own
 
 
 Outcome = list[float] | RewardError
@@ -74,16 +83,20 @@ def make_calls(calls: Sequence[Call], timeout: float | None) -> list[Outcome]:
         if _is_async(call.function):
             awaited[index] = call
         else:
-            outcomes[index] = _outcome(call, timeout)
+            with state_put_back():
+                outcomes[index] = _outcome(call, timeout)
     if awaited:
-        outcomes |= _together(awaited, timeout)
+        with state_put_back():
+            outcomes |= _together(awaited, timeout)
     return [outcomes[index] for index in range(len(calls))]
 
 
 def _outcome(call: Call, timeout: float | None) -> Outcome:
     def work() -> list[float]:
         with _naming(call):
-            returned = call.function(**call.inputs)
+            returned = call.make()
+            if inspect.isawaitable(returned):  # a plain function that hands on an async one's
+                returned = _run(partial(_awaited, returned))
         return checked(returned, call.name, len(call))
 
     try:
@@ -100,7 +113,7 @@ def _together(calls: Mapping[int, Call], timeout: float | None) -> dict[int, Out
     async def make(index: int, call: Call) -> None:
         try:
             with _naming(call):
-                returned = await call.function(**call.inputs)
+                returned = await call.make()
             outcomes[index] = checked(returned, call.name, len(call))
         except RewardError as error:
             outcomes[index] = error
@@ -139,29 +152,48 @@ def _within(seconds: float | None, work: Callable[[], T]) -> T:
     return result.result(seconds)
 
 
-def _run(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _run(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function to its end, in a thread of its own where a loop runs already."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(function())
-        return
+        return asyncio.run(function())
     with ThreadPoolExecutor(max_workers=1) as executor:
-        executor.submit(lambda: asyncio.run(function())).result()
+        return executor.submit(lambda: asyncio.run(function())).result()
+
+
+async def _awaited(returned: Awaitable[T]) -> T:
+    return await returned
 
 
 @contextmanager
 def _naming(call: Call) -> Iterator[None]:
-    """Turn whatever a user's function raises into a `RewardError` that says where it came from."""
+    """Turn whatever a user's function raises into a `RewardError` that says where it came from.
+
+    `sys.exit` included: a judge does not end the run. A request to end, by a signal or of asyncio,
+    is none of the function's.
+    """
     try:
         yield
-    except Exception as error:
-        columns = sorted(call.inputs.keys() - {"prompts", "completions", "completion_ids"})
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
+        columns = sorted(call.inputs.keys() - set(GIVEN))
         raise RewardError(
-            f"Reward function {call.name!r} raised {type(error).__name__}: {error}\n"
-            f"It was called with prompts, completions, completion_ids and columns {columns}; it "
-            f"should name those that it needs, and take **kwargs for the rest.\n{_first_row(call)}"
+            f"Reward function {call.name!r} raised {described(error)}\n"
+            f"It was called with {', '.join(GIVEN)} and columns {columns}.\n{_first_row(call)}"
         ) from error
+
+
+def _is_cancelled() -> bool:
+    """Whether it was asyncio that ended the task in which this is called."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def _took_too_long(call: Call, timeout: float | None) -> RewardError:
@@ -174,8 +206,8 @@ def _took_too_long(call: Call, timeout: float | None) -> RewardError:
 
 def _first_row(call: Call) -> str:
     return (
-        f"First prompt: {call.inputs['prompts'][0]!r:.500}\n"
-        f"First completion: {call.inputs['completions'][0]!r:.500}"
+        f"First prompt: {shown(call.inputs['prompts'][0], 500)}\n"
+        f"First completion: {shown(call.inputs['completions'][0], 500)}"
     )
 
 
@@ -183,48 +215,3 @@ def _is_async(function: RewardFunc) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004
     )
-
-
-def checked(values: Any, name: str, num_rows: int) -> list[float]:
-    """The values that a reward function returned as floats, NaN for None.
-
-    Raises:
-        RewardError: they are not one finite number or None for each row.
-    """
-    is_sequence = hasattr(values, "__len__") and hasattr(values, "__iter__")
-    if not is_sequence or isinstance(values, str | bytes | Mapping) or _is_scalar(values):
-        raise RewardError(
-            f"Reward function {name!r} returned {values!r:.200}; it must return a list with one "
-            f"number or None for each of the {num_rows} completions."
-        )
-    if len(values) != num_rows:
-        raise RewardError(
-            f"Reward function {name!r} returned {len(values)} values for {num_rows} completions; "
-            "it must return one for each (None where it does not apply)."
-        )
-    rewards = [math.nan] * num_rows
-    refusals: dict[int, str] = {}
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        number = value.item() if _is_scalar(value) else value
-        if not isinstance(number, Real):
-            refusals[row] = (
-                f"Reward function {name!r} returned {value!r:.200} ({type(value).__name__}) for "
-                f"row {row}; it must return a number, or None where it does not apply."
-            )
-        elif not math.isfinite(number):
-            refusals[row] = (
-                f"Reward function {name!r} returned {float(number)} for row {row}; a reward must "
-                "be finite. Return None where the function does not apply."
-            )
-        else:
-            rewards[row] = float(number)
-    if refusals:
-        raise RewardError(next(iter(refusals.values())), list(refusals), rewards)
-    return rewards
-
-
-def _is_scalar(value: Any) -> bool:
-    """Whether `value` is a numpy or torch scalar, or an array without dimensions."""
-    return getattr(value, "shape", None) == () and hasattr(value, "item")

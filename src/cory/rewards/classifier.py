@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cory.assets import asset_path
 from cory.models.loading import ensure_pad_token
 from cory.models.pickles import refuse_pickled_weights
 
@@ -31,7 +32,8 @@ class ClassifierReward:
     has one; else their contents are joined by newlines.
 
     Args:
-        model: Hub name, directory, or a loaded model, which is moved and set to evaluation.
+        model: Hub name, directory, embedded asset, or a loaded model, which is moved and set to
+            evaluation.
         tokenizer: of the model; None: the one saved with it.
         device: where it runs.
         trust_remote_code: run code that comes with the model.
@@ -48,8 +50,8 @@ class ClassifierReward:
         device: torch.device | str = "cpu",
         trust_remote_code: bool = False,
     ) -> None:
-        name = model if isinstance(model, str) else model.config._name_or_path
-        loaded = _load_classifier(model, trust_remote_code) if isinstance(model, str) else model
+        name = asset_path(model) if isinstance(model, str) else model.config._name_or_path
+        loaded = _load_classifier(name, trust_remote_code) if isinstance(model, str) else model
         self.__name__ = name.rstrip("/").rpartition("/")[2] or type(loaded).__name__
         self.label = reward_label(loaded.config, name)
         # Where code comes with it and nothing is said of trust, transformers asks on the terminal.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cory.io.files import replace_text
 from cory.io.terminal import say
-from cory.rewards.calling import Call, Outcome, RewardError, make_calls
+from cory.rewards.calling import Call, Outcome, make_calls
+from cory.rewards.values import RewardError, shown
 
 LARGEST_NUMBER_OF_CULPRITS = 3
 """Once so many rows have failed alone, the function fails on anything: nothing else is tried."""
@@ -85,8 +86,8 @@ class RewardFailures:
             at_fault += range(at_fault[-1] + 1, len(call))
         return RewardError(
             f"{failure}\nThe first that fails alone is row {first}.\n"
-            f"Its prompt: {call.inputs['prompts'][first]!r:.500}\n"
-            f"Its completion: {call.inputs['completions'][first]!r:.500}",
+            f"Its prompt: {shown(call.inputs['prompts'][first], 500)}\n"
+            f"Its completion: {shown(call.inputs['completions'][first], 500)}",
             at_fault,
             rewards,
         )
@@ -104,5 +105,5 @@ class RewardFailures:
         ]
         kept = {"function": call.name, "error": str(failure), "samples": samples}
         # A data set may have columns, such as pictures, that JSON cannot hold.
-        replace_text(path, json.dumps(kept, indent=1, default=repr) + "\n")
+        replace_text(path, json.dumps(kept, indent=1, default=shown) + "\n")
         return f"; the sample is in {path}"

@@ -6,18 +6,24 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel
 
+from cory.io.signals import Stopped
 from cory.rewards.calling import RewardFunc
 from cory.rewards.classifier import ClassifierReward
+from cory.rewards.isolation import state_put_back
+from cory.rewards.values import described
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
+
+T = TypeVar("T")
 
 
 def reward_device(args: CORYConfig) -> torch.device:
@@ -38,8 +44,8 @@ def load_reward_funcs(
 
     - `package.module.function`, an import path;
     - `path/to/file.py:function`;
-    - the Hub name or directory of a sequence-classification model (`ClassifierReward`). A directory
-      whose name could be an import path is a model.
+    - the Hub name or directory of a sequence-classification model, or an embedded asset
+      (`ClassifierReward`). A directory whose name could be an import path is a model.
 
     Args:
         reward_processing_classes: tokenizers of the reward models, one for all or one for each of
@@ -48,7 +54,8 @@ def load_reward_funcs(
         trust_remote_code: run code that comes with them.
 
     Raises:
-        ValueError: a name leads nowhere, or a model is not a classifier of one or two labels.
+        ValueError: a name leads nowhere, a module cannot be imported, or a model is not a
+            classifier of one or two labels.
     """
     specifications = (
         list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
@@ -60,10 +67,9 @@ def load_reward_funcs(
             f"{len(reward_processing_classes)} reward_processing_classes for {len(specifications)} "
             "reward_funcs; give one to each, None where it takes none."
         )
-    return [
-        _load(specification, tokenizer, device, trust_remote_code)
-        for specification, tokenizer in zip(specifications, reward_processing_classes, strict=True)
-    ]
+    pairs = zip(specifications, reward_processing_classes, strict=True)
+    with state_put_back():  # a user's module may change it when it is imported
+        return [_load(*pair, device, trust_remote_code) for pair in pairs]
 
 
 def _load(
@@ -90,11 +96,8 @@ def _load(
 
 def _module(module_name: str, specification: str) -> ModuleType:
     try:
-        return importlib.import_module(module_name)
+        return _imported(module_name, lambda: importlib.import_module(module_name))
     except ModuleNotFoundError as error:
-        is_inside = error.name is not None and not f"{module_name}.".startswith(f"{error.name}.")
-        if is_inside:  # the module is there, but one that it imports is not
-            raise
         raise ValueError(
             f"Reward function {specification!r}: there is no module {error.name!r}. Install it, or "
             "name the file instead: path/to/file.py:function."
@@ -115,15 +118,36 @@ def _module_from_file(path: Path) -> ModuleType:
     # Dataclasses and pickle look a class up in its module.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        _imported(str(path), partial(spec.loader.exec_module, module))
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
+def _imported(what: str, load: Callable[[], T]) -> T:
+    """What an import gives; whatever a user's module raises is an error that names the module.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+        ValueError: the module cannot be imported.
+    """
+    try:
+        return load()
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except BaseException as error:
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent and f"{what}.".startswith(f"{absent}."):
+            raise
+        raise ValueError(
+            f"Reward functions in {what!r} cannot be loaded: importing it raised "
+            f"{described(error)}. Repair the file, or install what it needs."
+        ) from error
+
+
 def _function(module: ModuleType, name: str, specification: str) -> Callable[..., Any]:
-    function = getattr(module, name, None)
+    function = getattr(module, name, None) if name else None
     if not callable(function):
         functions = [
             found

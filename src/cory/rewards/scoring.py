@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import TrainerState
 
 from cory.distributed.world import SINGLE, World
 from cory.rewards.calling import Call, RewardFunc, make_calls
 from cory.rewards.failures import RewardFailures
+from cory.rewards.logs import Log, joined_means
+from cory.rewards.signatures import GIVEN, ON_REQUEST, check_signature
+from cory.rewards.values import LARGEST_REWARD, RewardError
 
-RESERVED_COLUMNS = frozenset({"prompt", "prompts", "completion", "completions", "completion_ids"})
+RESERVED_COLUMNS = frozenset({"prompt", "completion", *GIVEN, *ON_REQUEST})
 """Columns of a data set that are not passed on: they would hide what was sampled."""
 
 
@@ -25,11 +30,15 @@ RESERVED_COLUMNS = frozenset({"prompt", "prompts", "completion", "completions", 
 class Scores:
     """What B completions earned: their weighted rewards, and those of each function by name.
 
-    A function's are NaN in the rows where it did not apply.
+    A function's are NaN in the rows where it did not apply. The total of an answer that every
+    function declined is NaN, too: there is nothing to be learnt from it. `logged` are the means of
+    the numbers, `columns` the values for each answer, that the functions logged.
     """
 
     total: Float[Tensor, " B"]
     by_function: dict[str, Float[Tensor, " B"]]
+    logged: dict[str, float] = field(default_factory=dict)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
 
     @property
     def means(self) -> dict[str, float]:
@@ -41,10 +50,11 @@ class Scores:
 class RewardScorer:
     """Pays answers: the one door to the reward functions.
 
-    Reward of an answer: Σ_f weight_f · f, over the functions f that apply to it. Functions are
-    called as `f(prompts=…, completions=…, completion_ids=…, **columns)`, as TRL does; where the
-    prompt is a list of chat messages the completion is one, too. Async functions run at the same
-    time, also inside a running event loop.
+    Reward of an answer: Σ_f weight_f · f, over the functions f that apply to it; NaN where there is
+    none whose weight is not 0. Functions are called as `f(prompts=…, completions=…,
+    completion_ids=…, **columns)`, as TRL does; where the prompt is a list of chat messages the
+    completion is one, too. Async functions run at the same time, also inside a running event loop.
+    `trainer_state` returns what functions get under that name.
 
     Args:
         funcs: reward functions, at least one.
@@ -76,6 +86,18 @@ class RewardScorer:
         self.prompt_column = prompt_column
         self.failures = failures or RewardFailures()
         self.world = world
+        self.trainer_state: Callable[[], TrainerState] = lambda: TrainerState()
+        self._has_warned = False
+
+    def check_signatures(self, columns: Iterable[str]) -> None:
+        """Refuse functions that cannot be called with a data set of these columns.
+
+        Raises:
+            ValueError: one needs more than there is, or takes less.
+        """
+        passed_on = [name for name in columns if self._is_passed_on(name)]
+        for function, name in zip(self.funcs, self.names, strict=True):
+            check_signature(function, name, passed_on)
 
     def score(
         self,
@@ -94,37 +116,68 @@ class RewardScorer:
         """
         count, own = len(rows), self.world.part(len(rows))
         failed_before = self.failures.count
+        log = Log(own.stop - own.start)
         with self.world.fail_together():
-            paid = self._pay(rows[own], completions[own], completion_ids[own])
+            paid = self._pay(rows[own], completions[own], completion_ids[own], log)
         failed = sum(self.world.gather(self.failures.count - failed_before))
         self.failures.count = failed_before + failed
-        joined = [self.world.join(column, count) for column in paid]
-        rewards = torch.tensor(joined, dtype=torch.float32)
-        unpaid = rewards.isnan().all(0).nonzero().flatten().tolist()
-        if unpaid and self.world.is_main:
-            warnings.warn(
-                f"No reward function applies to row {unpaid[0]} of the batch ({len(unpaid)} such "
-                "rows): all returned None, so its reward is 0.",
-                stacklevel=2,
+        rewards = torch.tensor([self.world.join(column, count) for column in paid]).double()
+        total = self._total(rewards)
+        self._warn_of_declined(total)
+        return Scores(
+            total.float(),
+            dict(zip(self.names, rewards.float(), strict=True)),
+            joined_means(self.world.gather(log.metrics)),
+            self._joined_columns(log, count),
+        )
+
+    def _total(self, rewards: Float[Tensor, "F B"]) -> Float[Tensor, " B"]:
+        weights = torch.tensor(self.weights, dtype=rewards.dtype)[:, None]
+        total = (weights * rewards).nansum(0)
+        total[(rewards.isnan() | (weights == 0)).all(0)] = math.nan
+        too_large = (total.abs() > LARGEST_REWARD).nonzero().flatten().tolist()
+        if too_large:
+            raise RewardError(
+                f"The weighted reward of row {too_large[0]} is {float(total[too_large[0]])}, above "
+                f"{LARGEST_REWARD:.0e} in size: choose smaller reward_weights than {self.weights}."
             )
-        weights = torch.tensor(self.weights, dtype=torch.float32)
-        total = (weights[:, None] * rewards).nansum(0)
-        return Scores(total, dict(zip(self.names, rewards, strict=True)))
+        return total
+
+    def _warn_of_declined(self, total: Float[Tensor, " B"]) -> None:
+        """Once; afterwards `declined_answers` counts them."""
+        declined = total.isnan().nonzero().flatten().tolist()
+        if declined and not self._has_warned and self.world.is_main:
+            self._has_warned = True
+            warnings.warn(
+                f"No reward function applies to row {declined[0]} of the batch ({len(declined)} "
+                "such rows): all returned None, so nothing is learnt from it. The metric "
+                "declined_answers counts such answers; this is said once.",
+                stacklevel=3,
+            )
+
+    def _joined_columns(self, log: Log, count: int) -> dict[str, list[Any]]:
+        """Columns of all rows; None in the part of a process that did not log one."""
+        everywhere = [name for names in self.world.gather(list(log.columns)) for name in names]
+        missing = [None] * log.num_rows
+        return {
+            name: self.world.join(log.columns.get(name, missing), count)
+            for name in dict.fromkeys(everywhere)
+        }
+
+    def _is_passed_on(self, column: str) -> bool:
+        return column != self.prompt_column and column not in RESERVED_COLUMNS
 
     def _pay(
         self,
         rows: Sequence[dict[str, Any]],
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
+        log: Log,
     ) -> list[list[float]]:
         """What each function pays for each answer; NaN where it does not apply."""
         prompts = [row[self.prompt_column] for row in rows]
         inputs = {
-            **{
-                name: [row[name] for row in rows]
-                for name in rows[0]
-                if name != self.prompt_column and name not in RESERVED_COLUMNS
-            },
+            **{name: [row[name] for row in rows] for name in rows[0] if self._is_passed_on(name)},
             "prompts": prompts,
             "completions": [
                 completion
@@ -132,9 +185,13 @@ class RewardScorer:
                 else [{"role": "assistant", "content": completion}]
                 for prompt, completion in zip(prompts, completions, strict=True)
             ],
-            "completion_ids": [list(ids) for ids in completion_ids],
+            "completion_ids": completion_ids,
         }
-        calls = [Call(*called, inputs) for called in zip(self.funcs, self.names, strict=True)]
+        state = self.trainer_state()
+        calls = [
+            Call(function, name, inputs, state, log)
+            for function, name in zip(self.funcs, self.names, strict=True)
+        ]
         outcomes = make_calls(calls, self.failures.timeout)
         return [self.failures.settled(*made) for made in zip(calls, outcomes, strict=True)]
 

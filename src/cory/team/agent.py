@@ -27,6 +27,7 @@ from cory.team.train_samples import (
     TrainSamples,
     behaviour_logprobs,
     correct_sampler_mismatch,
+    learnt_only,
     plain_records,
     select_each,
     transfer_back_samples,
@@ -102,7 +103,7 @@ class Agent:
         if args.normalize_rewards:
             role = record.generation.role
             scaler = self.state.reward_scalers.setdefault(role, RewardScaler())
-            scaler.update(reward)
+            scaler.update(reward[record.is_learnt])
             reward = scaler.scale(reward)
         if args.score_clip is not None:
             reward = reward.clamp(-args.score_clip, args.score_clip)
@@ -121,9 +122,7 @@ class Agent:
         Returns:
             metrics, averaged over optimizer steps unless docs/reference/metrics.md says otherwise.
         """
-        made = self.make_train_samples(record)
-        own, metrics = correct_sampler_mismatch(*made, record, self.args)
-        samples = [own]
+        samples, metrics = self.own_samples(record)
         for taken, measured in (self.partner_samples(team), transfer_back_samples(team, self.args)):
             samples += taken
             metrics |= measured
@@ -131,7 +130,8 @@ class Agent:
         skipped = 0
         for epoch in range(self.args.num_ppo_epochs):
             parts = [self._mini_batches(len(one.batch), step, epoch) for one in samples]
-            for rows in zip(*parts, strict=True):
+            # Where most answers are left out, a mini-batch may have none.
+            for rows in [rows for rows in zip(*parts, strict=True) if any(map(len, rows))]:
                 measured = self._optimizer_step(samples, rows)
                 history += [measured] if measured else []
                 skipped += not measured
@@ -139,15 +139,24 @@ class Agent:
                 if self.state.skips_in_a_row > LARGEST_RUN_OF_SKIPS:
                     raise not_finite(self.name, step, self.policy, samples, self.args.temperature)
             limit = self.args.target_kl
-            if limit is not None and history and history[-1]["approx_kl"] > limit:
+            if limit is not None and history and history[-1].get("approx_kl", 0.0) > limit:
                 break
-        if history:
-            metrics["first_ratio_error"] = history[0]["ratio_error"]
+        errors = [measured["ratio_error"] for measured in history if "ratio_error" in measured]
+        if errors:
+            metrics["first_ratio_error"] = errors[0]
         metrics["optimizer_steps"] = float(len(history))
         metrics["skipped_steps"] = float(skipped)
         metrics["kl_coef"] = self.state.kl_coef
         self._finish(record, step)
         return averages(history) | metrics
+
+    def own_samples(self, record: RolloutRecord) -> tuple[list[TrainSamples], dict[str, float]]:
+        """The agent's own answers, none if all are left out, and metrics of them."""
+        if not record.is_learnt.any():
+            return [], {}
+        made = self.make_train_samples(record)
+        own, metrics = correct_sampler_mismatch(*made, record, self.args)
+        return [learnt_only(own, record)], metrics
 
     def partner_samples(
         self, team: Sequence[RolloutRecord]
@@ -161,7 +170,8 @@ class Agent:
             samples of each partner, and their metrics.
         """
         weight, samples, metrics = self.args.partner_samples_weight, [], {}
-        for partner in plain_records(team, self.index) if weight else ():
+        partners = plain_records(team, self.index) if weight else []
+        for partner in filter(lambda one: one.is_learnt.any(), partners):
             scores = self.scorer.score(self.policy, partner.batch)
             made, _ = self.make_train_samples(replace(partner, scores=scores))
             drawn_with = behaviour_logprobs(partner, self.args)
@@ -169,7 +179,8 @@ class Agent:
             name = f"from_agent_{partner.generation.agent}/"
             metrics[f"{name}importance"] = float(importance[partner.batch.response_mask].mean())
             weighted = made.advantages * importance
-            samples.append(replace(made, advantages=weighted, weight=weight, name=name))
+            made = replace(made, advantages=weighted, weight=weight, name=name)
+            samples.append(learnt_only(made, partner))
         return samples, metrics
 
     def as_result(self) -> AbstractContextManager[None]:
@@ -190,11 +201,13 @@ class Agent:
     def make_train_samples(self, record: RolloutRecord) -> tuple[TrainSamples, dict[str, float]]:
         """Training samples of some answers: token rewards, advantages, and returns.
 
+        Answers that were declined, or cut off and masked, are in no baseline and no statistic, and
+        have advantages of 0; at least one is left.
+
         Returns:
             the samples, and metrics of their advantages.
         """
-        args, batch, scores = self.args, record.batch, record.scores
-        mask = batch.response_mask
+        args, batch, scores, mask = self.args, record.batch, record.scores, record.learning_mask
         kl = self.placement.in_reward(self.penalty.when_sampled(scores), mask, args.gamma)
         token_rewards = losses.token_rewards(record.scaled_reward, kl, mask, self.state.kl_coef)
         advantages, returns = self.estimator.compute(

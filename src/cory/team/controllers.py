@@ -38,8 +38,10 @@ class RewardScaler:
         return (self.squared_deviations / self.count) ** 0.5 if self.count else 0.0
 
     def update(self, reward: Float[Tensor, " B"]) -> None:
-        """Include a batch."""
-        rewards = reward.double()
+        """Include a batch, but for NaN, which is no reward."""
+        rewards = reward[~reward.isnan()].double()
+        if not len(rewards):
+            return
         count, mean = float(len(rewards)), float(rewards.mean())
         deviation, total = mean - self.mean, self.count + count
         self.squared_deviations += float((rewards - mean).square().sum())

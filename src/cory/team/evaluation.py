@@ -21,7 +21,7 @@ from cory.models.scoring import TokenScorer, TokenScores
 from cory.models.weights import MERGED
 from cory.rewards.scoring import RewardScorer
 from cory.team.averaging import merged
-from cory.team.metrics import confidence_interval, diversity, mean_of
+from cory.team.metrics import confidence_interval, diversity, mean_of, none_for_nan
 from cory.team.prompts import PromptEncoder
 
 LARGEST_K = 5
@@ -34,7 +34,8 @@ class Evaluation:
     metrics: dict[str, float]
     rows: list[dict[str, Any]]
     completions: list[str]
-    task_rewards: list[float]
+    task_rewards: list[float | None]
+    """None: every reward function declined the answer."""
 
 
 @dataclass(frozen=True)
@@ -118,25 +119,32 @@ class Evaluator:
         metrics = {
             **reward_metrics(paid.total.view(-1, num_samples)),
             **{f"reward/{name}": mean for name, mean in paid.means.items()},
+            **{f"logged/{name}": mean for name, mean in paid.logged.items()},
             **score_metrics(scores, batch.response_mask, num_samples),
             **diversity(response_ids),
             "ended_share": mean_of(self.encoder.have_ended(response_ids)),
         }
-        return Evaluation(metrics, list(rows), completions, paid.total.tolist())
+        return Evaluation(metrics, list(rows), completions, none_for_nan(paid.total))
 
 
 def reward_metrics(rewards: Float[Tensor, "Q S"]) -> dict[str, float]:
-    """Mean reward and half its 95% interval over Q queries; pass@k if every reward is 0 or 1."""
+    """Mean reward and half its 95% interval over Q queries; pass@k if every reward is 0 or 1.
+
+    Answers that were declined (NaN) are left out and counted; a query with fewer than k others has
+    no part in pass@k.
+    """
+    is_paid = ~rewards.isnan()
+    by_query = rewards.nanmean(1)
     metrics = {
-        "task_reward": float(rewards.mean()),
-        "task_reward_ci95": confidence_interval(rewards.mean(1)),
+        "task_reward": float(rewards[is_paid].mean()),
+        "task_reward_ci95": confidence_interval(by_query[~by_query.isnan()]),
+        "declined_answers": float((~is_paid).sum()),
     }
-    if bool(((rewards == 0) | (rewards == 1)).all()):
-        num_samples = rewards.shape[1]
-        for k in range(1, min(LARGEST_K, num_samples) + 1):
-            metrics[f"pass@{k}"] = mean_of(
-                pass_at_k(num_samples, int(correct), k) for correct in rewards.sum(1)
-            )
+    if bool(((rewards == 0) | (rewards == 1) | ~is_paid).all()):
+        counts = list(zip(is_paid.sum(1).tolist(), rewards.nansum(1).tolist(), strict=True))
+        for k in range(1, min(LARGEST_K, rewards.shape[1]) + 1):
+            chances = [pass_at_k(paid, int(right), k) for paid, right in counts if paid >= k]
+            metrics |= {f"pass@{k}": mean_of(chances)} if chances else {}
     return metrics
 
 

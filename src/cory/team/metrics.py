@@ -25,14 +25,27 @@ def mean_of(values: Iterable[float]) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
+def paid_mean(rewards: Float[Tensor, " B"]) -> float:
+    """Mean of the rewards of the answers that were paid; NaN if none was."""
+    return float(rewards[~rewards.isnan()].mean())
+
+
+def none_for_nan(rewards: Float[Tensor, " B"]) -> list[float | None]:
+    """Rewards for a file: None where an answer was declined, since neither JSON nor SQL has NaN."""
+    return [None if math.isnan(reward) else reward for reward in rewards.tolist()]
+
+
 def record_metrics(record: RolloutRecord) -> dict[str, float]:
     """What one agent's answers of one iteration earned and cost."""
     scores, mask, generation = record.scores, record.batch.response_mask, record.generation
     lengths = mask.sum(1).float()
+    paid = record.task_reward[record.is_paid]
     return {
-        "task_reward": float(record.task_reward.mean()),
-        "task_reward_std": float(record.task_reward.std(correction=0)),
-        "team_reward": float(record.team_reward.mean()),
+        "task_reward": paid_mean(record.task_reward),
+        "task_reward_std": float(paid.std(correction=0)) if len(paid) else math.nan,
+        "team_reward": paid_mean(record.team_reward),
+        "declined_answers": float(len(record.task_reward) - len(paid)),
+        "masked_answers": 0.0 if record.is_masked is None else float(record.is_masked.sum()),
         "kl": float(scores.full_kl.sum(1).mean()),
         "kl_per_token": float(masked_mean(scores.full_kl, mask)),
         "kl_sampled": float((scores.logprobs - scores.ref_logprobs).sum(1).mean()),
@@ -40,6 +53,7 @@ def record_metrics(record: RolloutRecord) -> dict[str, float]:
         "completion_length": float(lengths.mean()),
         "ended_share": mean_of(generation.has_ended),
         **{f"reward/{name}": value for name, value in record.reward_parts.items()},
+        **{f"logged/{name}": value for name, value in record.logged.items()},
         **diversity(generation.response_ids),
     }
 
@@ -58,7 +72,7 @@ def transfer_metrics(record: RolloutRecord, earlier: Sequence[RolloutRecord]) ->
     return {
         "references": float(record.generation.num_references),
         "copy_rate": mean_of(map(copy_rate, answers, seen)),
-        "lift": float(record.task_reward.mean() - earlier[0].task_reward.mean()),
+        "lift": paid_mean(record.task_reward) - paid_mean(earlier[0].task_reward),
     }
 
 

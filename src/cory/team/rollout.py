@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cory.algorithm.seeding import derive_generator, derive_seed
@@ -58,7 +59,11 @@ class Rollout:
             self.rewards.score(rows, generation.completions, generation.response_ids)
             for generation, *_ in spoken
         ]
-        team_rewards = share_rewards([reward.total for reward in task_rewards], self.reward_matrix)
+        team_rewards = share_rewards(
+            [reward.total for reward in task_rewards],
+            self.reward_matrix,
+            self.args.num_generations,
+        )
         records = [
             self._record(*parts) for parts in zip(spoken, task_rewards, team_rewards, strict=True)
         ]
@@ -149,7 +154,15 @@ class Rollout:
             team_reward=team_reward,
             scaled_reward=team_reward,
             reward_parts=task_reward.means,
+            logged=task_reward.logged,
+            logged_columns=task_reward.columns,
+            is_masked=self._masked(generation, device),
         )
+
+    def _masked(self, generation: Generation, device: torch.device) -> Bool[Tensor, " B"] | None:
+        if not self.args.mask_truncated_completions:
+            return None
+        return ~torch.tensor(generation.has_ended, device=device)
 
 
 def recomputes_logprobs(args: CORYConfig) -> bool:
@@ -161,12 +174,26 @@ def recomputes_logprobs(args: CORYConfig) -> bool:
 
 
 def share_rewards(
-    task_rewards: Sequence[Float[Tensor, " B"]], reward_matrix: Float[Tensor, "N N"]
+    task_rewards: Sequence[Float[Tensor, " B"]],
+    reward_matrix: Float[Tensor, "N N"],
+    num_generations: int = 1,
 ) -> Float[Tensor, "N B"]:
     """What each speaker is paid for each of its answers (Eq 4).
 
+    An answer that was declined (NaN) is paid nothing (NaN): nothing is learnt from it. In the
+    partners' sums its place is taken by the mean of the same speaker's other answers to the query,
+    or, where none was paid, of all its answers: so a partner neither gains nor loses by it. A sum
+    without it would be smaller than those that it is compared with.
+
     Args:
-        task_rewards: of each role.
+        task_rewards: of each role, NaN where the answer was declined.
         reward_matrix: see `roles.reward_matrix`.
+        num_generations: answers to a query, in consecutive rows.
     """
-    return reward_matrix @ torch.stack(list(task_rewards))
+    rewards = torch.stack(list(task_rewards))
+    by_query = rewards.view(len(rewards), -1, num_generations).nanmean(2)
+    neutral = by_query.repeat_interleave(num_generations, 1)
+    for mean in (rewards.nanmean(1, keepdim=True), torch.zeros(1)):
+        neutral = torch.where(neutral.isnan(), mean, neutral)
+    shared = reward_matrix @ torch.where(rewards.isnan(), neutral, rewards)
+    return shared.masked_fill(rewards.isnan(), math.nan)

@@ -71,6 +71,15 @@ def select_each(samples: Sequence[TrainSamples], rows: Sequence[Tensor]) -> list
     return [one.select(chosen) for one, chosen in pairs if len(chosen)]
 
 
+def learnt_only(samples: TrainSamples, record: RolloutRecord) -> TrainSamples:
+    """The samples of a record without the answers that were declined, or cut off and masked.
+
+    What is left adds up to the whole loss: as if those had not been sampled.
+    """
+    rows = record.is_learnt.nonzero().flatten()
+    return samples if len(rows) == len(record.batch) else samples.select(rows)
+
+
 def plain_records(team: Sequence[RolloutRecord], agent: int) -> list[RolloutRecord]:
     """Partners' answers to the plain query: the pioneer's; where nobody sees any, everybody's."""
     return [
@@ -88,7 +97,8 @@ def transfer_back_samples(
         weight · Σ_{t of better answers} −log π(w_t | s0, w_<t) / (tokens of all later answers)
 
     An answer with references in view is better if it earned more than the pioneer's answer that it
-    saw.
+    saw. Pairs of which one was declined, or the better one masked, are left out, and so are the
+    tokens of such answers.
 
     Returns:
         samples, none if no answer is better, and their metrics.
@@ -98,7 +108,8 @@ def transfer_back_samples(
         return [], {}
     pioneer = team[0]
     better = [is_better(record, pioneer) for record in later]
-    share = float(torch.cat(better).float().mean())
+    compared = torch.cat([record.is_learnt & pioneer.is_paid for record in later])
+    share = float(torch.cat(better).sum() / compared.sum().clamp(min=1))
     metrics = {"transfer_back/share": share}
     if not share:
         return [], metrics
@@ -109,7 +120,7 @@ def transfer_back_samples(
     ]
     prompts, answers = zip(*chosen, strict=True)
     batch = make_batch(prompts, answers, device=pioneer.batch.input_ids.device)
-    num_tokens = sum(record.batch.num_tokens for record in later)
+    num_tokens = sum(int(record.learning_mask.sum()) for record in later)
     samples = TrainSamples(
         batch=batch,
         # The likelihood takes no ratio to them.
@@ -123,8 +134,12 @@ def transfer_back_samples(
 
 
 def is_better(record: RolloutRecord, pioneer: RolloutRecord) -> Bool[Tensor, " B"]:
-    """Whether each answer earned more than the answer of the pioneer that it saw."""
-    return record.task_reward > pioneer.task_reward
+    """Whether each answer earned more than the answer of the pioneer that it saw.
+
+    Neither was declined then: no comparison with NaN is true. An answer that is masked is none to
+    learn from.
+    """
+    return record.is_learnt & (record.task_reward > pioneer.task_reward)
 
 
 def behaviour_logprobs(record: RolloutRecord, args: CORYConfig) -> Float[Tensor, "B T"]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cory.team.metrics import mean_of
+from cory.team.metrics import mean_of, paid_mean
 from cory.team.types import RolloutRecord
 
 
@@ -15,7 +16,7 @@ class KnowledgeTransfer:
     """References are shown until they stop paying, which is judged at exchanges of roles.
 
     Over the iterations since the last exchange, with r̄_1 the pioneer's mean task reward and r̄_i
-    that of a later speaker i,
+    that of a later speaker i, both of the answers that were paid,
 
         lift = mean over iterations and later speakers of r̄_i − r̄_1
 
@@ -34,8 +35,10 @@ class KnowledgeTransfer:
         """Take note of what an iteration's speakers, in their order, have earned."""
         pioneer, *later = records
         if self.is_on and self.min_lift is not None and later:
-            earned = mean_of(float(record.task_reward.mean()) for record in later)
-            self.lifts.append(earned - float(pioneer.task_reward.mean()))
+            earned = mean_of(paid_mean(record.task_reward) for record in later)
+            lift = earned - paid_mean(pioneer.task_reward)
+            # An iteration in which a whole speaker was declined says nothing.
+            self.lifts += [] if math.isnan(lift) else [lift]
 
     def review(self) -> None:
         """Decide at an exchange of roles whether to go on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cory.models.batch import Batch
@@ -48,8 +48,10 @@ class RolloutRecord:
     """A generation, what it earned, and how it was scored at sampling time.
 
     `task_reward` is the agent's own, `team_reward` what it is paid, `scaled_reward` the same after
-    scaling by the running statistics of the agent who answered (`Agent.scale_rewards`).
-    `reward_parts` has the mean of each reward function by name.
+    scaling by the running statistics of the agent who answered (`Agent.scale_rewards`). All three
+    are NaN for an answer that every reward function declined. `reward_parts` has the mean of each
+    reward function by name, `logged` that of each number that the functions logged;
+    `logged_columns` are the values that they logged for each answer.
     """
 
     generation: Generation
@@ -59,6 +61,25 @@ class RolloutRecord:
     team_reward: Float[Tensor, " B"]
     scaled_reward: Float[Tensor, " B"]
     reward_parts: dict[str, float] = field(default_factory=dict)
+    logged: dict[str, float] = field(default_factory=dict)
+    logged_columns: dict[str, list[Any]] = field(default_factory=dict)
+    is_masked: Bool[Tensor, " B"] | None = None
+    """Answers that were cut off and are left out (`mask_truncated_completions`); None: none is."""
+
+    @property
+    def is_paid(self) -> Bool[Tensor, " B"]:
+        """Which answers a reward function paid; nothing is learnt from the others."""
+        return ~self.task_reward.isnan()
+
+    @property
+    def is_learnt(self) -> Bool[Tensor, " B"]:
+        """Which answers enter losses, baselines and running statistics."""
+        return self.is_paid if self.is_masked is None else self.is_paid & ~self.is_masked
+
+    @property
+    def learning_mask(self) -> Bool[Tensor, "B T"]:
+        """The response tokens of the answers that something is learnt from."""
+        return self.batch.response_mask & self.is_learnt[:, None]
 
 
 @dataclass(frozen=True)

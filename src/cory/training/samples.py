@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet
 from cory.algorithm.seeding import derive_generator, preserved_global_generators
 from cory.io.files import replacing, writing
 from cory.team.chats import question_text
+from cory.team.metrics import none_for_nan
 from cory.team.types import Iteration, RolloutRecord
 from cory.training.setup import RunComponents
 
@@ -25,16 +27,20 @@ def write_samples(run: RunComponents, iteration: Iteration) -> None:
     A file has a row for each query and speaker: every agent in its role, as it answered in
     training, and the frozen initial model, alone on the plain query. The initial model answers for
     the record only: it has random numbers of its own and leaves the global ones as they were, so a
-    training is the same with and without such files.
+    training is the same with and without such files. Columns that reward functions logged come
+    last; a reward is null where every function declined the answer.
     """
     step = iteration.step + 1
     path = Path(run.args.output_dir) / "samples" / f"step-{step:06d}.parquet"
     texts = [question_text(row[run.args.prompt_column]) for row in iteration.rows]
-    table = [
-        {"step": step, "index": index, "query": texts[index], **answer}
-        for answers in (*map(_answers, iteration.records), _initial_answers(run, iteration))
-        for index, answer in enumerate(answers)
-    ]
+    answers = (*map(_answers, iteration.records), _initial_answers(run, iteration))
+    table = with_logged_columns(
+        [
+            {"step": step, "index": index, "query": texts[index], **answer}
+            for speaker in answers
+            for index, answer in enumerate(speaker)
+        ]
+    )
     with run.world.fail_together():
         if run.world.is_main:
             with writing(path):
@@ -54,11 +60,12 @@ def _initial_answers(run: RunComponents, iteration: Iteration) -> Iterator[dict[
     ).token_ids
     completions = run.encoder.decode(response_ids)
     with preserved_global_generators():
-        rewards = run.rewards.score(iteration.rows, completions, response_ids).total
+        scores = run.rewards.score(iteration.rows, completions, response_ids)
     return _rows(
         {"agent": INITIAL_MODEL, "role": INITIAL_MODEL, "team_reward": None, "kl": 0.0},
         answer=completions,
-        task_reward=rewards.tolist(),
+        task_reward=none_for_nan(scores.total),
+        logged=_by_answer(scores.columns, len(completions)),
     )
 
 
@@ -67,9 +74,10 @@ def _answers(record: RolloutRecord) -> Iterator[dict[str, Any]]:
     return _rows(
         {"agent": f"agent_{generation.agent}", "role": generation.role},
         answer=generation.completions,
-        task_reward=record.task_reward.tolist(),
-        team_reward=record.team_reward.tolist(),
+        task_reward=none_for_nan(record.task_reward),
+        team_reward=none_for_nan(record.team_reward),
         kl=record.scores.full_kl.sum(1).tolist(),
+        logged=_by_answer(record.logged_columns, len(generation)),
     )
 
 
@@ -77,3 +85,25 @@ def _rows(speaker: dict[str, Any], **columns: Iterable[Any]) -> Iterator[dict[st
     """One per answer, in the order of the queries."""
     for values in zip(*columns.values(), strict=True):
         yield speaker | dict(zip(columns, values, strict=True))
+
+
+def _by_answer(columns: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
+    return [{name: values[row] for name, values in columns.items()} for row in range(count)]
+
+
+def with_logged_columns(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with what was `logged` as further columns, the same in all rows.
+
+    A column whose name is taken gets `_2` behind it. Values of several kinds, or of others than
+    numbers, texts and booleans, become JSON texts: a column of a table has one kind.
+    """
+    taken = {name: None for row in table for name in row}
+    rows = [{key: value for key, value in row.items() if key != "logged"} for row in table]
+    for name in {name: None for row in table for name in row["logged"]}:
+        column = [row["logged"].get(name) for row in table]
+        kinds = {type(value) for value in column if value is not None}
+        if not any(kinds <= plain for plain in ({str}, {bool}, {int, float})):
+            column = [None if value is None else json.dumps(value) for value in column]
+        for row, value in zip(rows, column, strict=True):
+            row[f"{name}_2" if name in taken else name] = value
+    return rows

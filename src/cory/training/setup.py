@@ -5,6 +5,7 @@ Also the optimizer of the team, and its learning rate as a function of the step.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,8 +39,7 @@ from cory.tasks.custom import check_queries, load_queries
 from cory.team.chats import is_chat
 from cory.team.evaluation import Evaluator
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
-from cory.team.prompts import PromptEncoder, end_token_ids
-from cory.team.roles import Templates
+from cory.team.prompts import PromptEncoder, make_encoder
 from cory.team.rollout import Rollout
 from cory.training.data import check_context
 
@@ -97,7 +97,7 @@ def build_components(
     tokenizer = _tokenizer(args, user)
     train_dataset, eval_dataset, reward_funcs = _task(args, user, tokenizer, device)
     policies, reference = _models(args, user, device, world)
-    encoder = _encoder(args, tokenizer, reference)
+    encoder = make_encoder(args, tokenizer, reference.model.generation_config)
     sampler = _sampler(args, policies, encoder, world)
     context_length = _context_length(reference, sampler)
     for dataset in filter(None, (train_dataset, eval_dataset)):
@@ -111,6 +111,8 @@ def build_components(
     scorer = _scorer(args, reference, world)
     failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
     rewards = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
+    for dataset in filter(None, (train_dataset, eval_dataset)):
+        rewards.check_signatures(dataset.column_names)
     evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
     return RunComponents(
         args=args,
@@ -229,19 +231,6 @@ def _reward_funcs(
     return reward_funcs
 
 
-def _encoder(
-    args: CORYConfig, tokenizer: PreTrainedTokenizerBase, reference: LanguageModel
-) -> PromptEncoder:
-    stops = tuple(args.stop_strings or ())
-    return PromptEncoder(
-        tokenizer,
-        Templates(args.query_template, args.observer_template, args.reference_template),
-        end_token_ids(tokenizer, reference.model.generation_config, stops),
-        stops,
-        args.chat_template_kwargs or {},
-    )
-
-
 def _sampler(
     args: CORYConfig, policies: list[Policy], encoder: PromptEncoder, world: World
 ) -> Sampler:
@@ -291,3 +280,10 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> Lambda
             "constant, linear, cosine or another function of the step"
         )
     return scheduler
+
+
+def advance(scheduler: LambdaLR) -> None:
+    """One iteration on, also where it had no optimizer step, since nothing could be learnt."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*`lr_scheduler\.step\(\)`", UserWarning)
+        scheduler.step()

@@ -34,7 +34,13 @@ from cory.training.data import held_out_queries, queries_at
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.samples import write_samples
-from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
+from cory.training.setup import (
+    UserObjects,
+    advance,
+    build_components,
+    make_optimizer,
+    make_scheduler,
+)
 from cory.training.standstill import Standstill
 
 
@@ -101,6 +107,7 @@ class CORYTrainer:
         self.console = Console(is_quiet=not self.world.is_main)
         self.standstill = Standstill(self.agents, args)
         self.events = Events(self, [self.console, *callbacks])
+        self.components.rewards.trainer_state = lambda: self.events.state
 
     def train(self) -> dict[str, float]:
         """Run the iterations that are left and save the last checkpoint.
@@ -158,7 +165,7 @@ class CORYTrainer:
             record.generation.agent: self.agents[record.generation.agent].update(record, step, team)
             for record in team
         }
-        self.scheduler.step()
+        advance(self.scheduler)
         seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
         period = self.args.log_samples_steps
         if period is not None and (step + 1) % period == 0:
