@@ -107,7 +107,7 @@ def transfer_back_samples(
     if not args.transfer_back_weight or not later:
         return [], {}
     pioneer = team[0]
-    better = [is_better(record, pioneer) for record in later]
+    better = [record.is_learnt & is_better(record, pioneer) for record in later]
     compared = torch.cat([record.is_learnt & pioneer.is_paid for record in later])
     share = float(torch.cat(better).sum() / compared.sum().clamp(min=1))
     metrics = {"transfer_back/share": share}
@@ -136,10 +136,9 @@ def transfer_back_samples(
 def is_better(record: RolloutRecord, pioneer: RolloutRecord) -> Bool[Tensor, " B"]:
     """Whether each answer earned more than the answer of the pioneer that it saw.
 
-    Neither was declined then: no comparison with NaN is true. An answer that is masked is none to
-    learn from.
+    Neither was declined then: no comparison with NaN is true.
     """
-    return record.is_learnt & (record.task_reward > pioneer.task_reward)
+    return record.task_reward > pioneer.task_reward
 
 
 def behaviour_logprobs(record: RolloutRecord, args: CORYConfig) -> Float[Tensor, "B T"]:
