@@ -21,8 +21,9 @@ WAYS_OF_LEARNING: tuple[dict[str, Any], ...] = (
 )
 
 
-def right_or_wrong(completions: list[str], **columns: Any) -> list[float]:
+def right_or_wrong(completions: list[str], log_metric: Any, **columns: Any) -> list[float]:
     """0 or 1, so that pass@k is measured."""
+    log_metric("NAME", 1.0)
     return [float(len(text) % 2) for text in completions]
 
 

@@ -24,11 +24,8 @@ from cory.rewards.scoring import RewardScorer, Scores
 
 def score(*functions: Any, timeout: float | None = None, limit: int = 0) -> Scores:
     """Of four answers to one query, whose row they share."""
-    row = {
-        "prompt": [{"role": "user", "content": "p"}],
-        "gold": list(range(10)),
-        "deep": {"x": [1]},
-    }
+    prompt = [{"role": "user", "content": "p"}]
+    row = {"prompt": prompt, "gold": list(range(10)), "deep": {"x": [1]}}
     scorer = RewardScorer(functions, failures=RewardFailures(limit, timeout))
     return scorer.score([row] * 4, ["a", "bb", "ccc", "dddd"], [[1], [2], [3], [4]])
 
@@ -55,11 +52,10 @@ def empties(
 def measures(
     prompts: Any, completions: Any, completion_ids: Any, deep: Any, **columns: Any
 ) -> list[float]:
+    cells = zip(prompts, completions, completion_ids, deep, strict=True)
     return [
         len(prompt[0]["content"]) + len(answer[0]["content"]) + len(ids) + sum(cell["x"])
-        for prompt, answer, ids, cell in zip(
-            prompts, completions, completion_ids, deep, strict=True
-        )
+        for prompt, answer, ids, cell in cells
     ]
 
 
@@ -179,7 +175,7 @@ def test_odd_exceptions_follow_the_rule(error: type[BaseException], is_async: bo
     async def judge_later(**columns: Any) -> list[float]:
         raise error
 
-    with pytest.raises(RewardError, match="raised (CancelledError|GeneratorExit|.*StopIteration)"):
+    with pytest.raises(RewardError, match=r"raised (CancelledError|GeneratorExit|.*StopIteration)"):
         score(judge_later if is_async else judge)
 
 

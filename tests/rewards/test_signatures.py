@@ -1,4 +1,4 @@
-"""Reward functions that cannot be called are refused at the start; what others ask for, they get."""
+"""Reward functions that cannot be called are refused; what the others ask for, they get."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ REFUSED = {
     "class": (Judge, "unexpected keyword argument|too many"),
     "len": (len, "'obj'"),
     "partial": (functools.partial(needs_gold, gold=[1], nothing=2), None),
-    "bound": (functools.partial(takes_two, completion_ids=1), "topic"),
+    "bound": (functools.partial(takes_two, prompts=["p"]), "completion_ids"),
     "names_all": (names_all, None),
     "timed": (timed(names_all), None),
     "adapted": (adapted(takes_two), None),
@@ -86,9 +86,9 @@ def test_what_cannot_be_called_is_refused_at_the_start(name: str) -> None:
 
 def test_a_run_is_refused_before_its_first_rollout(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents the check from being left out where runs are built, for either data set."""
-    with pytest.raises(ValueError, match="'needs_gold' cannot be called: .*'gold'"):
+    with pytest.raises(ValueError, match=r"'needs_gold' cannot be called: .*'gold'"):
         trainer(tiny_gpt2_dir, tmp_path, needs_gold)
-    with pytest.raises(ValueError, match="'names_all' cannot be called: .*'topic'"):
+    with pytest.raises(ValueError, match=r"'names_all' cannot be called: .*'topic'"):
         trainer(tiny_gpt2_dir, tmp_path, names_all, eval_dataset=queries(4).remove_columns("topic"))
 
 
@@ -118,7 +118,7 @@ def logging_judge(
 
 
 def test_what_functions_log_is_in_the_files(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
-    """Prevents TRL's tools from being taken and thrown away, and a state that a function changes."""
+    """Prevents logged values from being thrown away, and a state that a function changes."""
     run = trainer(
         tiny_gpt2_dir, tmp_path, logging_judge, eval_dataset=queries(4), log_samples_steps=1
     )

@@ -27,7 +27,8 @@ class TaskConfig:
     """Column that holds the query: a string, or a list of chat messages."""
     reward_funcs: list[str] | None = setting(None)
     """Reward functions. Each is an import path (`package.module.function`), a function in a file
-    (`path/to/file.py:function`), or the name or directory of a sequence-classification model."""
+    (`path/to/file.py:function`), or the name or directory of a sequence-classification model.
+    Embedded models have names, too, such as pocket-reviews-reward."""
     reward_weights: list[float] | None = setting(None)
     """One weight per reward function. None: every weight is 1."""
     reward_model_name_or_path: str | None = setting(None)
@@ -290,8 +291,8 @@ class FaultsConfig:
     time limits."""
     max_reward_failures: int = setting(0, NON_NEGATIVE, resume_may_change=True)
     """Number of calls of reward functions that may fail in a run: an exception, a timeout, or a
-    result that is not a reward. An answer without a reward gets the mean of the other answers of
-    the call. One more failure stops the run."""
+    result that is not a reward. A failed answer gets the mean of the other answers of the call. One
+    more failure stops the run."""
     collapse_alarms: Literal["off", "warn", "stop"] = setting("warn", affects_result=False)
     """What to do when an agent shows a sign of collapse: entropy below 0.01 nats per token, KL to
     the initial model above 2 nats per token, or less than 10% distinct answers. warn: print a

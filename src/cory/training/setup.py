@@ -279,6 +279,9 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> Lambda
             f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
             "constant, linear, cosine or another function of the step"
         )
+    # It follows the iterations, also those in which no step can be taken. torch warns where a
+    # schedule begins before the optimizer; without gradients this moves nothing.
+    optimizer.step()
     return scheduler
 
 
