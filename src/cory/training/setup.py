@@ -5,7 +5,6 @@ Also the optimizer of the team, and its learning rate as a function of the step.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -283,10 +282,3 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> Lambda
     # schedule begins before the optimizer; without gradients this moves nothing.
     optimizer.step()
     return scheduler
-
-
-def advance(scheduler: LambdaLR) -> None:
-    """One iteration on, also where it had no optimizer step, since nothing could be learnt."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r".*`lr_scheduler\.step\(\)`", UserWarning)
-        scheduler.step()

@@ -36,7 +36,6 @@ from cory.training.records import COMMAND, Records, collapse, flat_settings, wat
 from cory.training.samples import write_samples
 from cory.training.setup import (
     UserObjects,
-    advance,
     build_components,
     make_optimizer,
     make_scheduler,
@@ -165,7 +164,7 @@ class CORYTrainer:
             record.generation.agent: self.agents[record.generation.agent].update(record, step, team)
             for record in team
         }
-        advance(self.scheduler)
+        self.scheduler.step()
         seconds = {"rollout": answered - started, "update": time.perf_counter() - answered}
         period = self.args.log_samples_steps
         if period is not None and (step + 1) % period == 0:
