@@ -77,6 +77,7 @@ def test_record_metrics_by_hand() -> None:
         "task_reward_std": 1.5,
         "team_reward": 4.0,
         "declined_answers": 0.0,
+        "masked_answers": 0.0,
         "kl": 5.0,
         "kl_per_token": 2.5,
         "kl_sampled": 0.5,

@@ -27,7 +27,7 @@ from cory.team.train_samples import (
     TrainSamples,
     behaviour_logprobs,
     correct_sampler_mismatch,
-    paid_only,
+    learnt_only,
     plain_records,
     select_each,
     transfer_back_samples,
@@ -103,7 +103,7 @@ class Agent:
         if args.normalize_rewards:
             role = record.generation.role
             scaler = self.state.reward_scalers.setdefault(role, RewardScaler())
-            scaler.update(reward)
+            scaler.update(reward[record.is_learnt])
             reward = scaler.scale(reward)
         if args.score_clip is not None:
             reward = reward.clamp(-args.score_clip, args.score_clip)
@@ -130,7 +130,7 @@ class Agent:
         skipped = 0
         for epoch in range(self.args.num_ppo_epochs):
             parts = [self._mini_batches(len(one.batch), step, epoch) for one in samples]
-            # Where most answers were declined, a mini-batch may have none.
+            # Where most answers are left out, a mini-batch may have none.
             for rows in [rows for rows in zip(*parts, strict=True) if any(map(len, rows))]:
                 measured = self._optimizer_step(samples, rows)
                 history += [measured] if measured else []
@@ -151,12 +151,12 @@ class Agent:
         return averages(history) | metrics
 
     def own_samples(self, record: RolloutRecord) -> tuple[list[TrainSamples], dict[str, float]]:
-        """The agent's own answers, none if all were declined, and metrics of them."""
-        if not record.is_paid.any():
+        """The agent's own answers, none if all are left out, and metrics of them."""
+        if not record.is_learnt.any():
             return [], {}
         made = self.make_train_samples(record)
         own, metrics = correct_sampler_mismatch(*made, record, self.args)
-        return [paid_only(own, record)], metrics
+        return [learnt_only(own, record)], metrics
 
     def partner_samples(
         self, team: Sequence[RolloutRecord]
@@ -171,7 +171,7 @@ class Agent:
         """
         weight, samples, metrics = self.args.partner_samples_weight, [], {}
         partners = plain_records(team, self.index) if weight else []
-        for partner in filter(lambda one: one.is_paid.any(), partners):
+        for partner in filter(lambda one: one.is_learnt.any(), partners):
             scores = self.scorer.score(self.policy, partner.batch)
             made, _ = self.make_train_samples(replace(partner, scores=scores))
             drawn_with = behaviour_logprobs(partner, self.args)
@@ -180,7 +180,7 @@ class Agent:
             metrics[f"{name}importance"] = float(importance[partner.batch.response_mask].mean())
             weighted = made.advantages * importance
             made = replace(made, advantages=weighted, weight=weight, name=name)
-            samples.append(paid_only(made, partner))
+            samples.append(learnt_only(made, partner))
         return samples, metrics
 
     def as_result(self) -> AbstractContextManager[None]:
@@ -201,8 +201,8 @@ class Agent:
     def make_train_samples(self, record: RolloutRecord) -> tuple[TrainSamples, dict[str, float]]:
         """Training samples of some answers: token rewards, advantages, and returns.
 
-        Answers that were declined are in no baseline and no statistic, and have advantages of 0;
-        at least one was not.
+        Answers that were declined, or cut off and masked, are in no baseline and no statistic, and
+        have advantages of 0; at least one is left.
 
         Returns:
             the samples, and metrics of their advantages.

@@ -45,6 +45,7 @@ def record_metrics(record: RolloutRecord) -> dict[str, float]:
         "task_reward_std": float(paid.std(correction=0)) if len(paid) else math.nan,
         "team_reward": paid_mean(record.team_reward),
         "declined_answers": float(len(record.task_reward) - len(paid)),
+        "masked_answers": 0.0 if record.is_masked is None else float(record.is_masked.sum()),
         "kl": float(scores.full_kl.sum(1).mean()),
         "kl_per_token": float(masked_mean(scores.full_kl, mask)),
         "kl_sampled": float((scores.logprobs - scores.ref_logprobs).sum(1).mean()),

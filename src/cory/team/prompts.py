@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cory.config import CORYConfig
 from cory.generation.stops import StopStrings
 from cory.team.chats import ChatRenderer, Query, is_chat
 from cory.team.roles import Answer, Templates
@@ -119,6 +120,24 @@ class PromptEncoder:
             if ids[: len(self.anchor_ids)] == self.anchor_ids:
                 return ids[len(self.anchor_ids) :]
         return self._token_ids(text)
+
+
+def make_encoder(
+    args: CORYConfig, tokenizer: PreTrainedTokenizerBase, generation_config: Any
+) -> PromptEncoder:
+    """The encoder that the settings ask for.
+
+    Raises:
+        ValueError: `stop_strings` or `chat_template_kwargs` do not fit the tokenizer.
+    """
+    stops = tuple(args.stop_strings or ())
+    return PromptEncoder(
+        tokenizer,
+        Templates(args.query_template, args.observer_template, args.reference_template),
+        end_token_ids(tokenizer, generation_config, stops),
+        stops,
+        args.chat_template_kwargs or {},
+    )
 
 
 def _start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

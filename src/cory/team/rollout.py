@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cory.algorithm.seeding import derive_generator, derive_seed
@@ -156,7 +156,13 @@ class Rollout:
             reward_parts=task_reward.means,
             logged=task_reward.logged,
             logged_columns=task_reward.columns,
+            is_masked=self._masked(generation, device),
         )
+
+    def _masked(self, generation: Generation, device: torch.device) -> Bool[Tensor, " B"] | None:
+        if not self.args.mask_truncated_completions:
+            return None
+        return ~torch.tensor(generation.has_ended, device=device)
 
 
 def recomputes_logprobs(args: CORYConfig) -> bool:

@@ -71,12 +71,12 @@ def select_each(samples: Sequence[TrainSamples], rows: Sequence[Tensor]) -> list
     return [one.select(chosen) for one, chosen in pairs if len(chosen)]
 
 
-def paid_only(samples: TrainSamples, record: RolloutRecord) -> TrainSamples:
-    """The samples of a record without the answers that every reward function declined.
+def learnt_only(samples: TrainSamples, record: RolloutRecord) -> TrainSamples:
+    """The samples of a record without the answers that were declined, or cut off and masked.
 
     What is left adds up to the whole loss: as if those had not been sampled.
     """
-    rows = record.is_paid.nonzero().flatten()
+    rows = record.is_learnt.nonzero().flatten()
     return samples if len(rows) == len(record.batch) else samples.select(rows)
 
 
@@ -97,7 +97,8 @@ def transfer_back_samples(
         weight · Σ_{t of better answers} −log π(w_t | s0, w_<t) / (tokens of all later answers)
 
     An answer with references in view is better if it earned more than the pioneer's answer that it
-    saw. Pairs of which one was declined are left out, and so are declined answers' tokens.
+    saw. Pairs of which one was declined, or the better one masked, are left out, and so are the
+    tokens of such answers.
 
     Returns:
         samples, none if no answer is better, and their metrics.
@@ -106,8 +107,8 @@ def transfer_back_samples(
     if not args.transfer_back_weight or not later:
         return [], {}
     pioneer = team[0]
-    better = [is_better(record, pioneer) for record in later]
-    compared = torch.cat([record.is_paid & pioneer.is_paid for record in later])
+    better = [record.is_learnt & is_better(record, pioneer) for record in later]
+    compared = torch.cat([record.is_learnt & pioneer.is_paid for record in later])
     share = float(torch.cat(better).sum() / compared.sum().clamp(min=1))
     metrics = {"transfer_back/share": share}
     if not share:

@@ -63,6 +63,8 @@ class RolloutRecord:
     reward_parts: dict[str, float] = field(default_factory=dict)
     logged: dict[str, float] = field(default_factory=dict)
     logged_columns: dict[str, list[Any]] = field(default_factory=dict)
+    is_masked: Bool[Tensor, " B"] | None = None
+    """Answers that were cut off and are left out (`mask_truncated_completions`); None: none is."""
 
     @property
     def is_paid(self) -> Bool[Tensor, " B"]:
@@ -70,9 +72,14 @@ class RolloutRecord:
         return ~self.task_reward.isnan()
 
     @property
+    def is_learnt(self) -> Bool[Tensor, " B"]:
+        """Which answers enter losses, baselines and running statistics."""
+        return self.is_paid if self.is_masked is None else self.is_paid & ~self.is_masked
+
+    @property
     def learning_mask(self) -> Bool[Tensor, "B T"]:
-        """The response tokens of the answers that were paid."""
-        return self.batch.response_mask & self.is_paid[:, None]
+        """The response tokens of the answers that something is learnt from."""
+        return self.batch.response_mask & self.is_learnt[:, None]
 
 
 @dataclass(frozen=True)

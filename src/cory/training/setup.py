@@ -39,8 +39,7 @@ from cory.tasks.custom import load_queries
 from cory.team.chats import is_chat
 from cory.team.evaluation import Evaluator
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
-from cory.team.prompts import PromptEncoder, end_token_ids
-from cory.team.roles import Templates
+from cory.team.prompts import PromptEncoder, make_encoder
 from cory.team.rollout import Rollout
 from cory.training.data import Stream, queries_at
 from cory.training.given import GivenRows, given_rows
@@ -100,7 +99,7 @@ def build_components(
     tokenizer = _tokenizer(args, user)
     train_dataset, eval_dataset, reward_funcs = _task(args, user, tokenizer, device)
     policies, reference = _models(args, user, device, world)
-    encoder = _encoder(args, tokenizer, reference)
+    encoder = make_encoder(args, tokenizer, reference.model.generation_config)
     sampler = _sampler(args, policies, encoder, world)
     context_length = _context_length(reference, sampler)
     limits = Limits(context_length, reference.num_embeddings)
@@ -234,19 +233,6 @@ def _reward_funcs(
             "my_rewards.py:accuracy or to the name of a reward model"
         )
     return reward_funcs
-
-
-def _encoder(
-    args: CORYConfig, tokenizer: PreTrainedTokenizerBase, reference: LanguageModel
-) -> PromptEncoder:
-    stops = tuple(args.stop_strings or ())
-    return PromptEncoder(
-        tokenizer,
-        Templates(args.query_template, args.observer_template, args.reference_template),
-        end_token_ids(tokenizer, reference.model.generation_config, stops),
-        stops,
-        args.chat_template_kwargs or {},
-    )
 
 
 def _sampler(

@@ -34,7 +34,12 @@ from cory.training.launch import first_alone_in, make_accelerator, make_world, r
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
-from cory.training.setup import UserObjects, build_components, make_optimizer, make_scheduler
+from cory.training.setup import (
+    UserObjects,
+    build_components,
+    make_optimizer,
+    make_scheduler,
+)
 from cory.training.standstill import Standstill
 
 
