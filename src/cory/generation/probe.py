@@ -24,8 +24,10 @@ from cory.models.layers import last_mlp
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter, replaced
 
-PROMPT_LENGTHS = (9, 4, 9)
+PROMPT_LENGTHS = (40, 13, 40)
 """Tokens of the prompts, at most: ragged, and one is there twice, as with `num_generations`."""
+LARGEST_WINDOW = 600
+"""Layers that see so many of the last tokens at most get a prompt that is longer."""
 NUM_TOKENS = 6
 """Tokens of an answer, at most: a GPU replays the last of them as a graph."""
 LARGEST_ERROR = 2e-3
@@ -64,7 +66,7 @@ def probe_models(
     Raises:
         ModelRefusedError: what cory computes is not what the model computes by itself.
     """
-    prompts, num_tokens = _prompts(token_ids, context_length)
+    prompts, num_tokens = _prompts(token_ids, context_length, _window(reference))
     shares_base = isinstance(policies[0].weights, Adapter)
     # Full copies are all the same here: one stands for all.
     agents = list(policies) if shares_base else list(policies[:1])
@@ -115,14 +117,22 @@ def _bits(dtype: torch.dtype) -> int:
     return torch.finfo(dtype).bits
 
 
-def _prompts(token_ids: Sequence[int], context_length: int | None) -> tuple[list[list[int]], int]:
+def _window(model: LanguageModel) -> int:
+    """How many of the last tokens some layers see, where these are few; else 0."""
+    window = getattr(model.model.config.get_text_config(), "sliding_window", None)
+    return window if isinstance(window, int) and window <= LARGEST_WINDOW else 0
+
+
+def _prompts(
+    token_ids: Sequence[int], context_length: int | None, window: int
+) -> tuple[list[list[int]], int]:
     """Prompts of the tokens that there are, and how long an answer may be."""
-    room = (context_length or 10**9) - NUM_TOKENS
-    num_tokens = NUM_TOKENS if room >= max(PROMPT_LENGTHS) else 2
+    longest = max(*PROMPT_LENGTHS, window + NUM_TOKENS if window else 0)
+    room = longest + NUM_TOKENS if context_length is None else max(4, context_length)
+    num_tokens = min(NUM_TOKENS, room // 2)
     distinct = list(dict.fromkeys(token_ids))
-    longest = (distinct * max(PROMPT_LENGTHS))[: max(PROMPT_LENGTHS)]
-    most = len(longest) if context_length is None else max(2, context_length - num_tokens)
-    return [longest[: min(length, most)] for length in PROMPT_LENGTHS], num_tokens
+    text = (distinct * longest)[: min(longest, room - num_tokens)]
+    return [text, text[: min(PROMPT_LENGTHS)], text], num_tokens
 
 
 def _made_up(prompts: Rows, num_tokens: int) -> Answers:
