@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cory.assets import asset_path
 from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.saved import saved_settings
 from cory.tasks import task_defaults
@@ -68,6 +69,9 @@ def open_target(options: Mapping[str, Any], given: Mapping[str, Any]) -> Subject
     """
     target = options["target"]
     saved = saved_settings(Path(target))
+    if saved is None:
+        # Before libraries are loaded that take seconds.
+        asset_path(target)
     args = model_settings(target, given) if saved is None else run_settings(saved, given)
 
     from cory.cli.libraries import quieten

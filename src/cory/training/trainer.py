@@ -60,6 +60,9 @@ class CORYTrainer:
         ValueError: the parts do not fit together; the message names the value and the fix.
     """
 
+    team_size: int | None = None
+    """Agents, whatever the settings say; None: as they say."""
+
     def __init__(
         self,
         model: str | PreTrainedModel | PeftModel | None = None,
@@ -69,11 +72,13 @@ class CORYTrainer:
         eval_dataset: Dataset | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         reward_processing_classes: Any = None,
-        callbacks: Sequence[TrainerCallback] = (),
+        callbacks: Sequence[TrainerCallback] | None = None,
         peft_config: PeftConfig | None = None,
         quantization_config: BitsAndBytesConfig | None = None,
     ) -> None:
         args = args or CORYConfig()
+        if self.team_size is not None:
+            args = args.replace(num_agents=self.team_size)
         if isinstance(model, str):
             args, model = args.replace(model_name_or_path=model), None
         self.args = args
@@ -98,7 +103,7 @@ class CORYTrainer:
         self.queries = partial(queries_at, self.components.train_dataset, args)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
         self.console = Console(is_quiet=not self.world.is_main)
-        self.events = Events(self, [self.console, *callbacks])
+        self.events = Events(self, [self.console, *(callbacks or ())])
 
     def train(self) -> dict[str, float]:
         """Run the iterations that are left and save the last checkpoint.
@@ -276,7 +281,6 @@ class CORYTrainer:
 
 
 class PPOTrainer(CORYTrainer):
-    """Single-agent PPO: the same trainer with a team of one."""
+    """Single-agent PPO: the same trainer, with the same arguments, and a team of one."""
 
-    def __init__(self, *arguments: Any, args: CORYConfig | None = None, **options: Any) -> None:
-        super().__init__(*arguments, args=(args or CORYConfig()).replace(num_agents=1), **options)
+    team_size = 1
