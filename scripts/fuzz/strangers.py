@@ -189,13 +189,13 @@ def check_chat(chance: random.Random, directory: Path) -> None:
 
 
 CHECKS: Mapping[str, tuple[int, Callable[[random.Random, Path], None]]] = {
-    "options": (15, check_options),
-    "settings": (3, check_settings_file),
-    "metrics": (5, check_metrics),
-    "samples": (10, check_samples),
-    "evaluation": (17, check_evaluation),
-    "server": (40, check_server),
-    "chat": (10, check_chat),
+    "options": (10, check_options),
+    "settings": (1, check_settings_file),
+    "metrics": (2, check_metrics),
+    "samples": (3, check_samples),
+    "evaluation": (20, check_evaluation),
+    "server": (60, check_server),
+    "chat": (4, check_chat),
 }
 """By kind: how many of a hundred inputs, and the property."""
 

@@ -31,9 +31,10 @@ def training_settings(given: Mapping[str, Any]) -> CORYConfig:
     What is not given comes from the run that is resumed if there is one, else from the task, else
     from `CORYConfig`.
     """
-    saved = saved_settings(Path(given.get("output_dir", CORYConfig.output_dir)))
-    if given.get("resume") and saved is not None:
-        return CORYConfig(**{**saved, **given})
+    if given.get("resume"):
+        saved = saved_settings(Path(given.get("output_dir", CORYConfig.output_dir)))
+        if saved is not None:
+            return CORYConfig(**{**saved, **given})
     return CORYConfig(**{**_defaults_of(given), **given})
 
 

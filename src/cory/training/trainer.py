@@ -25,7 +25,7 @@ from cory.io.signals import Interruption
 from cory.io.terminal import say
 from cory.team.agent import Agent
 from cory.team.averaging import interpolate_to_mean
-from cory.team.evaluation import metrics_of_all
+from cory.team.evaluation import Evaluation, metrics_of_all
 from cory.team.roles import exchange_is_due
 from cory.training.callbacks import Events
 from cory.training.checkpoint import Checkpoints, load_checkpoint
@@ -102,6 +102,8 @@ class CORYTrainer:
         self.rollout = self.components.rollout
         self.queries = partial(queries_at, self.components.train_dataset, args)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
+        self.alone: dict[str, Evaluation] = {}
+        """The last evaluation of each agent."""
         self.console = Console(is_quiet=not self.world.is_main)
         self.events = Events(self, [self.console, *(callbacks or ())])
 
@@ -197,8 +199,8 @@ class CORYTrainer:
         with ExitStack() as stack:
             for agent in self.agents:
                 stack.enter_context(agent.as_result())
-            alone = self.components.evaluator.evaluate_each(policies, queries)
-        metrics = metrics_of_all(alone, list(policies))
+            self.alone = self.components.evaluator.evaluate_each(policies, queries)
+        metrics = metrics_of_all(self.alone, list(policies))
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
             self.events.evaluated(metrics)
