@@ -142,7 +142,7 @@ def print_answers(output_dir: Path, table: pd.DataFrame) -> None:
 
 
 def _generate(model: str) -> subprocess.Popen[str]:
-    words = ["generate", model, "--task", TASK, "--prompt", OPENING, "--eval_steps", "null"]
+    words = ["generate", model, "--task", TASK, "--prompt", OPENING]
     return subprocess.Popen(
         [sys.executable, "-m", "cory", *words], stdout=subprocess.PIPE, text=True
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import cory.io.quiet  # noqa: F401  before the first library speaks
+
 if TYPE_CHECKING:
     from cory.config import CORYConfig
     from cory.tasks import for_task

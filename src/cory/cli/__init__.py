@@ -41,6 +41,13 @@ commands:
   cory report runs/first
 """
 TRACEBACK = "--traceback"
+NO_SUCH_PLACE = frozenset(
+    {
+        *(errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.ENOENT, errno.ENOTDIR, errno.EPERM),
+    }
+)
+"""What the operating system says where a path that was given cannot be used."""
 REFUSED_BY_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
@@ -65,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         say(f"cory: {error}")
         sys.exit(2)
     except (CoryRuntimeError, OSError) as error:
+        if not wants_traceback and isinstance(error, OSError) and _is_about_a_path(error):
+            say(f"cory: {str(error.filename)!r:.300} cannot be used: {error.strerror}")
+            sys.exit(2)
         is_known = isinstance(error, CoryRuntimeError) or error.errno in REFUSED_BY_DISK
         if wants_traceback or not is_known:
             raise
@@ -76,6 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         say("cory: interrupted; the same command goes on (a training with --resume)")
         sys.exit(130)
+
+
+def _is_about_a_path(error: OSError) -> bool:
+    return error.errno in NO_SUCH_PLACE and error.filename is not None
 
 
 def _run(words: list[str]) -> None:

@@ -12,6 +12,7 @@ from cory.cli.comparison import read_comparison
 from cory.cli.options import make_parser, parse_words
 from cory.compare.arms import STANDARD_ARMS
 from cory.compare.presets import PRESETS
+from cory.io.objects import shown
 from cory.io.signals import Stopped, stop_at_once
 from cory.io.terminal import say, write
 
@@ -27,6 +28,7 @@ Train every arm with every seed under the same settings and compare what each ag
 the same held-out queries. What is done is not done again: the same command continues, and more arms
 or seeds in the same directory add to it. Settings given as options change the base of all arms.
 Standard arms: {", ".join(STANDARD_ARMS)}. Presets: {", ".join(PRESETS)}."""
+MAX_WORKERS = 1000
 OUTPUT_DIR = "runs/comparison"
 
 
@@ -47,8 +49,9 @@ def run(words: Sequence[str]) -> None:
     given, options = parse_words(parser, words)
     directory = Path(given.pop("output_dir", OUTPUT_DIR))
     comparison = read_comparison(given, options)
-    if options["workers"] is not None and options["workers"] < 1:
-        raise ValueError(f"--workers {options['workers']} must be at least 1")
+    if options["workers"] is not None and not 1 <= options["workers"] <= MAX_WORKERS:
+        number = shown(options["workers"])
+        raise ValueError(f"--workers {number} must lie between 1 and {MAX_WORKERS}")
     for warning in comparison.warnings():
         say(f"cory: {warning}")
     _compare(comparison, directory, options["workers"])

@@ -201,7 +201,7 @@ def _with_interval(row: Row, name: str) -> str:
     value, half_width = row.get(name), row.get(f"{name}_interval")
     if value is None:
         return "–"
-    return f"{value:.3f}" + (f" ± {half_width:.3f}" if half_width is not None else "")
+    return f"{value:z.3f}" + (f" ± {half_width:.3f}" if half_width is not None else "")
 
 
 def _difference(row: Row, name: str) -> str | Text:
@@ -210,5 +210,5 @@ def _difference(row: Row, name: str) -> str | Text:
     if value is None:
         return "–"
     if half_width is None:
-        return f"{value:+.3f}"
-    return Text(f"{value:+.3f} ± {half_width:.3f}", "bold" if abs(value) > half_width else "")
+        return f"{value:+z.3f}"
+    return Text(f"{value:+z.3f} ± {half_width:.3f}", "bold" if abs(value) > half_width else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import open_target
 from cory.io.files import look_up
+from cory.io.objects import shown
 from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cory.team.chats import Query
     from cory.training.runs import Subject
 
+MAX_SAMPLES = 10_000
 USAGE = "cory generate RUN|MODEL --prompt TEXT [--agent agent_0] [--as_team] [--SETTING VALUE …]"
 DESCRIPTION = """\
 Answer a prompt, which is sent as a user's chat message where the run was trained on such. An agent
@@ -41,10 +43,13 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--num_samples", type=int, default=1, help="answers [1]")
     parser.add_argument("--step", type=int, help="checkpoint of a run [the newest]")
     given, options = parse(parser, words)
-    if options["num_samples"] < 1:
-        raise ValueError(f"--num_samples {options['num_samples']} must be at least 1")
+    if not 1 <= options["num_samples"] <= MAX_SAMPLES:
+        number = shown(options["num_samples"])
+        raise ValueError(f"--num_samples {number} must lie between 1 and {MAX_SAMPLES}")
     # A training refuses temperature 0, at which nothing would be sampled; here it has a meaning.
-    temperature = given.pop("temperature", None)
+    is_greedy = given.get("temperature") == 0
+    if is_greedy:
+        del given["temperature"]
     subject = open_target(options, given)
     speakers = _speakers(subject, options)
     if options["no_chat"]:
@@ -61,7 +66,7 @@ def run(words: Sequence[str]) -> None:
         speakers,
         query,
         options["num_samples"],
-        subject.args.temperature if temperature is None else temperature,
+        0.0 if is_greedy else subject.args.temperature,
     )
     for sample in range(options["num_samples"]):
         for place, speaker in enumerate(speakers):

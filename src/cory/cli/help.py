@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cory.config import CORYConfig
 
+KINDS: dict[Any, str] = {int: "N", float: "X"}
 HINTS = get_type_hints(CORYConfig)
 LIST_ITEMS = {
     name: get_args(part)[0]
@@ -31,7 +32,7 @@ def metavar(name: str) -> str:
         return f"{{{','.join(choices)}}}"
     if name in LIST_ITEMS:
         return "A B …"
-    return {int: "N", float: "X"}.get(get_args(hint)[0] if get_args(hint) else hint, "TEXT")
+    return KINDS.get(get_args(hint)[0] if get_args(hint) else hint, "TEXT")
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -54,5 +55,8 @@ class HelpFormatter(argparse.HelpFormatter):
         names = [name for name in action.option_strings if not name.endswith("+")]
         if not names:
             return super()._format_action_invocation(action)
-        value = "" if action.nargs == 0 else self._format_args(action, metavar(action.dest))
+        # jsonargparse keeps the type of an option under a name of its own.
+        own = KINDS.get(getattr(action, "_typehint", action.type), "TEXT")
+        kind = metavar(action.dest) if action.dest in HINTS else own
+        value = "" if action.nargs == 0 else self._format_args(action, kind)
         return f"{', '.join(names)} {value}".rstrip()

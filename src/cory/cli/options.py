@@ -22,6 +22,8 @@ from cory.config.validation import refuse_problems
 from cory.io.files import did_you_mean
 from cory.io.yaml import read_yaml
 
+REFUSALS = (argparse.ArgumentError, OverflowError)
+"""What the parser raises for a value; the second for an integer that no float can hold."""
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -92,7 +94,7 @@ def parse_words(
     _refuse_unknown_options(parser, words)
     try:
         namespace = vars(parser.parse_args(words))
-    except argparse.ArgumentError as error:
+    except REFUSALS as error:
         # The parser stops at the first value; by themselves, all that are wrong are found.
         parse_alone = _settings_parser().parse_args
         refuse_problems([_fault(parse_alone, option, "--") for option in _given(words)])
@@ -116,6 +118,9 @@ def _fault(parse: Callable[[Any], Any], given: Any, where: str) -> str | None:
         parse(given)
     except argparse.ArgumentError as error:
         return readable(error, where)
+    except OverflowError as error:
+        name = next(iter(given)).removeprefix("--").partition("=")[0]
+        return readable(error, f"{where}{name}: ")
     return None
 
 
@@ -167,7 +172,7 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
     }
     try:
         read = vars(_settings_parser().parse_object(listed))
-    except argparse.ArgumentError:
+    except REFUSALS:
         # The parser stops at the first value; by themselves, all that are wrong are found.
         parse_alone = _settings_parser().parse_object
         refuse_problems([_fault(parse_alone, {key: listed[key]}, f"{where}: ") for key in listed])
@@ -232,7 +237,7 @@ def _refuse_unknown_options(parser: ArgumentParser, words: Iterable[str]) -> Non
     refuse_problems([f"unknown option --{name}{_fix(name, known)}" for name in unknown])
 
 
-def readable(error: argparse.ArgumentError, where: str) -> str:
+def readable(error: Exception, where: str) -> str:
     """An error of the parser in plain words: the setting, its value, and what was expected.
 
     Args:
@@ -240,6 +245,8 @@ def readable(error: argparse.ArgumentError, where: str) -> str:
         where: what to put before the name of the setting.
     """
     message = str(error)
+    if isinstance(error, OverflowError):
+        return f"{where}a number has too many digits ({message})"
     name = re.search(r'Parser key "(\w+)"', message)
     value = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)
     if name is None or value is None or name[1] not in HINTS:

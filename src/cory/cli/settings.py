@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cory.assets import asset_path
 from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.saved import saved_settings
 from cory.tasks import task_defaults
@@ -32,9 +33,10 @@ def training_settings(given: Mapping[str, Any]) -> CORYConfig:
     What is not given comes from the run that is resumed if there is one, else from the task, else
     from `CORYConfig`.
     """
-    saved = saved_settings(Path(given.get("output_dir", CORYConfig.output_dir)))
-    if given.get("resume") and saved is not None:
-        return CORYConfig(**{**saved, **given})
+    if given.get("resume"):
+        saved = saved_settings(Path(given.get("output_dir", CORYConfig.output_dir)))
+        if saved is not None:
+            return CORYConfig(**{**saved, **given})
     return CORYConfig(**{**_defaults_of(given), **given})
 
 
@@ -70,6 +72,9 @@ def open_target(options: Mapping[str, Any], given: Mapping[str, Any]) -> Subject
     """
     target = options["target"]
     saved = saved_settings(Path(target))
+    if saved is None:
+        # Before libraries are loaded that take seconds.
+        asset_path(target)
     args = model_settings(target, given) if saved is None else run_settings(saved, given)
 
     from cory.cli.libraries import quieten

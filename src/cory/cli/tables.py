@@ -10,16 +10,16 @@ from rich.table import Table
 from cory.io.terminal import model_text, new_console
 
 MEASURES = (
-    ("reward", "task_reward", "task_reward_ci95", "{:.3f}"),
-    *((f"pass@{k}", f"pass@{k}", None, "{:.3f}") for k in range(1, 6)),
+    ("reward", "task_reward", "task_reward_ci95", "{:z.3f}"),
+    *((f"pass@{k}", f"pass@{k}", None, "{:z.3f}") for k in range(1, 6)),
     ("KL (nats)", "kl", "kl_ci95", "{:z.3f}"),
     ("KL per token", "kl_per_token", None, "{:z.4f}"),
-    ("entropy", "entropy", None, "{:.3f}"),
-    ("distinct-1", "distinct_1", None, "{:.3f}"),
-    ("distinct-2", "distinct_2", None, "{:.3f}"),
-    ("unique", "unique_share", None, "{:.1%}"),
-    ("perplexity", "ref_perplexity", None, "{:.2f}"),
-    ("tokens", "completion_length", None, "{:.1f}"),
+    ("entropy", "entropy", None, "{:z.3f}"),
+    ("distinct-1", "distinct_1", None, "{:z.3f}"),
+    ("distinct-2", "distinct_2", None, "{:z.3f}"),
+    ("unique", "unique_share", None, "{:z.1%}"),
+    ("perplexity", "ref_perplexity", None, "{:z.2f}"),
+    ("tokens", "completion_length", None, "{:z.1f}"),
     ("train samples", "total_samples", None, "{:,.0f}"),
     ("train seconds", "total_seconds", None, "{:,.0f}"),
 )

@@ -33,24 +33,14 @@ def run(words: Sequence[str]) -> None:
     args = training_settings({**preset_settings(options["preset"]), **given})
 
     from cory.cli.libraries import quieten
-    from cory.cli.tables import evaluation_table, print_table
 
     quieten()
+    from cory.cli.outcome import initial_metrics, print_outcome
     from cory.training.trainer import CORYTrainer
 
     trainer = CORYTrainer(args=args)
+    initial = initial_metrics(trainer)
     metrics = trainer.train()
     trainer.world.close()
-    if not trainer.world.is_main:
-        return
-    names = [*(f"agent_{index}" for index in range(args.num_agents)), "merged"]
-    alone = {
-        name: {
-            key.removeprefix(f"{name}/"): value
-            for key, value in metrics.items()
-            if key.startswith(f"{name}/")
-        }
-        for name in names
-        if f"{name}/task_reward" in metrics
-    }
-    print_table(evaluation_table(f"each agent alone, held out · {args.output_dir}", alone))
+    if trainer.world.is_main:
+        print_outcome(trainer, initial, metrics)

@@ -114,7 +114,11 @@ def saved_settings(directory: Path) -> dict[str, Any] | None:
         ValueError: the file cannot be read, or holds something else than settings.
     """
     path = directory / CONFIG_FILE
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise ValueError(f"{str(path)!r:.300} cannot be read: {error.strerror}") from error
+    if not is_there:
         return None
     saved = read_yaml(path)
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):

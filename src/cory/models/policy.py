@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache
 
 from cory.algorithm import losses
 from cory.distributed.memory import PassSize
+from cory.io.quiet import padded_at_the_end
 from cory.models.batch import Batch
 from cory.models.layers import last_mlp, only_at
 from cory.models.logprobs import head_logprobs, token_logprobs
@@ -134,7 +135,8 @@ class LanguageModel(nn.Module):
     def response_hidden(self, batch: Batch) -> Float[Tensor, "N D"]:
         """Hidden states from which each response token was predicted, in row-major order."""
         positions = batch.predicts_response
-        with only_at(last_mlp(self.model) if self.narrows_last_mlp else None, positions):
+        mlp = last_mlp(self.model) if self.narrows_last_mlp else None
+        with only_at(mlp, positions), padded_at_the_end():
             return self.hidden_states(batch.input_ids[:, :-1])[positions]
 
     def logprobs(

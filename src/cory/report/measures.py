@@ -28,7 +28,7 @@ class Measure:
     key: str
     label: str
     title: str
-    form: str = "{:.3f}"
+    form: str = "{:z.3f}"
     interval: str | None = None
     limits: tuple[float, float] | None = None
 
@@ -51,10 +51,10 @@ class Measure:
 REWARD = Measure("task_reward", "task reward per answer", "reward", interval="task_reward_ci95")
 KL = Measure("kl", "KL to the initial model (nats)", "KL (nats)", interval="kl_ci95")
 DISTINCT = Measure("distinct_2", "distinct-2 (share of token pairs)", "distinct-2")
-UNIQUE = Measure("unique_share", "share of distinct answers", "unique", "{:.1%}", limits=SHARE)
+UNIQUE = Measure("unique_share", "share of distinct answers", "unique", "{:z.1%}", limits=SHARE)
 ENTROPY = Measure("entropy", "entropy per token (nats)", "entropy")
-PERPLEXITY = Measure("ref_perplexity", "perplexity to the initial model", "perplexity", "{:.2f}")
-LENGTH = Measure("completion_length", "tokens per answer", "tokens", "{:.1f}")
+PERPLEXITY = Measure("ref_perplexity", "perplexity to the initial model", "perplexity", "{:z.2f}")
+LENGTH = Measure("completion_length", "tokens per answer", "tokens", "{:z.1f}")
 COPY_RATE = Measure("copy_rate", "copied share of an observer's words", "copied")
 LIFT = Measure("lift", "observer's reward − pioneer's", "lift")
 ALIVE = Measure("alive", "share of runs not collapsed", "not collapsed", limits=SHARE)

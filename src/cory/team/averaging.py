@@ -6,6 +6,7 @@ Models that start as one and learn one task have a mean that works (Ramé et al.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -62,8 +63,8 @@ def merged(policies: Sequence[Policy], shares: Sequence[float] | None = None) ->
     """
     shares = [1.0] * len(policies) if shares is None else list(shares)
     total = sum(shares)
-    largest = LARGEST_SHARE * abs(total)
-    if len(shares) != len(policies) or not total or not all(abs(s) <= largest for s in shares):
+    largest = LARGEST_SHARE * abs(total) if math.isfinite(total) else 0.0
+    if len(shares) != len(policies) or not total or any(not abs(s) <= largest for s in shares):
         raise ValueError(
             f"weights={shares!r:.300} must be one number per agent ({len(policies)} of them) with "
             f"a sum other than 0, none larger than {LARGEST_SHARE} times that sum"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from transformers import TrainerCallback
 
 from cory.io.terminal import model_text, new_console
@@ -40,19 +40,25 @@ class Console(TrainerCallback):
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(),
-            TimeRemainingColumn(),
+            # Rich forgets iterations of half a minute before it has seen two.
+            TextColumn("{task.fields[left]}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
         self.task = self.progress.add_task(
-            "train", total=state.max_steps, completed=state.global_step
+            "train", total=state.max_steps, completed=state.global_step, left=""
         )
         self.progress.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.progress is not None:
-            self.progress.update(self.task, completed=state.global_step)
+            left = _duration(self._seconds_left(state))
+            self.progress.update(self.task, completed=state.global_step, left=left)
+
+    def _seconds_left(self, state: Any) -> float:
+        passed, done = time.monotonic() - self.started, state.global_step - self.first_step
+        return passed / max(1, done) * (state.max_steps - state.global_step)
 
     def on_log(
         self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **_: Any
@@ -65,8 +71,8 @@ class Console(TrainerCallback):
             self.last_line = now
             order = roles_at(step - 1, args.num_agents, args.role_exchange_period)
             roles = [role_name(order.index(index)) for index in range(args.num_agents)]
-            left = (now - self.started) / max(1, step - self.first_step) * (state.max_steps - step)
-            ends = f"{logs['tokens_per_second']:>8,.0f}  {_duration(left):>8}"
+            left = _duration(self._seconds_left(state))
+            ends = f"{logs['tokens_per_second']:>8,.0f}  {left:>8}"
             self._print(f"{_line(step, roles, logs)}  {ends}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -97,8 +103,8 @@ def _team(args: Any) -> str:
 
 def _line(step: int, roles: Sequence[str], logs: dict[str, float], prefix: str = "") -> str:
     agents = "  ".join(
-        f"{role:<8} {logs[f'{prefix}agent_{index}/task_reward']:>7.3f} "
-        f"{logs[f'{prefix}agent_{index}/kl']:>7.3f}"
+        f"{role:<8} {logs[f'{prefix}agent_{index}/task_reward']:>z7.3f} "
+        f"{logs[f'{prefix}agent_{index}/kl']:>z7.3f}"
         for index, role in enumerate(roles)
     )
     return f"{step:>5}  {agents}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +191,10 @@ def answer(
         num_samples: answers of each speaker; sample i sees the earlier samples i.
         temperature: of sampling; 0 takes the likeliest tokens.
     """
-    args = subject.args
+    # Nothing is held out where one query is asked; nor may a watched metric be missed.
+    args = subject.args.replace(eval_steps=None, metric_for_best_model=None)
     components = build(
-        subject,
+        replace(subject, args=args),
         train_dataset=Dataset.from_list([{args.prompt_column: query}]),
         reward_funcs=lambda **columns: [],  # nobody is paid
     )

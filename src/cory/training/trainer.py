@@ -23,7 +23,7 @@ from cory.io.signals import Interruption
 from cory.io.terminal import say
 from cory.team.agent import Agent
 from cory.team.averaging import interpolate_to_mean
-from cory.team.evaluation import means_over, metrics_of_all
+from cory.team.evaluation import Evaluation, means_over, metrics_of_all
 from cory.team.roles import exchange_is_due
 from cory.training.callbacks import Events
 from cory.training.checkpoint import Checkpoints, load_checkpoint
@@ -67,6 +67,9 @@ class CORYTrainer:
         ValueError: the parts do not fit together; the message names the value and the fix.
     """
 
+    team_size: int | None = None
+    """Agents, whatever the settings say; None: as they say."""
+
     def __init__(
         self,
         model: str | PreTrainedModel | PeftModel | None = None,
@@ -76,11 +79,13 @@ class CORYTrainer:
         eval_dataset: GivenRows | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         reward_processing_classes: Any = None,
-        callbacks: Sequence[TrainerCallback] = (),
+        callbacks: Sequence[TrainerCallback] | None = None,
         peft_config: PeftConfig | None = None,
         quantization_config: BitsAndBytesConfig | None = None,
     ) -> None:
         args = args or CORYConfig()
+        if self.team_size is not None:
+            args = args.replace(num_agents=self.team_size)
         if isinstance(model, str):
             args, model = args.replace(model_name_or_path=model), None
         self.args = args
@@ -104,9 +109,11 @@ class CORYTrainer:
         self.rollout = self.components.rollout
         self.queries = partial(queries_at, self.components.train_dataset, args)
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
+        self.alone: dict[str, Evaluation] = {}
+        """The last evaluation of each agent."""
         self.console = Console(is_quiet=not self.world.is_main)
         self.standstill = Standstill(self.agents, args)
-        self.events = Events(self, [self.console, *callbacks])
+        self.events = Events(self, [self.console, *(callbacks or ())])
         self.rescue = Rescue(self._write, is_alone=self.world.size == 1)
         self.components.rewards.trainer_state = lambda: self.events.state
 
@@ -220,8 +227,8 @@ class CORYTrainer:
         with ExitStack() as stack:
             for agent in self.agents:
                 stack.enter_context(agent.as_result())
-            alone = self.components.evaluator.evaluate_each(policies, queries)
-        metrics = metrics_of_all(alone, list(policies))
+            self.alone = self.components.evaluator.evaluate_each(policies, queries)
+        metrics = metrics_of_all(self.alone, list(policies))
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
             self.events.evaluated(metrics)
@@ -303,7 +310,6 @@ class CORYTrainer:
 
 
 class PPOTrainer(CORYTrainer):
-    """Single-agent PPO: the same trainer with a team of one."""
+    """Single-agent PPO: the same trainer, with the same arguments, and a team of one."""
 
-    def __init__(self, *arguments: Any, args: CORYConfig | None = None, **options: Any) -> None:
-        super().__init__(*arguments, args=(args or CORYConfig()).replace(num_agents=1), **options)
+    team_size = 1
