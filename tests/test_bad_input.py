@@ -61,12 +61,12 @@ def raising(**inputs: Any) -> list[float]:
     ("reward", "message"),
     [
         (raising, r"'raising' raised KeyError: 'answer'.*columns \['topic'\]"),
-        (lambda **_: [float("nan")] * 8, r"returned nan for row 0; a reward must be finite"),
+        (lambda **_: [float("inf")] * 8, r"returned inf for row 0; it must return a finite number"),
         (lambda **_: [1.0] * 7, r"returned 7 values for 8 completions"),
-        (lambda **_: ["good"] * 8, r"returned 'good' \(str\) for row 0; it must return a number"),
+        (lambda **_: ["good"] * 8, r"returned 'good' \(str\) for row 0; it must return a finite"),
         (lambda **_: 1.0, r"returned 1.0; it must return a list"),
     ],
-    ids=["raises", "nan", "count", "text", "scalar"],
+    ids=["raises", "inf", "count", "text", "scalar"],
 )
 def test_a_reward_that_is_none(
     tiny_gpt2_dir: Path, tmp_path: Path, reward: Any, message: str

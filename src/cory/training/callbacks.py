@@ -114,7 +114,7 @@ class Events:
                 f"{', '.join(sorted(metrics))}"
             )
         self.tell("on_evaluate", metrics=named)
-        if key is None:
+        if key is None or math.isnan(named[key]):  # no answer was paid
             return
         value, best = named[key], self.state.best_metric
         is_better = best is None or (value > best if self.args.greater_is_better else value < best)
