@@ -197,7 +197,10 @@ def test_another_task_brings_its_questions_only() -> None:
         (["train", "--save_steps", "0.5"], "'0.5' is not a whole number or null"),
         (["train", "--kl_placement", "all"], "'all' is not one of reward, loss, both"),
         (["train", "--lam", "1.5"], "lam=1.5 must lie between 0 and 1"),
-        (["train", "--task", "imbd"], "task='imbd' is not one of pocket-reviews"),
+        (
+            ["train", "--task", "imbd"],
+            "no task 'imbd': did you mean imdb?; there is pocket-reviews",
+        ),
         (["train", "--preset", "papers"], "no preset 'papers': did you mean paper?"),
         (["train", "--config", "absent.yaml"], "--config absent.yaml: no such file"),
         (["train", "stray"], "unrecognized arguments: stray"),

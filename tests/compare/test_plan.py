@@ -129,7 +129,7 @@ def test_warnings_name_what_a_reader_should_know() -> None:
         ({"base": {"eval_steps": 5, "logging_steps": 2}}, "must be a multiple of logging_steps"),
         ({"seeds": []}, "seeds is empty"),
         ({"seeds": [1, 1]}, "lists a value twice"),
-        ({"baseline": "pppo"}, "is no arm"),
+        ({"baseline": "pppo"}, "no baseline arm 'pppo': did you mean ppo?; there is"),
         (
             {"arms": {"a": {"kl_coef": 0.5}}, "kl_coefs": [0.1, 0.2], "allow": ["kl_coef"]},
             "all of kl_coefs would give the same run",

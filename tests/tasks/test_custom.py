@@ -222,7 +222,9 @@ def test_custom_needs_data_and_rewards(tmp_path: Path) -> None:
 
 def test_an_unknown_task_lists_those_there_are() -> None:
     """Prevents a typing error that ends in an ImportError."""
-    with pytest.raises(ValueError, match=r"task='imbd' is not one of pocket-reviews, .*gsm8k"):
+    with pytest.raises(
+        ValueError, match=r"no task 'imbd': did you mean imdb\?; there is pocket-reviews, .*gsm8k"
+    ):
         task_defaults("imbd")
     assert set(TASKS) == {"pocket-reviews", "pocket-arithmetic", "imdb", "gsm8k"}
 

@@ -14,7 +14,7 @@ from typing import Any
 from cory import __version__
 from cory.compare.arms import OWN, Arm, Times, refuse_unfair_arms, refuse_wrong_names, resolve
 from cory.config import SETTINGS, CORYConfig
-from cory.io.files import check_folder_name, file_digest
+from cory.io.files import check_folder_name, file_digest, look_up
 from cory.tasks import task_defaults
 
 DEFAULTS: dict[str, Any] = {"eval_steps": 10, "save_steps": 10, "save_total_limit": 1}
@@ -169,11 +169,8 @@ def _check_names(comparison: Comparison) -> None:
         raise ValueError("a comparison needs at least one arm: name one under `arms`")
     for name in comparison.arms:
         check_folder_name(name, "arm")
-    if comparison.baseline is not None and comparison.baseline not in comparison.arms:
-        raise ValueError(
-            f"baseline={comparison.baseline!r} is no arm: choose one of "
-            f"{', '.join(comparison.arms)}"
-        )
+    if comparison.baseline is not None:
+        look_up("baseline arm", comparison.baseline, comparison.arms)
 
 
 def _check_axes(comparison: Comparison) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cory.config import CORYConfig
 from cory.config.presets import preset_settings
+from cory.io.files import look_up
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -75,9 +76,4 @@ def load_task(args: CORYConfig, tokenizer: PreTrainedTokenizerBase) -> Task:
 
 
 def _task_module(name: str) -> Any:
-    if name not in TASKS:
-        raise ValueError(
-            f"task={name!r} is not one of {', '.join(TASKS)}. Pick one of these, or leave out "
-            "`task` and set `dataset_name` and `reward_funcs` to bring your own."
-        )
-    return import_module(TASKS[name])
+    return import_module(look_up("task", name, TASKS))
