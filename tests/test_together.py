@@ -60,6 +60,7 @@ MODES = {
     "full": ("tiny_gpt2_dir", RICH),
     "adapters": ("tiny_llama_dir", {**RICH, "use_peft": True, "evaluate_merged": True}),
     "sharded": ("tiny_llama_dir", {**RICH, "shard_weights": True}),
+    "declined": ("tiny_llama_dir", {**RICH, "trouble": "declines", "num_mini_batches": 4}),
     "ragged": ("tiny_llama_dir", RAGGED),
     "ragged adapters": ("tiny_gpt2_dir", {**RAGGED, "use_peft": True}),
     "ragged sharded": (

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,22 @@ def troublesome(kind: str, rank: int) -> Any:
     return share
 
 
+def declines(
+    prompts: list[str],
+    completions: list[str],
+    topic: list[int],
+    log_metric: Any,
+    log_extra: Any,
+    **columns: Any,
+) -> list[float | None]:
+    """Pays the answers to some queries only, and logs something of every one."""
+    for length in topic:
+        log_metric("topic", length)
+    log_extra("texts", completions)
+    paid = share_of_letters(prompts, completions)
+    return [None if length % 3 == 0 else reward for length, reward in zip(topic, paid, strict=True)]
+
+
 def train(
     model: str,
     output_dir: str,
@@ -61,16 +78,19 @@ def train(
     Args:
         model: directory.
         output_dir: of the run.
-        trouble: what the reward function of process 1 does.
+        trouble: what the reward function of process 1 does; "declines": what that of all does.
         start_from: a run, of which a copy is resumed.
         options: settings.
     """
     # The others look at the copy only when they have met the first process.
     if start_from is not None and os.environ.get("RANK", "0") == "0":
         shutil.copytree(start_from, output_dir)
-    reward = share_of_letters if trouble is None else troublesome(trouble, rank=1)
+    rewards = {None: share_of_letters, "declines": declines}
+    reward = rewards.get(trouble) or troublesome(str(trouble), rank=1)
     options["resume"] = start_from is not None
-    trainer(Path(model), Path(output_dir), reward, eval_dataset=queries(5), **options).train()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No reward function applies")
+        trainer(Path(model), Path(output_dir), reward, eval_dataset=queries(5), **options).train()
 
 
 def launch(plan: list[dict[str, Any]], directory: Path) -> subprocess.CompletedProcess[str]:

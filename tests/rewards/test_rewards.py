@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,11 @@ class Raising:
 class RaisingNumber(Fraction):
     def __float__(self) -> float:
         raise ZeroDivisionError
+
+
+class Exiting:
+    def __repr__(self) -> str:
+        sys.exit(3)
 
 
 class RaisingScalar:
@@ -196,6 +202,7 @@ def test_any_kind_of_number_is_a_reward(value: Any) -> None:
         ([1.0, RaisingNumber()], "RaisingNumber.*ZeroDivisionError.* for row 1"),
         ([1.0, RaisingScalar()], "RaisingScalar.*ZeroDivisionError.* for row 1"),
         (RaisingList(), "cannot be read .ZeroDivisionError"),
+        ([1.0, Exiting()], "raised SystemExit: 3"),
         ({1.0, 2.0}, "it must return a list"),
         (iter([1.0, 2.0]), "it must return a list"),
         (np.ones((2, 2)), "for row 0"),
@@ -269,6 +276,9 @@ def test_functions_are_found_by_name(tmp_path: Path) -> None:
         ("cory.tasks.absent.judge", "there is no module 'cory.tasks.absent'"),
         ("cory.tasks.gsm8k.absent", "'absent' is not a function there; .*gsm8k_reward"),
         ("absent.py:judge", "no such file"),
+        ("rewards.py", "names a file: add the function"),
+        ("n" * 300, "is no name of a function, a file or a model: File name too long"),
+        ("n" * 300 + ".py:judge", "File name too long"),
         ("./no-such-model", "no sequence-classification model could be loaded"),
     ],
 )
@@ -303,6 +313,7 @@ def test_an_error_inside_the_users_module_is_theirs(tmp_path: Path) -> None:
         ("1 / 0\n", "ZeroDivisionError"),
         ("\0", "null bytes"),
         ("judge = 3\n", "'judge' is not a function there"),
+        ("def __getattr__(name):\n    raise OSError(name)\n", "OSError: judge"),
         ("", "'judge' is not a function there; callable names are missing"),
     ],
 )

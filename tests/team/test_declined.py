@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -11,11 +12,14 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from cory.algorithm.advantages import ESTIMATORS
+from cory.cli.tables import evaluation_table
 from cory.report.answers import browse
 from cory.team.controllers import RewardScaler
+from cory.team.metrics import for_json
 from cory.team.rollout import share_rewards
 from cory.team.train_samples import transfer_back_samples
 from cory.team.transfer import KnowledgeTransfer
@@ -251,9 +255,22 @@ def test_a_run_counts_what_was_declined(tiny_gpt2_dir: Path, tmp_path: Path) -> 
 
 def test_a_run_in_which_nothing_is_paid_goes_on(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a crash in statistics, progress or evaluation of no reward at all."""
-    run = trainer(tiny_gpt2_dir, tmp_path, declines_all, eval_dataset=queries(4))
+    run = trainer(
+        tiny_gpt2_dir,
+        tmp_path,
+        declines_all,
+        eval_dataset=queries(4),
+        metric_for_best_model="task_reward",
+        greater_is_better=False,
+        eval_steps=1,
+    )
     with pytest.warns(UserWarning, match="No reward function applies"):
         metrics = run.train()
     assert math.isnan(metrics["task_reward"])
-    assert records(tmp_path)[0]["agent_0/optimizer_steps"] == 0
-    assert records(tmp_path)[0]["agent_0/task_reward"] is None
+    assert run.events.state.best_metric is None
+    console = Console(file=io.StringIO(), width=80)
+    console.print(evaluation_table("", {"agent_0": metrics}))
+    assert "nan" not in console.file.getvalue()
+    assert json.dumps(for_json(metrics), allow_nan=False)
+    assert records(tmp_path)[1]["agent_0/optimizer_steps"] == 0
+    assert records(tmp_path)[1]["agent_0/task_reward"] is None

@@ -52,6 +52,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _measure(subject: Subject, target: str) -> dict[str, Any]:
+    from cory.team.metrics import for_json
     from cory.training.runs import evaluate_alone
 
     args, evaluations = subject.args, evaluate_alone(subject)
@@ -61,7 +62,7 @@ def _measure(subject: Subject, target: str) -> dict[str, Any]:
         "checkpoints": {name: str(path) for name, path in subject.weights.items()},
         "num_queries": len(first.rows) // args.num_eval_samples,
         "num_samples": args.num_eval_samples,
-        "metrics": {name: evaluation.metrics for name, evaluation in evaluations.items()},
+        "metrics": {name: for_json(each.metrics) for name, each in evaluations.items()},
         "answers": {name: _answers(each, args) for name, each in evaluations.items()},
         "settings": args.to_dict(),
     }

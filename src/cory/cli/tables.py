@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from rich import box
@@ -56,9 +57,10 @@ def evaluation_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> 
 
 
 def _cell(metrics: Mapping[str, float], key: str, interval: str | None, form: str) -> str:
-    if metrics.get(key) is None:
+    value = metrics.get(key)
+    if value is None or math.isnan(value):
         return "–"
-    text = form.format(metrics[key])
+    text = form.format(value)
     if interval is None or metrics.get(interval) is None:
         return text
     return f"{text} ± {form.format(metrics[interval])}"

@@ -97,7 +97,7 @@ def _outcome(call: Call, timeout: float | None) -> Outcome:
             returned = call.make()
             if inspect.isawaitable(returned):  # a plain function that hands on an async one's
                 returned = _run(partial(_awaited, returned))
-        return checked(returned, call.name, len(call))
+            return checked(returned, call.name, len(call))
 
     try:
         return _within(timeout, work)
@@ -113,8 +113,7 @@ def _together(calls: Mapping[int, Call], timeout: float | None) -> dict[int, Out
     async def make(index: int, call: Call) -> None:
         try:
             with _naming(call):
-                returned = await call.make()
-            outcomes[index] = checked(returned, call.name, len(call))
+                outcomes[index] = checked(await call.make(), call.name, len(call))
         except RewardError as error:
             outcomes[index] = error
 
@@ -175,7 +174,7 @@ def _naming(call: Call) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, Stopped):
+    except (KeyboardInterrupt, Stopped, RewardError):
         raise
     except BaseException as error:
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():

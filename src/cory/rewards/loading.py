@@ -76,12 +76,18 @@ def _load(
     specification: Any, tokenizer: Any, device: torch.device | str, trust_remote_code: bool
 ) -> RewardFunc:
     if isinstance(specification, str):
+        is_directory = _is_directory(specification)
+        if specification.endswith(".py"):
+            raise ValueError(
+                f"Reward function {specification!r} names a file: add the function, as in "
+                f"{specification}:accuracy."
+            )
         path, colon, name = specification.rpartition(":")
         if colon and path.endswith(".py"):
             return _function(_module_from_file(Path(path).expanduser()), name, specification)
         module_name, _, name = specification.rpartition(".")
         is_dotted = module_name and all(map(str.isidentifier, specification.split(".")))
-        if is_dotted and not Path(specification).is_dir():
+        if is_dotted and not is_directory:
             return _function(_module(module_name, specification), name, specification)
     # A model is callable, too, so it comes before callables.
     if isinstance(specification, str | PreTrainedModel):
@@ -92,6 +98,16 @@ def _load(
             "sequence-classification model; pass one of these."
         )
     return specification
+
+
+def _is_directory(specification: str) -> bool:
+    try:
+        return Path(specification).is_dir()
+    except OSError as error:
+        raise ValueError(
+            f"Reward {specification!r:.99} is no name of a function, a file or a model: "
+            f"{error.strerror}."
+        ) from error
 
 
 def _module(module_name: str, specification: str) -> ModuleType:
@@ -147,7 +163,7 @@ def _imported(what: str, load: Callable[[], T]) -> T:
 
 
 def _function(module: ModuleType, name: str, specification: str) -> Callable[..., Any]:
-    function = getattr(module, name, None) if name else None
+    function = _imported(specification, lambda: getattr(module, name, None))
     if not callable(function):
         functions = [
             found

@@ -105,6 +105,14 @@ def confidence_interval(values: Float[Tensor, " N"]) -> float:
     return float(1.96 * values.double().std() / math.sqrt(len(values)))
 
 
+def for_json(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record for a file: None where a number is not finite, since JSON has none such."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }
+
+
 class MetricsFile:
     """metrics.jsonl: one JSON object per line, each with its `step`.
 
@@ -122,13 +130,9 @@ class MetricsFile:
         replace_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append a record; NaN is written as null, since JSON has none."""
-        clean = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in record.items()
-        }
+        """Append a record; NaN is written as null."""
         with writing(self.path), self.path.open("a") as file:
-            file.write(json.dumps(clean) + "\n")
+            file.write(json.dumps(for_json(record)) + "\n")
 
     def flush(self) -> None:
         """Bring what was written to the disk."""

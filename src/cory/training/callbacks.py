@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +91,7 @@ class Events:
                 f"{', '.join(sorted(metrics))}"
             )
         self.tell("on_evaluate", metrics=named)
-        if key is None:
+        if key is None or math.isnan(named[key]):  # no answer was paid
             return
         value, best = named[key], self.state.best_metric
         if best is None or (value != best and (value > best) == self.args.greater_is_better):
