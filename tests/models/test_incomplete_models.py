@@ -11,10 +11,16 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+)
 
 from cory.models.loading import build_policies, load_model, load_tokenizer
 from cory.models.weights import FullCopy
+from cory.rewards.loading import load_reward_funcs
 from tests.teams import ADAPTERS, make_args
 from tests.tiny_models import TINY, tiny_model
 
@@ -238,3 +244,27 @@ def test_a_model_object_says_itself_what_its_format_is(tiny_llama_dir: Path) -> 
         policies, _ = build_policies(model, make_args(**ADAPTERS, **settings))
         assert policies[0].model.config._attn_implementation == "sdpa_float32"
         assert {weight.dtype for weight in policies[0].trainable_parameters()} == {torch.float32}
+
+
+def test_a_model_without_a_head_is_refused(tiny_gpt2_dir: Path) -> None:
+    """Prevents an AttributeError about None where a body or a classifier is passed."""
+    for kind in (AutoModel, AutoModelForSequenceClassification):
+        model = kind.from_pretrained(tiny_gpt2_dir)
+        with pytest.raises(ValueError, match="has no head that gives logits of tokens"):
+            build_policies(model, make_args())
+
+
+@pytest.mark.parametrize("kind", ["truncated", "a list"])
+def test_a_damaged_reward_model_is_refused(
+    tiny_classifier_dir: Path, tmp_path: Path, kind: str
+) -> None:
+    """The same of reward models."""
+    model = shutil.copytree(tiny_classifier_dir, tmp_path / "model")
+    MODELS[kind][0](model)
+    with pytest.raises(ValueError, match=r"no sequence-classification model could be loaded"):
+        load_reward_funcs(str(model))
+    shutil.copy(tiny_classifier_dir / "model.safetensors", model)
+    shutil.copy(tiny_classifier_dir / "config.json", model)
+    (model / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"has no tokenizer that can be loaded"):
+        load_reward_funcs(str(model))

@@ -75,7 +75,8 @@ class ModelConfig:
     model_name_or_path: str | None = setting(None, NAME)
     """Hub name or local directory of a causal language model."""
     dtype: Literal["float32", "bfloat16", "float16"] = setting("float32")
-    """Number format of the weights."""
+    """Number format of the weights. Full copies are trained in float32 only, 16 bytes per weight
+    with gradient and moments; `bf16` computes in bfloat16. The base of adapters may have any."""
     attn_implementation: str | None = setting(None)
     """Attention implementation of transformers: sdpa, eager, flash_attention_2 … None: the default
     of transformers."""

@@ -56,8 +56,8 @@ def _wrong_type(name: str, value: Any, hint: Any) -> str:
         return f"{name}={shown(value)} is not one of {', '.join(get_args(hint))}"
     if any(get_origin(part) is dict for part in get_args(hint)):
         return (
-            f"{name}={shown(value)} must be a mapping from names to texts, numbers, true, false, null, "
-            "or lists and mappings of these"
+            f"{name}={shown(value)} must be a mapping from names to texts, numbers, true, false, "
+            "null, or lists and mappings of these"
         )
     kind = getattr(hint, "__name__", str(hint))
     fix = " (YAML takes 1e-5 for a text: write 1.0e-5)" if "float" in kind else ""

@@ -55,7 +55,7 @@ def load_model(
         "use_safetensors": True,
     }
     options = {key: value for key, value in options.items() if value is not None}
-    with _readable(f"model_name_or_path={name!r} cannot be loaded as a causal language model"):
+    with readable(f"model_name_or_path={name!r} cannot be loaded as a causal language model"):
         check_json_objects(path)
         if not (Path(path) / "adapter_config.json").is_file():
             return _load_whole(path, options)
@@ -101,7 +101,7 @@ def check_json_objects(directory: str | Path) -> None:
 
 
 @contextmanager
-def _readable(what: str) -> Iterator[None]:
+def readable(what: str) -> Iterator[None]:
     """Context that names a model whose files break the libraries that read them, in whatever way.
 
     Raises:
@@ -133,7 +133,7 @@ def nf4_config(args: CORYConfig) -> BitsAndBytesConfig:
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load a tokenizer; see `ensure_pad_token`."""
-    with _readable(f"no tokenizer can be loaded from {name!r}"):
+    with readable(f"no tokenizer can be loaded from {name!r}"):
         path = asset_path(name)
         check_json_objects(path)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
@@ -171,11 +171,17 @@ def build_policies(
     frozen base.
 
     Raises:
-        ValueError: `args.shard_weights` and adapters.
+        ValueError: `args.shard_weights` and adapters; a model without a language-model head; an
+            adapter that agents cannot own.
     """
+    base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+    if base.get_output_embeddings() is None:
+        raise ValueError(
+            f"{type(base).__name__} has no head that gives logits of tokens: pass a causal "
+            "language model, such as AutoModelForCausalLM loads"
+        )
     use_fast_gelu(model)
     keep_4bit_layout(model)
-    base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
     if args.bf16 or base.dtype != torch.float32:
         use_float32_attention(base)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:

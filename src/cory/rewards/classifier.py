@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from cory.assets import asset_path
-from cory.models.loading import ensure_pad_token
+from cory.models.loading import check_json_objects, ensure_pad_token, readable
 from cory.models.pickles import refuse_pickled_weights
 
 POSITIVE_LABELS = frozenset({"positive", "pos", "label_1"})
@@ -55,9 +55,10 @@ class ClassifierReward:
         self.__name__ = name.rstrip("/").rpartition("/")[2] or type(loaded).__name__
         self.label = reward_label(loaded.config, name)
         # Where code comes with it and nothing is said of trust, transformers asks on the terminal.
-        self.tokenizer: PreTrainedTokenizerBase = tokenizer or AutoTokenizer.from_pretrained(
-            name, trust_remote_code=trust_remote_code
-        )
+        with readable(f"Reward model {name!r} has no tokenizer that can be loaded"):
+            self.tokenizer: PreTrainedTokenizerBase = tokenizer or AutoTokenizer.from_pretrained(
+                name, trust_remote_code=trust_remote_code
+            )
         try:
             ensure_pad_token(self.tokenizer)
         except ValueError as error:
@@ -137,7 +138,12 @@ def max_input_length(tokenizer: PreTrainedTokenizerBase, config: Any) -> int | N
 
 def _load_classifier(name: str, trust_remote_code: bool) -> PreTrainedModel:
     refuse_pickled_weights(name, "AutoModelForSequenceClassification")
-    try:
+    what = (
+        f"Reward {name!r} is not an import path (package.module.function, file.py:function), "
+        "and no sequence-classification model could be loaded from it"
+    )
+    with readable(what):
+        check_json_objects(name)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             name,
             dtype=torch.float32,
@@ -145,11 +151,6 @@ def _load_classifier(name: str, trust_remote_code: bool) -> PreTrainedModel:
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, ValueError) as error:  # not there; not a model that can classify
-        raise ValueError(
-            f"Reward {name!r} is not an import path (package.module.function, file.py:function), "
-            f"and no sequence-classification model could be loaded from it: {error}"
-        ) from error
     if report["missing_keys"]:
         raise ValueError(
             f"Reward model {name!r} lacks {sorted(report['missing_keys'])}: it was not trained to "
