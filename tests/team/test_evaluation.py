@@ -13,7 +13,13 @@ import torch
 
 from cory.models.batch import make_batch
 from cory.models.scoring import TokenScores
-from cory.team.evaluation import Evaluation, pass_at_k, reward_metrics, score_metrics
+from cory.team.evaluation import (
+    Evaluation,
+    metrics_of_all,
+    pass_at_k,
+    reward_metrics,
+    score_metrics,
+)
 from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, disturb, make_team, rows_of
 
@@ -161,3 +167,16 @@ def test_an_evaluation_asks_the_plain_query_at_full_length(tiny_gpt2_dir: Path) 
     replace(team.evaluator, sampler=sampler).evaluate(team.policies[0], rows_of(team), 2)
     plain = [team.tokenizer(query)["input_ids"] for query in QUERIES for _ in range(2)]
     assert sampler.asked == [(plain, 7, 0.7)]
+
+
+def test_means_over_agents_keep_the_order_of_their_metrics() -> None:
+    """Prevents lines of metrics.jsonl whose order differs from process to process."""
+    keys = [f"reward/{number}" for number in range(50)]
+    agents = {
+        name: Evaluation({**dict.fromkeys(keys, value), name: 0.0}, [], [], [])
+        for name, value in (("agent_0", 1.0), ("agent_1", 2.0))
+    }
+    metrics = metrics_of_all(agents, list(agents))
+    assert [(key, value) for key, value in metrics.items() if "agent" not in key] == [
+        (key, 1.5) for key in keys
+    ]

@@ -184,6 +184,8 @@ def metrics_of_all(
         for key, value in evaluation.metrics.items()
     }
     by_agent = [evaluations[name].metrics for name in agents]
-    for key in set.intersection(*map(set, by_agent)):
-        metrics[key] = mean_of(evaluation[key] for evaluation in by_agent)
+    # In their order, which a set would leave to the process: a resumed run writes the same lines.
+    for key in by_agent[0]:
+        if all(key in evaluation for evaluation in by_agent):
+            metrics[key] = mean_of(evaluation[key] for evaluation in by_agent)
     return metrics
