@@ -96,7 +96,10 @@ class Records:
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
         """Go on after iteration `first_step`; records of later iterations are dropped."""
         # A setting that the file lacks is younger than the run, which had the default.
-        before = {**CORYConfig().to_dict(), **(saved_settings(self.directory) or {})}
+        saved = saved_settings(self.directory)
+        before = {**CORYConfig().to_dict(), **(self.args.to_dict() if saved is None else saved)}
+        if saved is None and self.writes:
+            say(f"cory: {self.config_path} is lost; resuming under the settings that are given now")
         changed = [
             f"{name}: {before[name]!r} → {value!r}"
             for name, value in self.args.to_dict().items()
