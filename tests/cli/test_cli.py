@@ -205,7 +205,10 @@ def test_another_task_brings_its_questions_only() -> None:
         (["train", "--config", "absent.yaml"], "--config absent.yaml: no such file"),
         (["train", "stray"], "unrecognized arguments: stray"),
         (["eval"], "required: target"),
-        (["generate", "gpt2", "--prompt", "x", "--num_samples", "0"], "must be at least 1"),
+        (
+            ["generate", "gpt2", "--prompt", "x", "--num_samples", "0"],
+            "must lie between 1 and 10000",
+        ),
     ],
 )
 def test_mistakes_get_one_message_and_status_2(
