@@ -17,7 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from cory.training.setup import RunComponents, UserObjects, build_components, make_optimizer
+from cory.training.optimizer import make_optimizer
+from cory.training.setup import RunComponents, UserObjects, build_components
 from tests.tiny_runs import settings, share_of_letters
 
 Change = Callable[[PreTrainedTokenizerFast, PreTrainedModel], object]

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cory import CORYTrainer, PPOTrainer
 from cory.config.presets import PRESETS
 from cory.team.agent import Agent, AgentState
-from cory.training.setup import make_scheduler
+from cory.training.optimizer import make_scheduler
 from tests.tiny_runs import (
     queries,
     records,

@@ -52,12 +52,7 @@ def run(words: Sequence[str]) -> None:
         del given["temperature"]
     subject = open_target(options, given)
     speakers = _speakers(subject, options)
-    if options["no_chat"]:
-        plain = subject.args.replace(chat_template_kwargs=None)
-        subject = replace(subject, args=plain, is_chat=False)
-    query: Query = options["prompt"]
-    if options["chat"] or subject.is_chat:
-        query = [{"role": "user", "content": options["prompt"]}]
+    subject, query = _asked(subject, options)
 
     from cory.training.runs import answer
 
@@ -72,6 +67,16 @@ def run(words: Sequence[str]) -> None:
         for place, speaker in enumerate(speakers):
             name = f"agent_{speaker} ({role_name(place)}): " if options["as_team"] else ""
             write(f"{name}{answers[place][sample]}")
+
+
+def _asked(subject: Subject, options: dict[str, Any]) -> tuple[Subject, Query]:
+    """The query, as a chat message where training had such or it is asked for."""
+    if options["no_chat"]:
+        plain = subject.args.replace(chat_template_kwargs=None)
+        subject = replace(subject, args=plain, is_chat=False)
+    if options["chat"] or subject.is_chat:
+        return subject, [{"role": "user", "content": options["prompt"]}]
+    return subject, options["prompt"]
 
 
 def _speakers(subject: Subject, options: dict[str, Any]) -> tuple[int, ...]:

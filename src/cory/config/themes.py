@@ -28,8 +28,7 @@ class TaskConfig:
     """Column that holds the query: a string, or a list of chat messages."""
     reward_funcs: list[str] | None = setting(None, NAME)
     """Reward functions. Each is an import path (`package.module.function`), a function in a file
-    (`path/to/file.py:function`), or the name or directory of a sequence-classification model.
-    Embedded models have names, too, such as pocket-reviews-reward."""
+    (`path/to/file.py:function`), or the name or directory of a sequence-classification model."""
     reward_weights: list[float] | None = setting(None, fields.SIGNED)
     """One weight per reward function. None: every weight is 1."""
     reward_model_name_or_path: str | None = setting(None, NAME)

@@ -75,14 +75,11 @@ class Checkpoints:
         partial = target.with_name(f".{target.name}.partial")
         try:
             with self.world.fail_together(), writing(target):
-                if self.world.is_main:
-                    shutil.rmtree(partial, ignore_errors=True)
-                    partial.mkdir(parents=True)
+                self._make_empty(partial)
             for agent in agents:
                 with self.world.fail_together(), writing(target), agent.as_result():
                     agent.policy.weights.save(partial / agent.name, self.world.is_main)
-            named = _tensors(agents, optimizer)
-            tensors = {name: full_tensor(tensor) for name, tensor in named.items()}
+            tensors = {name: full_tensor(own) for name, own in _tensors(agents, optimizer).items()}
             state = {
                 "step": step,
                 "progress": progress,
@@ -105,6 +102,11 @@ class Checkpoints:
             raise
         self.own.add(step)
         return target
+
+    def _make_empty(self, partial: Path) -> None:
+        if self.world.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
 
     def _complete(self, partial: Path, target: Path) -> None:
         """Give a checkpoint its name, once it is on the disk, and remove what is over the limit."""

@@ -1,24 +1,14 @@
-"""Builds the components of a run from its settings and from the objects that the user passed.
-
-Also the optimizer of the team, and its learning rate as a function of the step.
-"""
+"""Builds the components of a run from its settings and from the objects that the user passed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
 from peft import PeftConfig, PeftModel
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import (
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    get_scheduler,
-)
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from cory.config import CORYConfig
 from cory.distributed.world import SINGLE, World
@@ -101,21 +91,20 @@ def build_components(
     policies, reference = _models(args, user, device, world)
     encoder = make_encoder(args, tokenizer, reference.model.generation_config)
     sampler = _sampler(args, policies, encoder, world)
-    context_length = _context_length(reference, sampler)
-    limits = Limits(context_length, reference.num_embeddings)
+    limits = Limits(_context_length(reference, sampler), reference.num_embeddings)
     train_rows = checked_rows(train_dataset, encoder, limits, args)
     if eval_dataset is not None:
         checked_rows(eval_dataset, encoder, limits, args)
     row = queries_at(train_rows, args, 0)[0]
     prompt = encoder.encode(row[args.prompt_column], [])
-    probe_models(policies, reference, prompt, context_length, isinstance(sampler, LocalSampler))
+    samples_here = isinstance(sampler, LocalSampler)
+    probe_models(policies, reference, prompt, limits.context_length, samples_here)
     if isinstance(sampler, VllmSampler):
         check_same_distribution(sampler, reference, prompt, args)
     scorer = _scorer(args, reference, world)
     rewards = _rewards(args, reward_funcs, world)
     for columns in (row, *([] if eval_dataset is None else [eval_dataset.column_names])):
         rewards.check_signatures([*columns])
-    evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
     return RunComponents(
         args=args,
         tokenizer=tokenizer,
@@ -125,7 +114,9 @@ def build_components(
         scorer=scorer,
         rewards=rewards,
         rollout=Rollout(policies, encoder, sampler, scorer, rewards, args),
-        evaluator=evaluator,
+        evaluator=Evaluator(
+            encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args
+        ),
         train_dataset=train_rows,
         eval_dataset=eval_dataset,
         world=world,
@@ -249,53 +240,3 @@ def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:
     served = sampler.context_length if isinstance(sampler, VllmSampler) else None
     own = getattr(config, "max_position_embeddings", None)
     return min(filter(None, (own, served)), default=None)
-
-
-def make_optimizer(policies: Sequence[Any], args: CORYConfig) -> torch.optim.Optimizer:
-    """One AdamW for the team, with a parameter group per agent.
-
-    Raises:
-        ValueError: weights have 16 bits, in which a step is lost or far too long.
-    """
-    for weight in (weight for policy in policies for weight in policy.trainable_parameters()):
-        if weight.dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"weights in {str(weight.dtype).removeprefix('torch.')} would be trained, in which "
-                "most steps are lost to rounding: load the model in float32 (dtype='float32', or "
-                "model.float()) and set bf16=True for products in bfloat16; or train adapters "
-                "(use_peft=True), whose own weights are float32 on a base in any format"
-            )
-    rates = args.learning_rate if isinstance(args.learning_rate, list) else [args.learning_rate]
-    rates = rates * (len(policies) if len(rates) == 1 else 1)
-    return torch.optim.AdamW(
-        [
-            {"params": policy.trainable_parameters(), "lr": rate}
-            for policy, rate in zip(policies, rates, strict=True)
-        ],
-        betas=(args.adam_beta1, args.adam_beta2),
-        eps=args.adam_epsilon,
-        weight_decay=args.weight_decay,
-        fused=True,
-    )
-
-
-def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> LambdaLR:
-    """The learning rate as a function of the step.
-
-    Raises:
-        ValueError: there is no such schedule, or it needs more than the number of steps.
-    """
-    name = args.lr_scheduler_type
-    try:
-        scheduler = get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"lr_scheduler_type={name!r} cannot be used: {error}") from error
-    if not isinstance(scheduler, LambdaLR):
-        raise ValueError(
-            f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
-            "constant, linear, cosine or another function of the step"
-        )
-    # It follows the iterations, also those in which no step can be taken. torch warns where a
-    # schedule begins before the optimizer; without gradients this moves nothing.
-    optimizer.step()
-    return scheduler

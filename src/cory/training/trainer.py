@@ -10,12 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig, PeftModel
-from transformers import (
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-)
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_callback import TrainerCallback
 
 from cory.algorithm.seeding import seed_global_generators
 from cory.config import CORYConfig
@@ -26,21 +22,17 @@ from cory.team.averaging import interpolate_to_mean
 from cory.team.evaluation import Evaluation, means_over, metrics_of_all
 from cory.team.roles import exchange_is_due
 from cory.training.callbacks import Events
-from cory.training.checkpoint import Checkpoints, load_checkpoint
 from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
 from cory.training.given import GivenRows
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
+from cory.training.optimizer import make_optimizer, make_scheduler
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
-from cory.training.setup import (
-    UserObjects,
-    build_components,
-    make_optimizer,
-    make_scheduler,
-)
+from cory.training.setup import UserObjects, build_components
 from cory.training.standstill import Standstill
+from cory.training.state import RunState
 
 
 class CORYTrainer:
@@ -108,13 +100,18 @@ class CORYTrainer:
         ]
         self.rollout = self.components.rollout
         self.queries = partial(queries_at, self.components.train_dataset, args)
-        self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, self.world)
+        self._build_records([*(callbacks or ())])
+
+    def _build_records(self, callbacks: list[TrainerCallback]) -> None:
+        """All that says, keeps or saves what happens."""
+        self.run_state = RunState(self)
+        self.checkpoints = self.run_state.checkpoints
         self.alone: dict[str, Evaluation] = {}
         """The last evaluation of each agent."""
         self.console = Console(is_quiet=not self.world.is_main)
-        self.standstill = Standstill(self.agents, args)
-        self.events = Events(self, [self.console, *(callbacks or ())])
-        self.rescue = Rescue(self._write, is_alone=self.world.size == 1)
+        self.standstill = Standstill(self.agents, self.args)
+        self.events = Events(self, [self.console, *callbacks])
+        self.rescue = Rescue(self.run_state.write, is_alone=self.world.size == 1)
         self.components.rewards.trainer_state = lambda: self.events.state
 
     def train(self) -> dict[str, float]:
@@ -140,7 +137,7 @@ class CORYTrainer:
             metrics = self._start()
             self._tell(self.standstill.before())
             for step in self.events.steps_left():
-                self.rescue.note(step, self._progress())
+                self.rescue.note(step, self.run_state.progress())
                 self.events.tell("on_step_begin")
                 metrics = self.iterate(step)
                 self._tell(watch(self.agents, step + 1, metrics, self.args))
@@ -185,11 +182,11 @@ class CORYTrainer:
     def _end_step(self, metrics: dict[str, float]) -> dict[str, float]:
         """Do what is asked for after an iteration; what can fail comes after the checkpoint."""
         step = self.events.state.global_step
-        self.rescue.note(step, {**self._progress(), "iteration": metrics})
+        self.rescue.note(step, {**self.run_state.progress(), "iteration": metrics})
         self.events.step_ends()
         if self.events.control.should_log:
             self._log(step, metrics)
-        self.rescue.note(step, self._progress())
+        self.rescue.note(step, self.run_state.progress())
         if self.events.control.should_save:
             self.save(step)
         if self.events.control.should_evaluate:
@@ -237,25 +234,9 @@ class CORYTrainer:
     def save(self, step: int) -> Path:
         """Write a checkpoint of this step; one that this run has written is left alone."""
         if not self.checkpoints.has(step):
-            self._write(step, self._progress())
+            self.run_state.write(step, self.run_state.progress())
             self.events.tell("on_save")
         return self.checkpoints.path(step)
-
-    def _progress(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the agents; JSON values."""
-        return {
-            "records": self.records.totals(),
-            "events": self.events.state_dict(),
-            "transfer": self.rollout.transfer.state_dict(),
-            "is_chat": self.components.is_chat,
-        }
-
-    def _write(self, step: int, progress: dict[str, Any]) -> Path:
-        if self.checkpoints.has(step):
-            return self.checkpoints.path(step)
-        with self.world.fail_together():
-            self.records.flush()
-        return self.checkpoints.save(step, self.agents, self.optimizer, self.tokenizer, progress)
 
     def _start(self) -> dict[str, float]:
         """Begin or go on; returns the evaluation that was due, if there was one."""
@@ -263,16 +244,7 @@ class CORYTrainer:
         newest = self.checkpoints.newest_for_all() if self.args.resume else None
         progress: dict[str, Any] = {}
         if newest is not None:
-            progress = load_checkpoint(newest, self.agents, self.optimizer, self.scheduler)
-            self.events.load_state_dict(progress["events"])
-            if "transfer" in progress:
-                self.rollout.transfer.load_state_dict(progress["transfer"])
-            first_step = self.events.state.global_step
-            with self.world.fail_together():
-                if self.world.is_main:
-                    self.checkpoints.set_aside_after(first_step)
-                self.checkpoints.own.add(first_step)
-                self.records.resume(first_step, progress["records"])
+            progress = self.run_state.load(newest)
         else:
             with self.world.fail_together():
                 self.records.begin()
