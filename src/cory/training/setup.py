@@ -102,9 +102,8 @@ def build_components(
     if isinstance(sampler, VllmSampler):
         check_same_distribution(sampler, reference, prompt, args)
     scorer = _scorer(args, reference, world)
-    rewards = _rewards(args, reward_funcs, world)
-    for columns in (row, *([] if eval_dataset is None else [eval_dataset.column_names])):
-        rewards.check_signatures([*columns])
+    rewards = _rewards(args, reward_funcs, world, row, eval_dataset)
+    evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
     return RunComponents(
         args=args,
         tokenizer=tokenizer,
@@ -114,9 +113,7 @@ def build_components(
         scorer=scorer,
         rewards=rewards,
         rollout=Rollout(policies, encoder, sampler, scorer, rewards, args),
-        evaluator=Evaluator(
-            encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args
-        ),
+        evaluator=evaluator,
         train_dataset=train_rows,
         eval_dataset=eval_dataset,
         world=world,
@@ -124,9 +121,19 @@ def build_components(
     )
 
 
-def _rewards(args: CORYConfig, reward_funcs: list[RewardFunc], world: World) -> RewardScorer:
+def _rewards(
+    args: CORYConfig,
+    reward_funcs: list[RewardFunc],
+    world: World,
+    row: Mapping[str, Any],
+    eval_dataset: Dataset | None,
+) -> RewardScorer:
+    """The reward functions, which can be called with the columns of both data sets."""
     failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
-    return RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
+    scorer = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
+    for columns in (row, row if eval_dataset is None else eval_dataset.column_names):
+        scorer.check_signatures([*columns])
+    return scorer
 
 
 def _models(
