@@ -66,7 +66,7 @@ def test_a_number_that_divides_is_not_nearly_zero(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["output_dir", "model_name_or_path", "dataset_name"])
 @pytest.mark.parametrize(
-    "text", ["", "  ", "a\0b", "a" * 256, "ü" * 128, "a/" + "b" * 256, "a/" * 3000, "\ud800"]
+    "text", ["", "  ", "a\0b", "a" * 256, "ü" * 128, "a/" + "b" * 256, "a/" * 3000]
 )
 def test_a_name_can_name_a_file(name: str, text: str) -> None:
     """Prevents an OSError, or a run in the directory that one stands in."""

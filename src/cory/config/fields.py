@@ -74,10 +74,8 @@ class Name:
 
 
 def _is_name(text: str) -> bool:
-    try:
-        whole = text.encode()
-    except UnicodeEncodeError:
-        return False
+    # Python writes the bytes of a name that are no UTF-8 as halves of characters.
+    whole = text.encode(errors="surrogatepass")
     is_short = max(map(len, whole.split(b"/"))) <= MAX_NAME_BYTES and len(whole) <= MAX_PATH_BYTES
     return is_short and bool(text.strip()) and "\0" not in text
 
