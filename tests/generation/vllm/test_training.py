@@ -27,7 +27,7 @@ def training(server: Running, model: Path, output_dir: Path, **settings: Any) ->
         **{
             **ADAPTERS,
             "vllm_server_base_url": server.url,
-            "vllm_server_timeout": 1.0,
+            "vllm_server_timeout": 10.0,
             "max_steps": STEPS,
             **settings,
         },
@@ -54,6 +54,7 @@ class Killer(TrainerCallback):
             self.server.kill()
 
 
+IMPATIENT = {"vllm_server_timeout": 1.0}
 EVALUATED = {"eval_dataset": queries(2), "eval_steps": 2, "num_eval_queries": 2}
 
 
@@ -76,7 +77,7 @@ def test_a_lost_server_stops_the_run_and_loses_nothing(
     with computing_server(tiny_llama_dir) as server:
         killer = Killer(server, step=2, after=after)
         stopped = training(
-            server, tiny_llama_dir, tmp_path / "run", callbacks=[killer], **EVALUATED
+            server, tiny_llama_dir, tmp_path / "run", callbacks=[killer], **IMPATIENT, **EVALUATED
         )
         with pytest.raises(ServerLostError, match=r"not answered for 1 seconds .* --resume"):
             stopped.train()
@@ -109,7 +110,9 @@ def test_half_an_iteration_is_never_saved(
     """
     with computing_server(tiny_llama_dir) as server:
         killer = Killer(server, step=2, questions=questions)
-        team = training(server, tiny_llama_dir, tmp_path, callbacks=[killer], **settings)
+        team = training(
+            server, tiny_llama_dir, tmp_path, callbacks=[killer], **IMPATIENT, **settings
+        )
         with pytest.raises(ServerLostError):
             team.train()
     assert Checkpoints(tmp_path, None).steps() == saved
