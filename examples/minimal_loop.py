@@ -13,12 +13,13 @@ from torch.optim import Adam
 from cory import CORYConfig, estimators, losses
 from cory.algorithm.seeding import derive_generator
 from cory.generation.local import LocalSampler
+from cory.generation.probe import probe_models
 from cory.models.batch import Batch, make_batch, to_rows
 from cory.models.loading import build_policies, load_model, load_tokenizer
 from cory.models.policy import LanguageModel, Policy
 from cory.tasks import load_task
-from cory.team.prompts import PromptEncoder, end_token_ids
-from cory.team.roles import Templates, roles_at
+from cory.team.prompts import make_encoder
+from cory.team.roles import roles_at
 from cory.training.data import queries_at
 
 ARGS = CORYConfig(
@@ -44,12 +45,11 @@ def train(args: CORYConfig) -> list[Policy]:
     tokenizer = load_tokenizer(args.model_name_or_path)
     policies, reference = build_policies(load_model(args.model_name_or_path, args), args)
     optimizers = [Adam(p.trainable_parameters(), args.learning_rate, fused=True) for p in policies]
-    templates = Templates(args.query_template, args.observer_template, args.reference_template)
-    end_ids = end_token_ids(tokenizer, reference.model.generation_config)
-    encoder = PromptEncoder(tokenizer, templates, end_ids)
-    sampler, length = LocalSampler(end_ids, args.batch_size), args.max_completion_length
+    encoder = make_encoder(args, tokenizer, reference.model.generation_config)
+    sampler, length = LocalSampler(encoder.end_ids, args.batch_size), args.max_completion_length
     task = load_task(args, tokenizer)
-    reward_func = task.reward_funcs[0]
+    reward_func, text = task.reward_funcs[0], encoder.encode(task.train_dataset[0]["prompt"], [])
+    probe_models(policies, reference, text, None, samples_here=True)  # refuses unfit models
     for step in range(args.max_steps):
         queries = [row["prompt"] for row in queries_at(task.train_dataset, args, step)]
         # Exchange: the order of speaking rotates. Weights and moments stay with their agent.

@@ -104,7 +104,7 @@ def test_arms_of_the_file_can_be_chosen_among(file: Path) -> None:
         (["--arms", "ppo,cory", "--seeds", "1,two"], "seeds=['1', 'two'] must be a list"),
         (["--arms", "ppo,cory", "--seed", "1"], "the base sets seed, but every arm runs"),
         (["--arms", "ppo,cory", "--resume"], "a comparison always goes on"),
-        (["--arms", "ppo,cory", "--workers", "0"], "--workers 0 must be at least 1"),
+        (["--arms", "ppo,cory", "--workers", "0"], "--workers 0 must lie between 1 and 1000"),
         (["--arms", "ppo,cory", "--num_agents", "3"], "so does every arm"),
         (["--preset", "pocket", "--arm", "ppo"], "unknown option --arm: did you mean arms?"),
         (["--config", "absent.yaml"], "--config absent.yaml: no such file"),

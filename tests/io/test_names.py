@@ -99,7 +99,7 @@ def test_options_lead_nowhere_else(
     run = tmp_path / "run"
     (run / "checkpoints" / "step-1" / "agent_0").mkdir(parents=True)
     for name in STATE:
-        (run / "checkpoints" / "step-1" / name).touch()
+        (run / "checkpoints" / "step-1" / name).write_text('{"progress": {}}')
     (run / "config.yaml").write_text("num_agents: 1\ntask: pocket-arithmetic\n")
     with pytest.raises(SystemExit):
         main([word.replace("RUN", str(run)) for word in words])

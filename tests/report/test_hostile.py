@@ -85,7 +85,7 @@ def hostile_run_page(team_run: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A run with a hostile name and hostile columns; each payload is a query and an answer."""
     run = shutil.copytree(team_run, tmp_path_factory.mktemp("hostile") / "run")
     _change(run / "config.yaml", run_name=EVERYTHING + HALF, prompt_column=EVERYTHING)
-    _change(run / "config.yaml", dataset_name=HALF, model_name_or_path=EVERYTHING)
+    _change(run / "config.yaml", model_name_or_path=PAYLOADS["handler"])
     template = pyarrow.parquet.read_table(next(run.glob("samples/*.parquet"))).to_pylist()[0]
     speakers = (("agent_0", "pioneer"), (EVERYTHING, "observer"), ("initial model",) * 2)
     rows = [
@@ -120,7 +120,7 @@ def test_every_query_and_answer_is_shown_as_text(visit: Visit) -> None:
     assert page.title() == " ".join(printable(EVERYTHING + HALF).split())
     assert page.locator("h1").text_content() == shown(EVERYTHING + HALF)
     expect(page.locator("#settings td", has_text=shown(EVERYTHING)).first).to_be_attached()
-    expect(page.locator("dd", has_text=shown(EVERYTHING)).first).to_be_visible()
+    expect(page.locator("dd", has_text=shown(PAYLOADS["handler"])).first).to_be_visible()
     made = "main img, main script, main iframe, main b:not(figcaption b), main a[href^=javascript]"
     assert page.locator(made).count() == 0
 

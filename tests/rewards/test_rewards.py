@@ -279,7 +279,7 @@ def test_functions_are_found_by_name(tmp_path: Path) -> None:
         ("rewards.py", "names a file: add the function"),
         ("n" * 300, "is no name of a function, a file or a model: File name too long"),
         ("n" * 300 + ".py:judge", "File name too long"),
-        ("./no-such-model", "no sequence-classification model could be loaded"),
+        ("./no-such-model", "there is no directory './no-such-model'"),
     ],
 )
 def test_a_name_that_leads_nowhere(name: str, message: str) -> None:

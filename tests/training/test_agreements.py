@@ -35,10 +35,10 @@ def test_a_signal_to_one_is_a_signal_to_all(
 
 def test_the_first_process_locks_for_all(tmp_path: Path) -> None:
     """Prevents the second process of a run from being refused by its first."""
-    with first_alone_in(tmp_path, "cory train", Heard(0, 2, [""])):
+    with first_alone_in(tmp_path, "cory train", Heard(0, 2, [None])):
         with pytest.raises(ValueError, match="another `cory train` works"):
             alone_in(tmp_path, "cory train").__enter__()
-        with first_alone_in(tmp_path, "cory train", Heard(1, 2, [""])):
+        with first_alone_in(tmp_path, "cory train", Heard(1, 2, [None])):
             assert (tmp_path / LOCK).exists()
     with first_alone_in(tmp_path, "cory train", SINGLE):
         pass

@@ -87,7 +87,7 @@ def test_a_task_with_other_rewards(tiny_gpt2_dir: Path, tmp_path: Path, shared_d
         max_completion_length=4,
         use_cpu=True,
     )
-    rows = queries(2)
+    rows = queries(2).add_column("answer", ["#### 1", "#### 2"])
     own_reward = build_components(
         args, UserObjects(reward_funcs=share_of_letters, train_dataset=rows)
     )

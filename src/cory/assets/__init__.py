@@ -28,7 +28,7 @@ def asset_path(name: str) -> str:
     if not Path(name).exists():
         if _looks_like_a_path(name):
             raise ValueError(f"there is no directory {name!r:.300}{_near(name, _beside(name))}")
-        if near := _near(name, asset_names(), cutoff=0.8):
+        if "/" not in name and (near := _near(name, asset_names(), cutoff=0.8)):
             raise ValueError(f"there is no embedded asset {name!r:.300}{near}")
     return name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,14 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> Lambda
             f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
             "constant, linear, cosine or another function of the step"
         )
-    # It follows the iterations, also those in which no step can be taken. torch warns where a
-    # schedule begins before the optimizer; without gradients this moves nothing.
-    optimizer.step()
     return scheduler
+
+
+def next_iteration(scheduler: LambdaLR) -> None:
+    """Let the rate follow the iterations, also those in which no step of the optimizer was taken.
+
+    torch warns where a schedule begins before the optimizer.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        scheduler.step()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from cory.algorithm.seeding import derive_generator
 from cory.assets import asset_path
 from cory.config import CORYConfig
 from cory.io.files import damage, replacing_directory
+from cory.io.objects import read_object
 from cory.models.loading import build_policies, load_model, load_tokenizer
 from cory.models.policy import Policy
 from cory.models.weights import MERGED
@@ -62,7 +62,7 @@ def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subj
     names = [f"agent_{index}" for index in range(args.num_agents)]
     if missing := [name for name in names if not (checkpoint / name).is_dir()]:
         raise ValueError(f"{checkpoint} has no {missing[0]}: num_agents={args.num_agents} is wrong")
-    progress = json.loads((checkpoint / "state.json").read_text())["progress"]
+    progress = read_object(checkpoint / "state.json").get("progress", {})
     weights = {name: checkpoint / name for name in names}
     # Checkpoints of earlier versions do not say.
     return Subject(args, weights, progress.get("is_chat", False))

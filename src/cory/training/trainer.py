@@ -26,7 +26,7 @@ from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
 from cory.training.given import GivenRows
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
-from cory.training.optimizer import make_optimizer, make_scheduler
+from cory.training.optimizer import make_optimizer, make_scheduler, next_iteration
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
@@ -175,7 +175,7 @@ class CORYTrainer:
             record.generation.agent: self.agents[record.generation.agent].update(record, step, team)
             for record in team
         }
-        self.scheduler.step()
+        next_iteration(self.scheduler)
         seconds = {"rollout": answered - started, "update": time.perf_counter() - learning}
         return self.records.iteration_metrics(iteration, updates, seconds)
 
