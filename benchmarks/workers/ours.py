@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 from datasets import Dataset
 
@@ -58,13 +59,13 @@ def settings(case: Case, language_model: str) -> CORYConfig:
 def measure(work: Work) -> Measurement:
     """Run the iterations of the case."""
     # A user's mistake: here it makes all answers equally long (benchmarks/files.py).
-    query_checks.check_vocabulary = lambda *_: None
-    trainer = CORYTrainer(
-        args=settings(work.case, work.language_model),
-        reward_funcs=work.reward(),
-        train_dataset=Dataset.from_dict({"prompt": work.prompts}),
-        processing_class=work.tokenizer(),
-    )
+    with patch.object(query_checks, "check_vocabulary"):
+        trainer = CORYTrainer(
+            args=settings(work.case, work.language_model),
+            reward_funcs=work.reward(),
+            train_dataset=Dataset.from_dict({"prompt": work.prompts}),
+            processing_class=work.tokenizer(),
+        )
     run = trainer.rollout.run
 
     def counted_run(rows: Sequence[dict[str, Any]], step: int) -> Iteration:
