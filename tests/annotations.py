@@ -1,8 +1,9 @@
 """Annotations with shapes of tensors, checked while tests run; an int is a float, as in PEP 484.
 
-Only functions whose annotations name shapes are checked, and in each test only their first calls:
-with every call of every function checked, the suite takes a third longer and notices no more of
-the known faults. Other annotations are left to pyright.
+Only functions whose annotations name shapes are checked, and in each test only their first calls.
+With every call of every function of their modules checked, `tests/team` took 59 s of CPU, and 39 s
+with no check at all; the known faults were all noticed before this limit and after it. Other
+annotations are left to pyright.
 """
 
 from __future__ import annotations

@@ -84,6 +84,15 @@ def check_vocabulary(
             )
 
 
+def _check_variables_are_read(queries: Sequence[Any], args: CORYConfig) -> None:
+    if args.chat_template_kwargs and not any(map(is_chat, queries)):
+        raise ValueError(
+            f"chat_template_kwargs={args.chat_template_kwargs} are variables of a chat template, "
+            "but the queries are plain texts: make them lists of chat messages, or leave "
+            "chat_template_kwargs away"
+        )
+
+
 def check_context(
     queries: Sequence[Any], encoder: PromptEncoder, context_length: int | None, args: CORYConfig
 ) -> None:
@@ -101,12 +110,7 @@ def check_context(
     Raises:
         ValueError: names the row, for a length that of the longest query, and the ways out.
     """
-    if args.chat_template_kwargs and not any(map(is_chat, queries)):
-        raise ValueError(
-            f"chat_template_kwargs={args.chat_template_kwargs} are variables of a chat template, "
-            "but the queries are plain texts: make them lists of chat messages, or leave "
-            "chat_template_kwargs away"
-        )
+    _check_variables_are_read(queries, args)
     longest = args.max_completion_length
     num_answers = args.num_agents - 1 if args.knowledge_transfer else 0
     word = next(token for token in count() if token not in encoder.end_ids)
