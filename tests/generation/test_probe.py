@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from cory.generation import mixed_adapters
-from cory.generation.mixed_adapters import can_be_mixed
+from cory.generation.decoding import RoomyLayer
+from cory.generation.mixed_adapters import MixedAdapters, can_be_mixed
 from cory.generation.probe import error_of, largest_error, probe_models
 from cory.models.loading import build_policies
 from cory.models.policy import LanguageModel, Policy
@@ -97,6 +98,115 @@ def test_an_unknown_head_is_refused(tiny_gpt2_dir: Path) -> None:
     model = SquaringModel.from_pretrained(tiny_gpt2_dir)
     with pytest.raises(ValueError, match=r"SquaringModel .*postprocess_logits"):
         probe_models(*build_policies(model, make_args()), TOKENS)
+
+
+def positions_forgotten(options: dict[str, Any]) -> None:
+    """Each token behind the prompt is taken for the first."""
+    cache = options["past_key_values"]
+    if cache is not None and cache.get_seq_length():
+        options["position_ids"] = torch.zeros_like(options["position_ids"])
+
+
+def padding_read(options: dict[str, Any]) -> None:
+    """Padding on the left is taken for text; no effect without padding."""
+    if options["attention_mask"] is not None:
+        options["attention_mask"] = torch.ones_like(options["attention_mask"])
+
+
+def batches_shifted(options: dict[str, Any]) -> None:
+    """Sequences that are scored together begin at another position."""
+    if options["past_key_values"] is None and len(options["input_ids"]) > 1:
+        options["position_ids"] = torch.arange(1, 1 + options["input_ids"].shape[1])[None]
+
+
+SAMPLED = r"sampled with a cache of keys and values and padded on the left"
+SCORED = r"scored with padding on the right"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "samples_here"),
+    [
+        (positions_forgotten, SAMPLED, True),
+        (padding_read, SAMPLED, True),
+        (batches_shifted, SCORED, True),
+        (batches_shifted, SCORED, False),
+    ],
+)
+def test_each_path_is_probed(
+    tiny_gpt2_dir: Path, fault: Any, reason: str, samples_here: bool
+) -> None:
+    """Prevents a part of the probe that sees nothing: these faults are seen on one path alone."""
+    policies, reference = policies_of(tiny_gpt2_dir)
+
+    def change(_: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if not arguments:  # GPT-2's own plain pass gives its body the tokens by place.
+            fault(options)
+        return arguments, options
+
+    policies[0].model.base_model.register_forward_pre_hook(change, with_kwargs=True)
+    with pytest.raises(ValueError, match=rf"GPT2LMHeadModel is not computed right: {reason}"):
+        probe_models(policies, reference, TOKENS, samples_here=samples_here)
+
+
+def test_a_prompt_that_is_answered_twice_is_probed(
+    tiny_gpt2_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a cache that cannot give a row to two answers, as `num_generations` asks."""
+
+    def reorder(layer: RoomyLayer, rows: torch.Tensor) -> None:
+        layer.key_buffer = layer.key_buffer[rows]
+        layer.value_buffer = layer.value_buffer[rows.flip(0).roll(1)]
+        layer._look_at(layer.get_seq_length())
+
+    monkeypatch.setattr(RoomyLayer, "reorder_cache", reorder)
+    with pytest.raises(ValueError, match=SAMPLED):
+        probe_models(*policies_of(tiny_gpt2_dir), TOKENS)
+
+
+def test_agents_are_probed_in_one_batch(
+    tiny_llama_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a second agent that answers with the first one's adapter, seen in no other batch."""
+    policies, reference = policies_of(tiny_llama_dir, **ADAPTERS)
+    in_order = MixedAdapters.routed
+
+    def routed(mixed: MixedAdapters) -> Any:
+        mixed.names = [mixed.names[0]] * len(mixed.names)
+        return in_order(mixed)
+
+    monkeypatch.setattr(MixedAdapters, "routed", routed)
+    with pytest.raises(ValueError, match=SAMPLED):
+        probe_models(policies, reference, TOKENS)
+
+
+def test_a_reference_that_follows_an_agent_is_refused(tiny_llama_dir: Path) -> None:
+    """Prevents a KL of 0 for ever: adapters that cannot be switched off."""
+    policies, reference = policies_of(tiny_llama_dir, **ADAPTERS)
+    reference.activate = policies[0].activate
+    with pytest.raises(ValueError, match="as the reference beside trained adapters"):
+        probe_models(policies, reference, TOKENS)
+
+
+def test_weights_that_overflow_are_named(tiny_gpt2_dir: Path) -> None:
+    """Prevents nan from the first iteration on, of weights that were saved as nan."""
+    policies, reference = policies_of(tiny_gpt2_dir)
+    policies[0].model.transformer.h[0].mlp.c_fc.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"gives nan for plain text: its weights are damaged"):
+        probe_models(policies, reference, TOKENS)
+
+
+def test_nothing_is_computed_twice(tiny_llama_dir: Path) -> None:
+    """Prevents a start that takes seconds on a real model: the passes of a team of two adapters."""
+    policies, reference = policies_of(tiny_llama_dir, **ADAPTERS)
+    passes: list[tuple[int, ...]] = []
+    reference.model.base_model.register_forward_pre_hook(
+        lambda _, __, options: passes.append(tuple(options["input_ids"].shape)), with_kwargs=True
+    )
+    probe_models(policies, reference, TOKENS)
+    start = [(1, 12)] * 5  # agents, the first one's body, the reference before and after
+    sampled = [(4, 12), *[(6, 1)] * 4]  # both agents in one batch, equal prompts read once
+    plain = [(1, 17), (1, 10), (1, 17)] * 2
+    assert passes == [*start, *sampled, *plain, (3, 16)]
 
 
 @pytest.mark.parametrize("tokens", [[5], [5, 6], TOKENS], ids=len)

@@ -31,6 +31,7 @@ THEMES = {
     "comparison",
     "seeds",
     "engines_and_processes",
+    "probe",
 }
 LEAST_NUMBER = 70
 

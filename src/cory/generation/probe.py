@@ -71,26 +71,37 @@ def probe_models(
     # Full copies are all the same here: one stands for all.
     agents = list(policies) if shares_base else list(policies[:1])
     with _failures_refused(reference), ExitStack() as stack:
+        at_start = [_plain_text(policy, prompts[0]) for policy in agents]
+        _check_head(agents[0], prompts[0], at_start[0])
         if shares_base:
-            start = _plain(reference, [prompts[0][:1]], [prompts[0][1:]])
-            for policy in agents:
-                now = _plain(policy, [prompts[0][:1]], [prompts[0][1:]])
+            start = _plain_text(reference, prompts[0])
+            for policy, now in zip(agents, at_start, strict=True):
                 _compare(policy, "with a new adapter, which must change nothing", now, start)
             stack.enter_context(_disturbed(agents))
-            now = _plain(reference, [prompts[0][:1]], [prompts[0][1:]])
+            now = _plain_text(reference, prompts[0])
             _compare(reference, "as the reference beside trained adapters", now, start)
-        _check_head(agents[0], prompts[0])
-        answers = [_made_up(prompts, num_tokens)] * len(agents)
         if samples_here:
-            answers = _sample(agents, prompts, num_tokens)
-        for policy, answer in zip(agents, answers, strict=True):
-            plain = _plain(policy, prompts, answer.token_ids)
-            if answer.hidden is not None:
-                _check_sampling(policy, answer, plain)
-        rows = answers[0].token_ids
-        _check_scoring(agents[0], prompts, rows, _plain(agents[0], prompts, rows))
+            _check_answers(agents, prompts, num_tokens)
+        else:
+            rows = [prompts[0][:num_tokens]] * len(prompts)
+            _check_scoring(agents[0], prompts, rows, _plain(agents[0], prompts, rows))
     for model in (*policies, reference):
         model.narrows_last_mlp = agents[0].narrows_last_mlp
+
+
+def _check_answers(policies: Sequence[Policy], prompts: Rows, num_tokens: int) -> None:
+    """Check what all sample in one batch, where they can, and how the first one's is scored."""
+    sampler = LocalSampler(frozenset(), rows_per_pass=len(policies) * len(prompts))
+    generators = [_generator(policy) for policy in policies]
+    asked = [prompts] * len(policies)
+    answers = answer_each(sampler, policies, asked, num_tokens, 1.0, generators)
+    plain = [
+        _plain(policy, prompts, answer.token_ids)
+        for policy, answer in zip(policies, answers, strict=True)
+    ]
+    for checked in zip(policies, answers, plain, strict=True):
+        _check_sampling(*checked)
+    _check_scoring(policies[0], prompts, answers[0].token_ids, plain[0])
 
 
 def error_of(ours: Float[Tensor, "N V"], plain: Float[Tensor, "N V"]) -> float:
@@ -131,16 +142,6 @@ def _prompts(
     return [text, text[: min(PROMPT_LENGTHS)], text], num_tokens
 
 
-def _made_up(prompts: Rows, num_tokens: int) -> Answers:
-    return Answers([list(prompts[0][:num_tokens]) for _ in prompts], None)
-
-
-def _sample(policies: Sequence[Policy], prompts: Rows, num_tokens: int) -> list[Answers]:
-    sampler = LocalSampler(frozenset(), rows_per_pass=len(prompts))
-    generators = [_generator(policy) for policy in policies]
-    return answer_each(sampler, policies, [prompts] * len(policies), num_tokens, 1.0, generators)
-
-
 def _generator(model: LanguageModel) -> torch.Generator:
     return torch.Generator(model.device).manual_seed(0)
 
@@ -161,12 +162,15 @@ def _plain(model: LanguageModel, prompts: Rows, answers: Rows) -> Float[Tensor, 
     return logits.log_softmax(-1)
 
 
-def _check_head(model: LanguageModel, prompt: Sequence[int]) -> None:
+def _plain_text(model: LanguageModel, tokens: Sequence[int]) -> Float[Tensor, "N V"]:
+    return _plain(model, [tokens[:1]], [tokens[1:]])
+
+
+def _check_head(model: LanguageModel, prompt: Sequence[int], plain: Float[Tensor, "N V"]) -> None:
     tokens = torch.tensor([prompt], device=model.device)
     with unsharded(model):
         hidden = model.hidden_states(tokens)[0, :-1]
         ours = model.logits(hidden, 1.0).log_softmax(-1)
-    plain = _plain(model, [prompt[:1]], [prompt[1:]])
     way = "by its body and then its head (cory.models.policy.postprocess_logits)"
     _compare(model, way, ours, plain)
 
@@ -199,16 +203,15 @@ def _check_scoring(
         with unsharded(model):
             return model.logits(model.response_hidden(batch), 1.0).log_softmax(-1)
 
+    # Where the shortcut is right, nothing is scored without it.
+    model.narrows_last_mlp = last_mlp(model.model) is not None
+    try:
+        if model.narrows_last_mlp and error_of(score(), plain) <= largest_error(model):
+            return
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+        pass  # An MLP that takes or gives something else than one tensor.
     model.narrows_last_mlp = False
     _compare(model, "scored with padding on the right", score(), plain)
-    if last_mlp(model.model) is None:
-        return
-    model.narrows_last_mlp = True
-    try:
-        model.narrows_last_mlp = error_of(score(), plain) <= largest_error(model)
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        # An MLP that takes or gives something else than one tensor.
-        model.narrows_last_mlp = False
 
 
 def _compare(
