@@ -9,7 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from cory.models.loading import load_tokenizer
-from cory.team.chats import question_text
+from cory.team.messages import question_text
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
 from tests.tiny_models import CHAT_TEMPLATE
@@ -21,6 +21,18 @@ CALL: dict[str, Any] = {"function": {"name": "add", "arguments": {"a": 1, "b": N
 REFUSES_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
     "{% endif %}" + CHAT_TEMPLATE
+)
+SHOWS_CALLS = CHAT_TEMPLATE.replace(
+    "{{ message['content'] }}",
+    "{{ message['content'] }}{% for call in message['tool_calls'] %}{{ call['function']['name'] }}"
+    "{{ call['function']['arguments'] }}{% endfor %}",
+)
+LAST = CHAT_TEMPLATE.replace(
+    "{{ message['content'] }}", "{% if loop.last %}{{ message['content'] }}{% endif %}"
+)
+SYSTEM_LAST = (
+    "{% for m in messages[1:] %}[{{ m.role }}] {% if loop.last %}{{ messages[0].content }} "
+    "{% endif %}{{ m.content }}\n{% endfor %}"
 )
 DROPS_SYSTEM = CHAT_TEMPLATE.replace("in messages", "in messages if message['role'] != 'system'")
 FIRST_LINE = CHAT_TEMPLATE.replace("message['content']", "message['content'].split('<')[0]")
@@ -66,15 +78,18 @@ RENDERED: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{**TWO, "content": [{"type": "text", "text": "Two?", "image": None}], "name": None}],
         "[user] Two?\n[assistant] ",
     ),
-    "only a call": (
-        [TWO, assistant(None, tool_calls=[CALL]), {"role": "tool", "content": "2"}],
-        "[user] Two?\n[assistant] \n[tool] 2\n[assistant] ",
-    ),
     "slot characters": (
         [{**TWO, "content": "\ue0007\ue001 \ue0000\ue0000\ue001?"}],
         "[user] \ue0007\ue001 \ue0000\ue0000\ue001?\n[assistant] ",
     ),
     "begun answer": ([TWO, assistant("It is")], "[user] Two?\n[assistant] It is"),
+    "begun with a space": ([TWO, assistant("It is ")], "[user] Two?\n[assistant] It is "),
+    "begun with a letter of its end": ([TWO, assistant("n")], "[user] Two?\n[assistant] n"),
+    "begun with nothing": ([TWO, assistant(" ")], "[user] Two?\n[assistant] "),
+    "the same twice": (
+        [TWO, assistant("2"), TWO],
+        "[user] Two?\n[assistant] 2\n[user] Two?\n[assistant] ",
+    ),
     "begun by a part": (
         [TWO, {"role": "assistant", "content": parts("It is")}],
         "[user] Two?\n[assistant] It is",
@@ -93,6 +108,15 @@ def test_messages_reach_the_model_as_text(name: str, llama: PreTrainedTokenizerB
     chat, expected = RENDERED[name]
     ids = encoder(llama).encode(chat, [])
     assert ids == llama("<s>" + expected, add_special_tokens=False)["input_ids"]
+
+
+def test_a_call_reaches_the_model(llama: PreTrainedTokenizerBase) -> None:
+    """Prevents "None" for a message that only calls a tool, and a call that is left out."""
+    chat = [TWO, assistant(None, tool_calls=[CALL]), {"role": "tool", "content": "2"}]
+    ids = encoder(llama, chat_template=SHOWS_CALLS).encode(chat, [])
+    assert llama.decode(ids).endswith("[assistant] add{'a': 1}[tool] 2\n[assistant] ")
+    with pytest.raises(ValueError, match=r"leaves out 'add', .*role 'assistant'"):
+        encoder(llama).encode(chat, [])
 
 
 def test_answers_stand_in_the_question_of_a_begun_answer(llama: PreTrainedTokenizerBase) -> None:
@@ -143,8 +167,30 @@ REFUSED: dict[str, tuple[list[Any], str | None, str]] = {
     "begun answer left out": (
         [TWO, assistant("It is")],
         CHAT_TEMPLATE.replace("in messages", "in messages if message['role'] == 'user'"),
-        "roles user, assistant",
+        "leaves out 'It is'",
     ),
+    "a letter left out": ([{**TWO, "content": "a"}, assistant("s"), TWO], LAST, "leaves out 'a'"),
+    "one of two left out": (
+        [TWO, assistant("2"), TWO],
+        CHAT_TEMPLATE.replace("in messages", "in messages[1:]"),
+        "leaves out 'Two",
+    ),
+    "another order": (
+        [TWO, assistant("2"), {**TWO, "content": "So?"}],
+        CHAT_TEMPLATE.replace("in messages", "in messages | reverse"),
+        "puts the messages into another order",
+    ),
+    "a call of nothing": (
+        [TWO, assistant("", tool_calls="add"), {"role": "tool", "content": "2"}],
+        SHOWS_CALLS,
+        "'assistant' has the tool call 'add'",
+    ),
+    "ends with a call": (
+        [TWO, assistant(None, tool_calls=[CALL])],
+        SHOWS_CALLS,
+        "ends with a tool call",
+    ),
+    "too much memory": ([TWO], "{{ 'x' * 10 ** 15 }}", "roles user: MemoryError"),
 }
 
 
@@ -175,6 +221,19 @@ def test_thoughts_of_earlier_turns_may_be_left_out(llama: PreTrainedTokenizerBas
     chat = [TWO, assistant("<think>x</think>2"), {**TWO, "content": "So?"}]
     prompt = encoder(llama, chat_template=DROPS_THOUGHTS).encode(chat, [])
     assert "[assistant] 2\n" in llama.decode(prompt)
+
+
+def test_a_system_text_may_stand_in_the_question(llama: PreTrainedTokenizerBase) -> None:
+    """Prevents a refusal of Mistral's templates, which move it there."""
+    chat = [SYSTEM, TWO, assistant("2"), {**TWO, "content": "So?"}]
+    prompt = encoder(llama, chat_template=SYSTEM_LAST).encode(chat, [])
+    assert llama.decode(prompt).endswith("[assistant] 2\n[user] Be brief. So?\n")
+
+
+def test_a_chat_template_that_is_no_text_is_refused(llama: PreTrainedTokenizerBase) -> None:
+    """Prevents a TypeError about a pattern, where tokenizer_config.json is damaged."""
+    with pytest.raises(ValueError, match=r"chat_template is 5, which is no text"):
+        encoder(llama, chat_template=5)  # pyright: ignore[reportArgumentType]
 
 
 def test_variables_of_the_chat_template_are_passed(llama: PreTrainedTokenizerBase) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from cory.models.loading import load_tokenizer
-from cory.team.chats import plain_messages
+from cory.team.messages import plain_messages
 from cory.team.prompts import PromptEncoder, end_token_ids
 from cory.team.roles import Templates
 

@@ -14,7 +14,7 @@ from cory.io.terminal import write
 from cory.team.roles import role_name, roles_at
 
 if TYPE_CHECKING:
-    from cory.team.chats import Query
+    from cory.team.messages import Query
     from cory.training.runs import Subject
 
 MAX_SAMPLES = 10_000

@@ -15,98 +15,20 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from cory.io.files import did_you_mean
+from cory.team.messages import (
+    Chat,
+    called_functions,
+    plain_messages,
+    question_place,
+    without_empty_end,
+)
 from cory.team.roles import Answer, Templates
 
-Chat = list[dict[str, Any]]
-Query = str | Chat
 OPEN, CLOSE = "\ue000", "\ue001"
 """Private-use characters around what stands for an answer while a chat template is rendered."""
+SYSTEM_ROLES = ("system", "developer")
 END_OF_THOUGHT = "</think>"
 """What an earlier turn of the assistant has before it is taken out by some chat templates."""
-
-
-def is_chat(query: Query) -> bool:
-    """Whether a query is a list of chat messages rather than a string."""
-    return not isinstance(query, str)
-
-
-def question_text(query: Query) -> str:
-    """The text that the templates apply to: the query itself, or a message of a chat.
-
-    Raises:
-        ValueError: see `plain_messages`.
-    """
-    if isinstance(query, str):
-        return query
-    messages = plain_messages(query)
-    return messages[question_place(messages)]["content"]
-
-
-def plain_messages(chat: Sequence[Any]) -> Chat:
-    """The messages with one text each as content, without the fields that are None.
-
-    A content may be a text or a list of text parts, which are joined. None is the empty text of a
-    message that only calls tools. Data sets fill fields that a message lacks with None.
-
-    Raises:
-        ValueError: a message has no role, or a content that is no text.
-
-    >>> plain_messages([{"role": "user", "content": [{"type": "text", "text": "Two?"}]}])
-    [{'role': 'user', 'content': 'Two?'}]
-    """
-    return [_plain_message(message) for message in chat]
-
-
-def _plain_message(message: Any) -> dict[str, Any]:
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise ValueError(
-            f"the chat message {message!r} has no role that is a text: write it like "
-            '{"role": "user", "content": "…"}'
-        )
-    fields = {key: _without_none(value) for key, value in message.items() if value is not None}
-    content = fields.get("content", "" if fields.get("tool_calls") else None)
-    return {**fields, "content": _text_of(content, message["role"])}
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return [_without_none(item) for item in value] if isinstance(value, list) else value
-
-
-def _text_of(content: Any, role: str) -> str:
-    joined = ""
-    for part in content if isinstance(content, list) else [content]:
-        is_text_part = part is not content and isinstance(part, dict) and part.get("type") == "text"
-        text = part.get("text") if is_text_part else part
-        if not isinstance(text, str):
-            raise ValueError(
-                f"the chat message of role {role!r} has the content {part!r}, which is not text: "
-                'write a text, or a list of parts such as {"type": "text", "text": "…"}'
-            )
-        joined += text
-    return joined
-
-
-def question_place(messages: Chat) -> int:
-    """Which message the templates apply to: the user's last, else the last of another speaker.
-
-    Raises:
-        ValueError: there is none, or it has no text.
-    """
-    roles = [message["role"] for message in messages]
-    asked = [place for place, role in enumerate(roles) if role == "user"]
-    others = [place for place, role in enumerate(roles) if role != "assistant"]
-    if not others:
-        raise ValueError(
-            f"the chat has the roles {roles}, and so no question: it needs a message of the user"
-        )
-    place = (asked or others)[-1]
-    if not messages[place]["content"].strip():
-        raise ValueError(
-            f"the chat's last message of role {roles[place]!r} has no text: it must hold the query"
-        )
-    return place
 
 
 class ChatRenderer:
@@ -130,6 +52,7 @@ class ChatRenderer:
         self.tokenizer = tokenizer
         self.templates = templates
         self.options = dict(options or {})
+        self.shown: set[tuple[tuple[str, bool], ...]] = set()
         words = set(re.findall(r"[^\W\d]\w*", _template_text(tokenizer))) - _OF_ITS_OWN
         for name in self.options:
             if name not in words:
@@ -148,8 +71,9 @@ class ChatRenderer:
             ValueError: a message is no text, the chat template does not take the messages, or it
                 leaves out a text or an answer.
         """
-        messages = plain_messages(chat)
+        messages = without_empty_end(plain_messages(chat))
         place = question_place(messages)
+        self._refuse_unshown(messages)
         pieces = self.templates.compose(messages[place]["content"], num_answers)
         mark = _unused_mark([*_texts(pieces), *(message["content"] for message in messages)])
         content = "".join(
@@ -164,6 +88,35 @@ class ChatRenderer:
         _refuse_missing_texts(messages, place, pieces, rendered)
         return found
 
+    def _refuse_unshown(self, messages: Chat) -> None:
+        """Check once for each order of roles that the chat template shows all in that order.
+
+        A text alone does not say so: "4" may stand in a date, and "yes" in two messages.
+        """
+        kind = tuple((message["role"], bool(message["content"].strip())) for message in messages)
+        if kind in self.shown:
+            return
+        mark = _unused_mark([message["content"] for message in messages])
+        marked = [
+            {**message, "content": f"{message['content']}{mark}{place}{CLOSE}"}
+            if message["content"].strip()
+            else message
+            for place, message in enumerate(messages)
+        ]
+        slots = _split_slots(self._render(marked), mark)
+        found = list(dict.fromkeys(slot.role_index for slot in slots if isinstance(slot, Answer)))
+        for place, (role, has_text) in enumerate(kind):
+            if has_text and place not in found:
+                raise ValueError(_left_out(messages[place]["content"], role))
+        # Some templates write a system text into a message of the user.
+        spoken = [place for place in found if kind[place][0] not in SYSTEM_ROLES]
+        if spoken != sorted(spoken):
+            raise ValueError(
+                "the chat template of the tokenizer puts the messages into another order: give the "
+                "tokenizer a chat_template that keeps theirs"
+            )
+        self.shown.add(kind)
+
     def _render(self, messages: Chat) -> str:
         if not _template_text(self.tokenizer):
             raise ValueError(
@@ -171,25 +124,26 @@ class ChatRenderer:
                 "choose a model that has one, set the tokenizer's chat_template, or write queries "
                 "as texts"
             )
-        is_continued = messages[-1]["role"] == "assistant"
+        # What closes a turn that is to be continued stands behind its text, and so behind a mark.
+        last = messages[-1]
+        end = _unused_mark([message["content"] for message in messages])
+        end = end if last["role"] == "assistant" else ""
+        messages = [*messages[:-1], {**last, "content": last["content"] + end}]
         try:
             text = self.tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=not is_continued,
-                continue_final_message=is_continued,
-                **self.options,
+                messages, tokenize=False, add_generation_prompt=not end, **self.options
             )
         # A template is a program that may raise anything.
         except Exception as error:
             roles = ", ".join(message["role"] for message in messages)
+            reason = str(error) or type(error).__name__
             raise ValueError(
                 f"the chat template of the tokenizer does not take a chat of the roles {roles}: "
-                f"{error or type(error).__name__}. Change the messages (a system text can stand at "
-                "the beginning of the user's first message), or give the tokenizer a chat_template "
+                f"{reason}. Change the messages (a system text can stand at the "
+                "beginning of the user's first message), or give the tokenizer a chat_template "
                 "that takes them"
             ) from error
-        return str(text)
+        return str(text).rpartition(end)[0] if end and end in text else str(text)
 
 
 _OF_ITS_OWN = frozenset({"messages", "add_generation_prompt"})
@@ -197,9 +151,19 @@ _OF_ITS_OWN = frozenset({"messages", "add_generation_prompt"})
 
 
 def _template_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The chat template, or all of them where there are several."""
+    """The chat template, or all of them where there are several.
+
+    Raises:
+        ValueError: it is no text.
+    """
     template: Any = tokenizer.chat_template
-    return "\n".join(template.values()) if isinstance(template, dict) else template or ""
+    texts = list(template.values()) if isinstance(template, dict) else [template or ""]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"the tokenizer's chat_template is {template!r:.100}, which is no text: give the "
+            "tokenizer that of its model"
+        )
+    return "\n".join(texts)
 
 
 def _texts(pieces: Sequence[str | Answer]) -> list[str]:
@@ -229,12 +193,17 @@ def _refuse_missing_texts(
         texts = [message["content"].rpartition(END_OF_THOUGHT)[2]]
         if index == place:
             texts = _texts(pieces)
+        texts = [*texts, *called_functions(message)]
         if missing := [text for text in texts if text.strip() not in rendered]:
-            raise ValueError(
-                f"the chat template of the tokenizer leaves out {missing[0][:200]!r}, the text of "
-                f"a message of role {message['role']!r}: write it into a message that it shows, or "
-                "give the tokenizer a chat_template that shows it"
-            )
+            raise ValueError(_left_out(missing[0], message["role"]))
+
+
+def _left_out(text: str, role: str) -> str:
+    return (
+        f"the chat template of the tokenizer leaves out {text[:200]!r}, the text of a message of "
+        f"role {role!r}: write it into a message that it shows, or give the tokenizer a "
+        "chat_template that shows it"
+    )
 
 
 def _refuse_missing_answers(wanted: Sequence[str | Answer], found: Sequence[str | Answer]) -> None:

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from cory.config import CORYConfig
 from cory.generation.stops import StopStrings
-from cory.team.chats import ChatRenderer, Query, is_chat
+from cory.team.chats import ChatRenderer
+from cory.team.messages import Query, is_chat
 from cory.team.roles import Answer, Templates
 
 ANCHOR = "\n"

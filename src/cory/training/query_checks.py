@@ -12,7 +12,7 @@ from datasets import Dataset, IterableDataset
 
 from cory.config import CORYConfig
 from cory.tasks.custom import check_each
-from cory.team.chats import is_chat
+from cory.team.messages import is_chat
 from cory.team.prompts import PromptEncoder
 from cory.training.data import Stream
 

@@ -20,8 +20,8 @@ from cory.models.policy import Policy
 from cory.models.weights import MERGED
 from cory.rewards.loading import reward_device
 from cory.team.averaging import merged
-from cory.team.chats import Query
 from cory.team.evaluation import Evaluation
+from cory.team.messages import Query
 from cory.training.checkpoint import STATE, Checkpoints
 from cory.training.data import held_out_queries
 from cory.training.samples import INITIAL_MODEL

@@ -12,7 +12,7 @@ import pyarrow.parquet
 
 from cory.algorithm.seeding import derive_generator, preserved_global_generators
 from cory.io.files import replacing, writing
-from cory.team.chats import question_text
+from cory.team.messages import question_text
 from cory.team.metrics import none_for_nan
 from cory.team.types import Iteration, RolloutRecord
 from cory.training.setup import RunComponents

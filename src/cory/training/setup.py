@@ -27,9 +27,9 @@ from cory.rewards.loading import load_reward_funcs
 from cory.rewards.scoring import RewardScorer
 from cory.tasks import load_task
 from cory.tasks.custom import load_queries
-from cory.team.chats import is_chat
 from cory.team.evaluation import Evaluator
 from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
+from cory.team.messages import is_chat
 from cory.team.prompts import PromptEncoder, make_encoder
 from cory.team.rollout import Rollout
 from cory.training.data import Stream, queries_at
