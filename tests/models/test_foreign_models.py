@@ -302,7 +302,7 @@ def is_safe_loading(name: str, given: dict[str | None, str]) -> bool:
     """Whether a call of transformers or peft says what it trusts; configs of peft are JSON."""
     if name.startswith(("PeftConfig.", "PeftModel.")) or None in given:
         return True
-    if "Tokenizer" in name:
+    if "Tokenizer" in name or "Config" in name:
         return "trust_remote_code" in given
     return given.get("use_safetensors") == "True"
 
@@ -322,6 +322,7 @@ def is_safe_loading(name: str, given: dict[str | None, str]) -> bool:
         "subprocess.run(text, shell=True)",
         "AutoModelForCausalLM.from_pretrained(path)",
         "AutoTokenizer.from_pretrained(path)",
+        "AutoConfig.from_pretrained(path)",
     ],
 )
 def test_the_scan_finds_what_it_should(source: str) -> None:

@@ -77,7 +77,44 @@ def says(**options: object) -> Damage:
     return damage
 
 
+def rounded(name: str) -> Damage:
+    """A weight is stored as integers."""
+
+    def damage(directory: Path) -> None:
+        path = directory / "model.safetensors"
+        weights = load_file(path)
+        save_file(weights | {name: weights[name].int()}, path, metadata={"format": "pt"})
+
+    return damage
+
+
+def configured(**options: object) -> Damage:
+    """The model's settings have other values."""
+
+    def damage(directory: Path) -> None:
+        path = directory / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | options))
+
+    return damage
+
+
 MODELS: dict[str, tuple[Damage, str]] = {
+    "fewer layers": (configured(n_layer=1), r"has transformer\.h\.1\..*the model .* no place"),
+    "no layers": (configured(n_layer=0), r"num_hidden_layers=0 .*config\.json of these weights"),
+    "endless layers": (configured(n_layer=10**9), r"num_hidden_layers=1000000000 .*67840 numbers"),
+    "another type": (
+        configured(model_type="llama"),
+        r"intermediate_size=11008 and hidden_size=4096",
+    ),
+    "integers": (rounded("transformer.h.0.mlp.c_fc.weight"), r"c_fc\.weight holds integers"),
+    "no text": (
+        lambda directory: (directory / "config.json").write_bytes(b"\xff\xfe"),
+        r"config\.json must hold a JSON object",
+    ),
+    "half a generation config": (
+        holds("generation_config.json", "{"),
+        r"generation_config\.json must hold a JSON object",
+    ),
     "no positions": (without("wpe.weight"), r"lacks 1 weights, .*: transformer\.wpe\.weight\. Use"),
     "half an MLP": (without("h.0.mlp.c_fc.weight"), r"lacks 1 .*transformer\.h\.0\.mlp\.c_fc"),
     "no norms": (without("ln_1.weight", "ln_1.bias"), r"lacks 4 weights, .*h\.0\.ln_1\.bias"),
@@ -110,6 +147,30 @@ def test_tied_weights_are_not_missing(tiny_gpt2_dir: Path, tmp_path: Path) -> No
     extra = {"score.weight": weights["transformer.wte.weight"][:2].clone()}
     save_file(weights | extra, model / "model.safetensors", metadata={"format": "pt"})
     load_model(str(model), make_args())
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [({"model_max_length": "x"}, "files are damaged"), ({"eos_token": ["a"]}, "files are damaged")],
+)
+def test_a_tokenizer_that_cannot_be_used_is_refused(
+    tiny_gpt2_dir: Path, tmp_path: Path, config: dict[str, object], reason: str
+) -> None:
+    """Prevents a TypeError at the first text."""
+    model = shutil.copytree(tiny_gpt2_dir, tmp_path / "model")
+    path = model / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(ValueError, match=rf"no tokenizer can be loaded from .*{reason}"):
+        load_tokenizer(str(model))
+
+
+def test_a_tokenizer_without_tokens_is_refused(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents the advice to drop empty queries, where the tokenizer's files are not there."""
+    model = shutil.copytree(tiny_gpt2_dir, tmp_path / "model")
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer_config.json").unlink()
+    with pytest.raises(ValueError, match=r"it has no token for any letter"):
+        load_tokenizer(str(model))
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "null", "{", '"x"'])
@@ -205,6 +266,9 @@ def test_another_model_of_the_same_kind_is_refused(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[LoraConfig, str]] = {
+    "no effect": (lora(lora_alpha=0), r"lora_alpha=0 takes an adapter's effect away"),
+    "another task": (lora(task_type="SEQ_CLS"), r"task_type='SEQ_CLS' is of another kind"),
+    "no token": (lora(trainable_token_indices=[9999]), r"cannot get adapters .*IndexError"),
     "biases": (lora(bias="all"), r"bias='all' trains biases of the base, which all agents share"),
     "their own": (lora(bias="lora_only"), r"bias='lora_only' trains biases of the base"),
     "on invocation": (lora(alora_invocation_tokens=[5]), r"alora_invocation_tokens.*not trained"),

@@ -114,7 +114,7 @@ def test_a_call_reaches_the_model(llama: PreTrainedTokenizerBase) -> None:
     """Prevents "None" for a message that only calls a tool, and a call that is left out."""
     chat = [TWO, assistant(None, tool_calls=[CALL]), {"role": "tool", "content": "2"}]
     ids = encoder(llama, chat_template=SHOWS_CALLS).encode(chat, [])
-    assert llama.decode(ids).endswith("[assistant] add{'a': 1}[tool] 2\n[assistant] ")
+    assert llama.decode(ids).endswith("[assistant] add{'a': 1}[tool] 2[assistant] ")
     with pytest.raises(ValueError, match=r"leaves out 'add', .*role 'assistant'"):
         encoder(llama).encode(chat, [])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -167,6 +169,14 @@ def test_chat_references_may_be_shown_twice(llama: PreTrainedTokenizerBase) -> N
     for answer, run in zip([7, 8, 7, 8], rest, strict=True):
         expected += [answer, *run]
     assert prompt == expected
+
+
+@pytest.mark.parametrize("token", [True, "2", [[2]], {}, 2.0, [0, None, "x"]])
+def test_what_is_no_token_id_ends_no_answer(tiny_gpt2_dir: Path, token: Any) -> None:
+    """Prevents a TypeError, and token 1 as the end of every answer where a file says `true`."""
+    config = SimpleNamespace(eos_token_id=token)
+    with pytest.raises(ValueError, match=r"eos_token_id=.* is no token id: write an integer"):
+        end_token_ids(load_tokenizer(str(tiny_gpt2_dir)), config)
 
 
 def test_a_chat_template_without_start_token_is_followed(tiny_llama_dir: Path) -> None:

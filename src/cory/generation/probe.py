@@ -200,8 +200,13 @@ def _check_scoring(
     batch = make_batch(prompts, answers, model.device)
 
     def score() -> Tensor:
+        tokens = batch.response_tokens
         with unsharded(model):
-            return model.logits(model.response_hidden(batch), 1.0).log_softmax(-1)
+            hidden = model.response_hidden(batch)
+            logprobs = model.logits(hidden, 1.0).log_softmax(-1)
+            # Updates compute those of the tokens by themselves: they must be the same.
+            chosen = model.logprobs(hidden, tokens, 1.0)
+        return logprobs + (chosen - logprobs.gather(1, tokens[:, None])[:, 0])[:, None]
 
     # Where the shortcut is right, nothing is scored without it.
     model.narrows_last_mlp = last_mlp(model.model) is not None

@@ -95,12 +95,24 @@ def check_driven(config: PeftConfig) -> None:
     Raises:
         ValueError: with the option, and what to use.
     """
+    if not isinstance(config, PeftConfig):
+        raise ValueError(
+            f"peft_config is {type(config).__name__}: pass a configuration of peft, such as "
+            "LoraConfig(r=16, task_type='CAUSAL_LM')"
+        )
     if _kind(config) not in DRIVEN_TYPES:
         raise ValueError(
             f"peft_type={_kind(config)} is an adapter that cory does not train: prompt learning "
             "puts virtual tokens before the prompt, and others need calls of their own. Use LoRA, "
             f"or one of {', '.join(sorted(DRIVEN_TYPES))}"
         )
+    if config.task_type not in (None, "CAUSAL_LM"):
+        raise ValueError(
+            f"the adapter's task_type={getattr(config.task_type, 'value', config.task_type)!r} is "
+            "of another kind of model: set task_type='CAUSAL_LM'"
+        )
+    if getattr(config, "lora_alpha", 1) == 0:
+        raise ValueError("lora_alpha=0 takes an adapter's effect away: set it to r, or 2 r")
     bias = getattr(config, "bias", "none")
     if bias != "none":
         raise ValueError(
@@ -110,6 +122,34 @@ def check_driven(config: PeftConfig) -> None:
         raise ValueError(
             f"adapters with {beyond} are not trained by cory: leave these options of LoraConfig out"
         )
+
+
+def check_acting(peft_model: PeftModel, wanted: PeftConfig | None) -> None:
+    """Refuse a model whose own adapter is switched off, is several, or not the one asked for.
+
+    Args:
+        peft_model: that the user passed, or named.
+        wanted: another configuration of adapters; None: none was given.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    names = peft_model.active_adapters
+    layers = [layer for layer in peft_model.modules() if isinstance(layer, BaseTunerLayer)]
+    if len(names) != 1 or any(layer.disable_adapters for layer in layers):
+        raise ValueError(
+            f"the model's adapters {', '.join(names)} are several, or switched off: the initial "
+            "model must have one that acts; call enable_adapter_layers() and set_adapter(NAME)"
+        )
+    own = peft_model.peft_config[names[0]]
+    for option in ("peft_type", "r", "lora_alpha", "target_modules") if wanted else ():
+        before, now = getattr(own, option, None), getattr(wanted, option, None)
+        if before != now:
+            raise ValueError(
+                f"peft_config has {option}={now}, but the model carries an adapter already, with "
+                f"{before}: leave peft_config out, or pass the model without its adapter "
+                "(merge_and_unload())"
+            )
 
 
 def check_same_config(directory: Path, config: PeftConfig) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +14,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, load_peft_we
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch.utils.checkpoint import checkpoint
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -29,11 +28,19 @@ from cory.assets import asset_path
 from cory.config import CORYConfig
 from cory.distributed.memory import is_out_of_memory
 from cory.distributed.world import SINGLE, World
-from cory.models.adapter_kinds import check_driven, check_same_weights
+from cory.models.adapter_kinds import check_acting, check_driven, check_same_weights
+from cory.models.complete import check_complete, check_json_objects, check_size
 from cory.models.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.models.policy import LanguageModel, Policy
-from cory.models.weights import Adapter, FullCopy, check_complete
+from cory.models.weights import Adapter, FullCopy
+
+UNCOPIED = ("copy.deepcopy fails", "Take out what was added to it, or train adapters (use_peft)")
+UNADAPTED = ("peft does not take it", "Correct peft_config, or leave the option out")
+DAMAGED = (
+    "its files are damaged, or of a kind that the installed libraries do not know",
+    "Fetch or save it again",
+)
 
 
 def load_model(
@@ -73,36 +80,24 @@ def load_model(
 
 def _load_whole(path: str, options: dict[str, Any]) -> PreTrainedModel:
     refuse_pickled_weights(path, "AutoModelForCausalLM")
+    if Path(path).is_dir():
+        trusts = options["trust_remote_code"]
+        check_size(Path(path), AutoConfig.from_pretrained(path, trust_remote_code=trusts))
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         path, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )
     model, report = loaded
-    check_complete(report)
+    check_complete(report, model.state_dict())
     return model
 
 
-def check_json_objects(directory: str | Path) -> None:
-    """Refuse settings of a model that are no JSON objects; a name on the Hub is no directory.
-
-    Raises:
-        ValueError: names the file and what it holds.
-    """
-    for name in ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"):
-        path = Path(directory) / name
-        text = path.read_text("utf-8") if path.is_file() else "{}"
-        try:
-            is_object = isinstance(json.loads(text), dict)
-        except ValueError:
-            is_object = False
-        if not is_object:
-            raise ValueError(
-                f"{name} must hold a JSON object, not {reprlib.repr(text)}: fetch or save it again"
-            )
-
-
 @contextmanager
-def readable(what: str) -> Iterator[None]:
-    """Context that names a model whose files break the libraries that read them, in whatever way.
+def readable(what: str, cause_and_fix: tuple[str, str] = DAMAGED) -> Iterator[None]:
+    """Context that names what breaks the libraries that read it, in whatever way.
+
+    Args:
+        what: cannot be used.
+        cause_and_fix: of errors that are not meant for users.
 
     Raises:
         ValueError: what, and the reason.
@@ -114,10 +109,8 @@ def readable(what: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:500]
         if not isinstance(error, (OSError, ValueError)):
-            reason = (
-                f"its files are damaged, or of a kind that the installed libraries do not know "
-                f"({type(error).__name__}: {reason}). Fetch or save it again"
-            )
+            cause, fix = cause_and_fix
+            reason = f"{cause} ({type(error).__name__}: {reason}). {fix}"
         raise ValueError(f"{what}: {reason}") from error
 
 
@@ -137,17 +130,27 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
         path = asset_path(name)
         check_json_objects(path)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        if not any(tokenizer(text)["input_ids"] for text in ("a", "0", "?")):
+            raise ValueError("it has no token for any letter. Fetch or save it again, complete")
     return ensure_pad_token(tokenizer)
 
 
 def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Give a tokenizer without padding token its end-of-sequence token for that.
 
+    Args:
+        tokenizer: that is loaded, or that a user passed.
+
     This is safe here because padding is known by masks, never by token id.
 
     Raises:
-        ValueError: it has no end-of-sequence token either.
+        ValueError: it has no end-of-sequence token either, or is no tokenizer.
     """
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ValueError(
+            f"processing_class is {type(tokenizer).__name__}, and no tokenizer: pass the tokenizer "
+            "that AutoTokenizer loads, of a processor its .tokenizer"
+        )
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise ValueError(
@@ -175,10 +178,10 @@ def build_policies(
             adapter that agents cannot own.
     """
     base = cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
-    if base.get_output_embeddings() is None:
+    if getattr(base.get_output_embeddings(), "weight", None) is None:
         raise ValueError(
-            f"{type(base).__name__} has no head that gives logits of tokens: pass a causal "
-            "language model, such as AutoModelForCausalLM loads"
+            f"{type(base).__name__} has no head that gives logits of tokens by one matrix: pass a "
+            "causal language model, such as AutoModelForCausalLM loads"
         )
     use_fast_gelu(model)
     keep_4bit_layout(model)
@@ -196,7 +199,9 @@ def _full_policies(
 ) -> tuple[list[Policy], LanguageModel]:
     policies: list[Policy] = []
     for _ in range(args.num_agents):
-        policy = Policy(FullCopy(copy.deepcopy(model)), args.bf16)
+        with readable("the model cannot be copied for each agent", UNCOPIED):
+            own = copy.deepcopy(model)
+        policy = Policy(FullCopy(own), args.bf16)
         if args.gradient_checkpointing:
             checkpoint_gradients(policy.model)
         if args.shard_weights:
@@ -221,11 +226,13 @@ def _adapter_policies(
             )
         peft_model, initial = model, model.active_adapters[0]
         check_driven(peft_model.peft_config[initial])
+        check_acting(peft_model, peft_config)
         activate_reference = Adapter(peft_model, initial, is_trainable=False).activate
     else:
         config = peft_config or lora_config(args, model)
         check_driven(config)
-        peft_model, initial = get_peft_model(model, config, adapter_name=names[0]), names[0]
+        with readable("the model cannot get adapters as peft_config says", UNADAPTED):
+            peft_model, initial = get_peft_model(model, config, adapter_name=names[0]), names[0]
         activate_reference = peft_model.disable_adapter
     start = get_peft_model_state_dict(peft_model, adapter_name=initial, save_embedding_layers=False)
     for name in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from cory.distributed.fsdp import full_state_dict, shard_like
 from cory.models.adapter_kinds import beyond_plain_lora, check_same_config, check_same_weights
+from cory.models.complete import check_complete
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 
 MERGED = "merged"
@@ -91,29 +92,6 @@ class Weights(Protocol):
         ...
 
 
-def check_complete(report: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint that lacks weights, or has some of another shape.
-
-    Args:
-        report: of transformers, which leaves out weights that are tied to others.
-
-    Raises:
-        ValueError: names weights.
-    """
-    missing, misfits = sorted(report["missing_keys"]), sorted(report["mismatched_keys"])
-    if misfits:
-        name, before, now = misfits[0]
-        raise ValueError(
-            f"its checkpoint has {name} as {tuple(before)}, and the model wants {tuple(now)}: "
-            "use the config.json that belongs to the weights"
-        )
-    if missing:
-        raise ValueError(
-            f"its checkpoint lacks {len(missing)} weights, which would be random: "
-            f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}. Use a complete checkpoint"
-        )
-
-
 class FullCopy:
     """A whole model of one's own. What its owner has frozen stays frozen.
 
@@ -160,13 +138,13 @@ class FullCopy:
             ignore_mismatched_sizes=True,
         )
         saved, report = loaded
+        own = self.model.state_dict()
         try:
-            check_complete(report)
+            check_complete(report, own)
         except ValueError as error:
             raise ValueError(f"{directory} is of another architecture: {error}") from error
         if others := sorted(report["unexpected_keys"]):
             raise ValueError(f"{directory} is of another architecture: it has {others[0]}")
-        own = self.model.state_dict()
         self.model.load_state_dict(
             {name: shard_like(weight, own[name]) for name, weight in saved.state_dict().items()}
         )

@@ -14,7 +14,8 @@ from transformers import (
 )
 
 from cory.assets import asset_path
-from cory.models.loading import check_json_objects, ensure_pad_token, readable
+from cory.models.complete import check_json_objects
+from cory.models.loading import ensure_pad_token, readable
 from cory.models.pickles import refuse_pickled_weights
 
 POSITIVE_LABELS = frozenset({"positive", "pos", "label_1"})

@@ -163,10 +163,15 @@ def end_token_ids(
     tokens: they are no part of an answer's text.
 
     Raises:
-        ValueError: a stop string holds a special token and more.
+        ValueError: a stop string holds a special token and more, or an id is no integer.
     """
     configured = getattr(generation_config, "eos_token_id", None)
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    ids = [*configured] if isinstance(configured, (list, tuple)) else [configured]
+    if wrong := [token for token in ids if not (token is None or type(token) is int)]:
+        raise ValueError(
+            f"the generation config of the model has eos_token_id={configured!r}, where "
+            f"{wrong[0]!r} is no token id: write an integer, or a list of integers"
+        )
     special = {
         str(token): token_id
         for token_id, token in tokenizer.added_tokens_decoder.items()

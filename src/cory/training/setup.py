@@ -16,6 +16,7 @@ from cory.distributed.world import SINGLE, World
 from cory.generation.local import LocalSampler, Sampler
 from cory.generation.probe import probe_models
 from cory.generation.vllm.sampler import VllmSampler, check_same_distribution
+from cory.models.complete import check_object
 from cory.models.cpu import keep_freed_memory
 from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer
 from cory.models.policy import LanguageModel, Policy
@@ -87,6 +88,8 @@ def build_components(
     Raises:
         ValueError: something is missing or does not fit; the message has the fix.
     """
+    if user.model is not None:
+        user = replace(user, model=check_object(user.model))
     tokenizer = _tokenizer(args, user)
     train_dataset, eval_dataset, reward_funcs = _task(args, user, tokenizer, device)
     policies, reference = _models(args, user, device, world)
