@@ -199,6 +199,14 @@ def test_what_cannot_be_read_is_named(
         load_task(config(source, reward_file), None)
 
 
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path, reward_file: str) -> None:
+    """Prevents a UnicodeDecodeError that names neither file nor column."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"prompt": "a\xff"}\n' * 4)
+    with pytest.raises(ValueError, match=r"rows\.jsonl' has text in column 'prompt' .*not UTF-8"):
+        load_task(config(path, reward_file), None)
+
+
 def test_a_data_set_that_is_nowhere(reward_file: str) -> None:
     """Prevents a typing error in a Hub name from ending in an error of the network."""
     with pytest.raises(ValueError, match=r"dataset_name='nobody/nothing' .* neither"):

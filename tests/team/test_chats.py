@@ -236,6 +236,21 @@ def test_a_chat_template_that_is_no_text_is_refused(llama: PreTrainedTokenizerBa
         encoder(llama, chat_template=5)  # pyright: ignore[reportArgumentType]
 
 
+def test_a_date_in_prompts_is_said_once(
+    llama: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Prevents runs that are resumed, or measured, on another day with other prompts."""
+    dated = "{{ date_string or strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
+    encoder(llama, chat_template=dated, date_string="1 May 2026").encode([TWO], [])
+    assert not caplog.records
+    made = encoder(llama, chat_template=dated)
+    made.encode([TWO], [])
+    made.encode([SYSTEM, TWO], [])
+    assert [record.getMessage()[:40] for record in caplog.records] == [
+        "The chat template of the tokenizer can w"
+    ]
+
+
 def test_variables_of_the_chat_template_are_passed(llama: PreTrainedTokenizerBase) -> None:
     """Prevents `enable_thinking: false` from being read and then forgotten."""
     plain = encoder(llama, chat_template=THINKS).encode([TWO], [])

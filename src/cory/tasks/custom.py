@@ -64,9 +64,15 @@ def check_queries(dataset: Dataset, prompt_column: str, name: str) -> None:
     """
     from cory.tasks.data import require_columns
 
-    check_each(
-        require_columns(dataset, [prompt_column], name)[prompt_column][:], prompt_column, name
-    )
+    column = require_columns(dataset, [prompt_column], name)[prompt_column]
+    try:
+        queries = column[:]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Data set {name!r} has text in column {prompt_column!r} that is not UTF-8: {error}. "
+            "Save it again as UTF-8"
+        ) from error
+    check_each(queries, prompt_column, name)
 
 
 def check_each(queries: Sequence[Any], prompt_column: str, name: str, first: int = 0) -> None:

@@ -6,6 +6,7 @@ checked: a text or an answer that it leaves out would be missing from the prompt
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from cory.team.messages import (
     without_empty_end,
 )
 from cory.team.roles import Answer, Templates
+
+logger = logging.getLogger(__name__)
 
 OPEN, CLOSE = "\ue000", "\ue001"
 """Private-use characters around what stands for an answer while a chat template is rendered."""
@@ -96,6 +99,12 @@ class ChatRenderer:
         kind = tuple((message["role"], bool(message["content"].strip())) for message in messages)
         if kind in self.shown:
             return
+        if not self.shown and "strftime_now" in _template_text(self.tokenizer) and not self.options:
+            logger.warning(
+                "The chat template of the tokenizer can write today's date into prompts, so that "
+                "another day asks something else: if it reads date_string, set "
+                'chat_template_kwargs={"date_string": "…"}.'
+            )
         mark = _unused_mark([message["content"] for message in messages])
         marked = [
             {**message, "content": f"{message['content']}{mark}{place}{CLOSE}"}
