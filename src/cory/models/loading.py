@@ -30,7 +30,7 @@ from cory.config import CORYConfig
 from cory.distributed.memory import is_out_of_memory
 from cory.distributed.world import SINGLE, World
 from cory.models.adapter_kinds import check_driven, check_same_weights
-from cory.models.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
+from cory.models.layers import keep_4bit_layout, use_exact_attention, use_fast_gelu
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter, FullCopy, check_complete
@@ -183,7 +183,7 @@ def build_policies(
     use_fast_gelu(model)
     keep_4bit_layout(model)
     if args.bf16 or base.dtype != torch.float32:
-        use_float32_attention(base)
+        use_exact_attention(base)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         if args.shard_weights:
             raise ValueError("shard_weights=True spreads full copies, not adapters: leave it out")
