@@ -246,10 +246,22 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureF
     """Prevents a command that has to be started once for each of its mistakes."""
     path = tmp_path / "run.yaml"
     path.write_text("seed: many\nlam: 0.9\ndtype: int3\nmax_steps: 0.5\n")
+    mixed = tmp_path / "mixed.yaml"
+    mixed.write_text("batch_size: x\nnum_agents: 0\nseed: 3\n")
     cases = {
         ("--seed", "x", "--lam", "0.9", "--save_steps=y"): ("--seed: 'x'", "--save_steps: 'y'"),
         ("--max_step", "3", "--seeds", "3"): ("--max_step: did", "--seeds: did"),
         ("--config", str(path)): ("seed: 'many'", "dtype: 'int3'", "max_steps: '0.5'"),
+        ("--batch_size=x", "--temperature=-1", "--kl_coef", ".inf", "--lam=0.9"): (
+            "--batch_size: 'x' is not a whole number",
+            "temperature=-1.0 must lie between",
+            "kl_coef=inf must be finite",
+        ),
+        ("--config", str(mixed)): ("mixed.yaml: batch_size: 'x'", "num_agents=0 must be greater"),
+        ("--learning_rate", "1e-5", "q", "--seed"): (
+            "--seed: expected one argument",
+            "--learning_rate: \"[1e-05, 'q']\" is not a number or a list",
+        ),
     }
     for words, messages in cases.items():
         with pytest.raises(SystemExit):
