@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.assets import is_asset
+from cory.io.hub import asking_the_hub
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -167,7 +168,8 @@ def _hub_splits(name: str, config: str | None) -> dict[str, Callable[[], Dataset
     import datasets
 
     try:
-        splits = datasets.load_dataset(name, config)
+        with asking_the_hub(name):
+            splits = datasets.load_dataset(name, config)
     except (OSError, ValueError) as error:  # not found, no access, no connection; no such config
         raise ValueError(
             f"dataset_name={name!r} (dataset_config={config!r}) is neither a file or directory "
