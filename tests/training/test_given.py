@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset
 
 from cory import CORYTrainer
 from cory.report.run import describe_run
@@ -177,6 +177,37 @@ def test_a_stream_goes_on_where_the_run_was_left(tiny_gpt2_dir: Path, tmp_path: 
     streamed(tiny_gpt2_dir, tmp_path / "parts", stream, max_steps=2).train()
     streamed(tiny_gpt2_dir, tmp_path / "parts", stream, max_steps=4, resume=True).train()
     assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+def test_rows_of_a_stream_have_the_columns_of_those_before(
+    tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents KeyError: 'hint' at a row that lacks it, and a column that is dropped unseen."""
+    rows = [{"prompt": "a"}, {"prompt": "b", "hint": 7}, {"prompt": "c"}, {"prompt": "d"}]
+    seen: list[Any] = []
+
+    def reward(prompts: list[str], completions: list[str], hint: list[Any], **_: Any) -> list[int]:
+        seen.extend(hint)
+        return [len(text) for text in completions]
+
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    args = settings(tiny_gpt2_dir, tmp_path, batch_size=2, num_agents=1)
+    CORYTrainer(reward_funcs=reward, args=args, train_dataset=stream).train()
+    assert seen == [None, 7, None, None]
+
+
+def test_a_set_that_does_not_fit_is_named(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a message about queries of which nobody knows where they stand."""
+    long = [{"prompt": "x " * 999, "topic": "x"}]
+    with pytest.raises(ValueError, match=r"^eval_dataset\['long'\]: 1 of 1 queries do not fit"):
+        trainer(tiny_gpt2_dir, tmp_path, eval_dataset={"a": queries(2), "long": long})
+    with pytest.raises(ValueError, match=r"^eval_dataset\['b'\]: Reward function .* 'topic'"):
+        trainer(
+            tiny_gpt2_dir,
+            tmp_path,
+            lambda prompts, completions, topic, **_: [1.0] * len(topic),
+            eval_dataset={"a": queries(2), "b": [{"prompt": "x"}]},
+        )
 
 
 @pytest.mark.parametrize(

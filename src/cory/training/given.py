@@ -47,6 +47,11 @@ def given_rows(
     return train_rows, {name: _held_out(given, name, args) for name, given in sets.items()}
 
 
+def words_for(set_name: str) -> str:
+    """A held-out set in a message."""
+    return "eval_dataset" if set_name == UNNAMED else f"eval_dataset[{set_name!r}]"
+
+
 def _by_name(given: EvalRows | None) -> Mapping[str, GivenRows]:
     if given is None:
         return {}
@@ -64,7 +69,7 @@ def _by_name(given: EvalRows | None) -> Mapping[str, GivenRows]:
 
 
 def _held_out(given: GivenRows, set_name: str, args: CORYConfig) -> Dataset:
-    name = f"eval_dataset[{set_name!r}]" if set_name else "eval_dataset"
+    name = words_for(set_name)
     rows = _rows(given, name, args.dataset_test_split)
     if rows is None:
         raise ValueError(f"{name} is None: {_fix(given)}")

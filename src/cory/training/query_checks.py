@@ -41,7 +41,12 @@ def checked_rows(
         return dataset
 
     def check(first: int, rows: list[dict[str, Any]]) -> None:
-        queries = [row.get(args.prompt_column) for row in rows]
+        if args.prompt_column not in rows[0]:
+            raise ValueError(
+                f"it has no column {args.prompt_column!r}; its columns are "
+                f"{', '.join(map(repr, rows[0]))}: rename one, or name it in prompt_column"
+            )
+        queries = [row[args.prompt_column] for row in rows]
         check_each(queries, args.prompt_column, "train_dataset", first)
         check_vocabulary(queries, encoder, limits.num_embeddings, args, first)
         check_context(queries, encoder, limits.context_length, args, first)

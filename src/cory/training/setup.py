@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from cory.team.kl_penalty import KL_PENALTIES, KL_PLACEMENTS
 from cory.team.prompts import PromptEncoder, make_encoder
 from cory.team.rollout import Rollout
 from cory.training.data import Stream, queries_at
-from cory.training.given import UNNAMED, EvalRows, GivenRows, given_rows
+from cory.training.given import UNNAMED, EvalRows, GivenRows, given_rows, words_for
 from cory.training.query_checks import Limits, checked_rows
 
 
@@ -100,8 +101,9 @@ def build_components(
     sampler = _sampler(args, policies, encoder, world)
     limits = Limits(_context_length(reference, sampler), reference.num_embeddings)
     train_rows = checked_rows(train_dataset, encoder, limits, args)
-    for rows in eval_sets.values():
-        checked_rows(rows, encoder, limits, args)
+    for name, rows in eval_sets.items():
+        with _named(name):
+            checked_rows(rows, encoder, limits, args)
     row = queries_at(train_rows, args, 0)[0]
     prompt = encoder.encode(row[args.prompt_column], [])
     samples_here = isinstance(sampler, LocalSampler)
@@ -138,9 +140,20 @@ def _rewards(
     """The reward functions, which can be called with the columns of all data sets."""
     failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
     scorer = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
-    for columns in (row, *(rows.column_names for rows in eval_sets.values())):
-        scorer.check_signatures([*columns])
+    scorer.check_signatures(row)
+    for name, rows in eval_sets.items():
+        with _named(name):
+            scorer.check_signatures(rows.column_names)
     return scorer
+
+
+@contextmanager
+def _named(set_name: str) -> Iterator[None]:
+    """Context of a check whose message names the held-out set that breaks it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{words_for(set_name)}: {error}") from error
 
 
 def _models(
