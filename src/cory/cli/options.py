@@ -255,7 +255,9 @@ def readable(error: Exception, where: str) -> str:
     # Of a list the parser names the item that is wrong, and last the list.
     value = re.search(r".*(?:Got|Given) value: (.*)", message, re.DOTALL)
     if name is None or value is None or name[1] not in HINTS:
-        return f"{message}; see --help"
+        lone = re.search(r"argument (--\w+): expected one argument", message)
+        dash = f" (one that begins with - is written {lone[1]}=-…)" if lone else ""
+        return f"{message}{dash}; see --help"
     return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS[name[1]])}"
 
 

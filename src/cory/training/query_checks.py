@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from cory.config import CORYConfig
 from cory.tasks.custom import check_each
 from cory.team.chats import is_chat
 from cory.team.prompts import PromptEncoder
-from cory.training.data import Stream
+from cory.training.data import Stream, held_out_queries
+from cory.training.given import words_for
 
 
 class Limits(NamedTuple):
@@ -52,6 +53,27 @@ def checked_rows(
         check_context(queries, encoder, limits.context_length, args, first)
 
     return Stream(dataset, check)
+
+
+def trained_queries(
+    dataset: Dataset | Stream, eval_sets: Mapping[str, Dataset], args: CORYConfig
+) -> list[str]:
+    """Warnings of held-out sets most of whose queries are trained on; none for a stream."""
+    if isinstance(dataset, Stream) or not eval_sets:
+        return []
+    found, trained = [], set(map(str, dataset[args.prompt_column]))
+    for name, rows in eval_sets.items():
+        queries = [
+            str(row[args.prompt_column]) for row in held_out_queries(rows, args.num_eval_queries)
+        ]
+        shared = sum(query in trained for query in queries)
+        if shared > len(queries) / 2:
+            found.append(
+                f"cory: warning: {shared} of the {len(queries)} held-out queries of "
+                f"{words_for(name)} are trained on, too: evaluations show what is remembered, not "
+                "what is learnt; hold out other rows"
+            )
+    return found
 
 
 def check_vocabulary(

@@ -27,6 +27,7 @@ from cory.training.data import held_out_queries, queries_at
 from cory.training.given import EvalRows, GivenRows
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.optimizer import make_optimizer, make_scheduler, next_iteration
+from cory.training.query_checks import trained_queries
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
@@ -137,6 +138,8 @@ class CORYTrainer:
         ):
             metrics = self._start()
             self._tell(self.standstill.before())
+            parts = self.components
+            self._tell(trained_queries(parts.train_dataset, parts.eval_sets, self.args))
             for step in self.events.steps_left():
                 self.rescue.note(step, self.run_state.progress())
                 self.events.tell("on_step_begin")
