@@ -119,12 +119,22 @@ def test_every_setting_is_an_option_with_its_description(capsys: pytest.CaptureF
             ["a.py:f", "b.py:g"],
         ),
         (["--query_template", "{query}: null\n"], "query_template", "{query}: null\n"),
+        (["--reward_weights", "1"], "reward_weights", [1.0]),
+        (["--learning_rate", "1"], "learning_rate", 1.0),
         (["--reference_template", '"{query}{answer}"'], "reference_template", '"{query}{answer}"'),
     ],
 )
 def test_values_are_read_as_they_are_meant(words: list[str], name: str, value: object) -> None:
     """Prevents lists that must be typed as JSON, and templates that are taken for YAML."""
     assert settings_of(words)[name] == value
+
+
+def test_a_lone_weight_is_a_list_in_a_file_too(tmp_path: Path) -> None:
+    """Prevents "1 is not a list" for the weight of a single reward function."""
+    path = tmp_path / "run.yaml"
+    path.write_text("reward_weights: 2\nreward_funcs: a.py:f\n")
+    given = settings_of(["--config", str(path)])
+    assert given == {"reward_weights": [2.0], "reward_funcs": ["a.py:f"]}
 
 
 def test_what_is_not_given_stays_out() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from cory.cli.help import HINTS, LIST_ITEMS, HelpFormatter
+from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter
 from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.presets import preset_settings
 from cory.config.saved import ADVICE
@@ -170,7 +170,7 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """
     refuse_unknown_settings(settings, where)
     listed = {
-        key: [value] if isinstance(value, str) and LIST_ITEMS.get(key) is str else value
+        key: [value] if isinstance(value, LONE_ITEMS.get(key, ())) else value
         for key, value in settings.items()
     }
     try:
@@ -229,7 +229,8 @@ def _list_text(name: str, values: list[str]) -> str:
         return values[0]
     if LIST_ITEMS[name] is str:
         return json.dumps(values)
-    return values[0] if len(values) == 1 else f"[{', '.join(values)}]"
+    is_lone = len(values) == 1 and name not in LONE_ITEMS
+    return values[0] if is_lone else f"[{', '.join(values)}]"
 
 
 def _refuse_unknown_options(parser: ArgumentParser, words: Iterable[str]) -> None:

@@ -115,7 +115,7 @@ def readable(what: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:500]
-        if not isinstance(error, (OSError, ValueError)):
+        if not isinstance(error, (ImportError, OSError, ValueError)):
             reason = (
                 f"its files are damaged, or of a kind that the installed libraries do not know "
                 f"({type(error).__name__}: {reason}). Fetch or save it again"
