@@ -25,7 +25,7 @@ class TaskConfig:
     dataset_test_split: str = setting("test", NAME)
     """Held-out split of the data set to evaluate on."""
     prompt_column: str = setting("prompt")
-    """Column that holds the query: a string, or a list of chat messages."""
+    """Column of the query: a string, or chat messages, in which users' special tokens are text."""
     reward_funcs: list[str] | None = setting(None, NAME)
     """Reward functions. Each is an import path (`package.module.function`), a function in a file
     (`path/to/file.py:function`), or the name or directory of a sequence-classification model."""

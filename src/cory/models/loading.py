@@ -29,6 +29,7 @@ from cory.assets import asset_path
 from cory.config import CORYConfig
 from cory.distributed.memory import is_out_of_memory
 from cory.distributed.world import SINGLE, World
+from cory.io.hub import asking_the_hub
 from cory.models.adapter_kinds import check_driven, check_same_weights
 from cory.models.layers import keep_4bit_layout, use_exact_attention, use_fast_gelu
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
@@ -73,9 +74,10 @@ def load_model(
 
 def _load_whole(path: str, options: dict[str, Any]) -> PreTrainedModel:
     refuse_pickled_weights(path, "AutoModelForCausalLM")
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        path, output_loading_info=True, ignore_mismatched_sizes=True, **options
-    )
+    with asking_the_hub(path):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     model, report = loaded
     check_complete(report)
     return model
@@ -113,7 +115,7 @@ def readable(what: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:500]
-        if not isinstance(error, (OSError, ValueError)):
+        if not isinstance(error, (ImportError, OSError, ValueError)):
             reason = (
                 f"its files are damaged, or of a kind that the installed libraries do not know "
                 f"({type(error).__name__}: {reason}). Fetch or save it again"
@@ -136,7 +138,8 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
     with readable(f"no tokenizer can be loaded from {name!r}"):
         path = asset_path(name)
         check_json_objects(path)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        with asking_the_hub(path):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     return ensure_pad_token(tokenizer)
 
 

@@ -25,6 +25,19 @@ END_OF_THOUGHT = "</think>"
 """What an earlier turn of the assistant has before it is taken out by some chat templates."""
 
 
+MAY_CONTROL = frozenset({"system", "developer", "assistant"})
+"""Roles that may write special tokens; those of users and of tools are text."""
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The ids of the special tokens, by their text."""
+    return {
+        str(token): token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+
+
 def is_chat(query: Query) -> bool:
     """Whether a query is a list of chat messages rather than a string."""
     return not isinstance(query, str)
@@ -130,6 +143,13 @@ class ChatRenderer:
         self.tokenizer = tokenizer
         self.templates = templates
         self.options = dict(options or {})
+        inside = [
+            f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})"
+            for token in special_tokens(tokenizer)
+            if len(token) > 1
+        ]
+        self.inside = re.compile("|".join(inside)) if inside else None
+        """The places behind the first character of a special token."""
         words = set(re.findall(r"[^\W\d]\w*", _template_text(tokenizer))) - _OF_ITS_OWN
         for name in self.options:
             if name not in words:
@@ -142,7 +162,8 @@ class ChatRenderer:
         """The prompt as runs of text and answer slots.
 
         A chat whose last turn is the assistant's is continued there. Any other is followed by the
-        beginning of the assistant's turn.
+        beginning of the assistant's turn. A special token that a user or a tool wrote is text, so
+        it is cut into two runs.
 
         Raises:
             ValueError: a message is no text, the chat template does not take the messages, or it
@@ -150,8 +171,10 @@ class ChatRenderer:
         """
         messages = plain_messages(chat)
         place = question_place(messages)
+        texts = [message["content"] for message in messages]
+        mark = _unused_mark([*vars(self.templates).values(), *texts])
+        messages = [self._as_text(message, f"{mark}{CLOSE}") for message in messages]
         pieces = self.templates.compose(messages[place]["content"], num_answers)
-        mark = _unused_mark([*_texts(pieces), *(message["content"] for message in messages)])
         content = "".join(
             f"{mark}{piece.role_index}{CLOSE}" if isinstance(piece, Answer) else piece
             for piece in pieces
@@ -163,6 +186,12 @@ class ChatRenderer:
         _refuse_missing_answers(pieces, found)
         _refuse_missing_texts(messages, place, pieces, rendered)
         return found
+
+    def _as_text(self, message: dict[str, Any], cut: str) -> dict[str, Any]:
+        """The message with a cut in each special token that its author does not mean as one."""
+        if message["role"] in MAY_CONTROL or self.inside is None:
+            return message
+        return {**message, "content": self.inside.sub(cut, message["content"])}
 
     def _render(self, messages: Chat) -> str:
         if not _template_text(self.tokenizer):
@@ -213,12 +242,11 @@ def _unused_mark(texts: Sequence[str]) -> str:
 
 
 def _split_slots(text: str, mark: str) -> list[str | Answer]:
-    pieces = re.split(f"{mark}(\\d+){CLOSE}", text)
-    # The pattern has a group, so every second piece is what it matched: the place of an answer.
+    pieces = re.split(f"{mark}(\\d*){CLOSE}", text)
+    # The pattern has a group, so every second piece is what it matched: the place of an answer, or
+    # nothing in a cut.
     return [
-        Answer(int(piece)) if index % 2 else piece
-        for index, piece in enumerate(pieces)
-        if index % 2 or piece
+        Answer(int(piece)) if index % 2 else piece for index, piece in enumerate(pieces) if piece
     ]
 
 

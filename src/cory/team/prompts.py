@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cory.config import CORYConfig
 from cory.generation.stops import StopStrings
-from cory.team.chats import ChatRenderer, Query, is_chat
+from cory.team.chats import ChatRenderer, Query, is_chat, special_tokens
 from cory.team.roles import Answer, Templates
 
 ANCHOR = "\n"
@@ -166,11 +166,7 @@ def end_token_ids(
     """
     configured = getattr(generation_config, "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    special = {
-        str(token): token_id
-        for token_id, token in tokenizer.added_tokens_decoder.items()
-        if token.special
-    }
+    special = special_tokens(tokenizer)
     for stop in stop_strings:
         if stop not in special and (found := [token for token in special if token in stop]):
             raise ValueError(
