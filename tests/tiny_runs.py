@@ -69,7 +69,7 @@ def trainer(
     output_dir: Path,
     reward_funcs: Any = share_of_letters,
     callbacks: Any = (),
-    eval_dataset: Dataset | None = None,
+    eval_dataset: Any = None,
     **overrides: Any,
 ) -> CORYTrainer:
     """A trainer on `queries()` that has not begun."""

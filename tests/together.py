@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +87,7 @@ def train(
     rewards = {None: share_of_letters, "declines": declines}
     reward = rewards.get(trouble) or troublesome(str(trouble), rank=1)
     options["resume"] = start_from is not None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "No reward function applies")
-        trainer(Path(model), Path(output_dir), reward, eval_dataset=queries(5), **options).train()
+    trainer(Path(model), Path(output_dir), reward, eval_dataset=queries(5), **options).train()
 
 
 def launch(plan: list[dict[str, Any]], directory: Path) -> subprocess.CompletedProcess[str]:

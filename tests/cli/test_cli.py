@@ -119,12 +119,22 @@ def test_every_setting_is_an_option_with_its_description(capsys: pytest.CaptureF
             ["a.py:f", "b.py:g"],
         ),
         (["--query_template", "{query}: null\n"], "query_template", "{query}: null\n"),
+        (["--reward_weights", "1"], "reward_weights", [1.0]),
+        (["--learning_rate", "1"], "learning_rate", 1.0),
         (["--reference_template", '"{query}{answer}"'], "reference_template", '"{query}{answer}"'),
     ],
 )
 def test_values_are_read_as_they_are_meant(words: list[str], name: str, value: object) -> None:
     """Prevents lists that must be typed as JSON, and templates that are taken for YAML."""
     assert settings_of(words)[name] == value
+
+
+def test_a_lone_weight_is_a_list_in_a_file_too(tmp_path: Path) -> None:
+    """Prevents "1 is not a list" for the weight of a single reward function."""
+    path = tmp_path / "run.yaml"
+    path.write_text("reward_weights: 2\nreward_funcs: a.py:f\n")
+    given = settings_of(["--config", str(path)])
+    assert given == {"reward_weights": [2.0], "reward_funcs": ["a.py:f"]}
 
 
 def test_what_is_not_given_stays_out() -> None:
@@ -246,10 +256,22 @@ def test_all_mistakes_are_listed_at_once(tmp_path: Path, capsys: pytest.CaptureF
     """Prevents a command that has to be started once for each of its mistakes."""
     path = tmp_path / "run.yaml"
     path.write_text("seed: many\nlam: 0.9\ndtype: int3\nmax_steps: 0.5\n")
+    mixed = tmp_path / "mixed.yaml"
+    mixed.write_text("batch_size: x\nnum_agents: 0\nseed: 3\n")
     cases = {
         ("--seed", "x", "--lam", "0.9", "--save_steps=y"): ("--seed: 'x'", "--save_steps: 'y'"),
         ("--max_step", "3", "--seeds", "3"): ("--max_step: did", "--seeds: did"),
         ("--config", str(path)): ("seed: 'many'", "dtype: 'int3'", "max_steps: '0.5'"),
+        ("--batch_size=x", "--temperature=-1", "--kl_coef", ".inf", "--lam=0.9"): (
+            "--batch_size: 'x' is not a whole number",
+            "temperature=-1.0 must lie between",
+            "kl_coef=inf must be finite",
+        ),
+        ("--config", str(mixed)): ("mixed.yaml: batch_size: 'x'", "num_agents=0 must be greater"),
+        ("--learning_rate", "1e-5", "q", "--seed"): (
+            "--seed: expected one argument",
+            "--learning_rate: \"[1e-05, 'q']\" is not a number or a list",
+        ),
     }
     for words, messages in cases.items():
         with pytest.raises(SystemExit):

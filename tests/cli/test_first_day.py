@@ -157,6 +157,57 @@ def test_a_training_ends_with_what_it_was_for(
         assert f"next: cory report '{run}'" in said
 
 
+def test_a_declined_answer_is_shown_as_such(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents a TypeError after the training, where a reward is None."""
+    team = trainer(
+        tiny_gpt2_dir,
+        tmp_path,
+        lambda prompts, completions, **_: [None] * len(prompts),
+        eval_dataset=queries(2),
+        max_steps=1,
+    )
+    print_outcome(team, initial_metrics(team), team.train())
+    assert capsys.readouterr().out.count("\n  agent_0, declined: ") == 2
+
+
+def test_held_out_queries_that_are_trained_on_are_told(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents numbers of an evaluation on the training rows that look like those of others."""
+    fresh = [{"prompt": f"Held out {row}", "topic": "x"} for row in range(3)]
+    sets = {"same": queries(3), "fresh": fresh}
+    trainer(tiny_gpt2_dir, tmp_path, eval_dataset=sets, max_steps=1).train()
+    told = [line for line in capsys.readouterr().err.splitlines() if "trained on" in line]
+    assert [line[:78] for line in told] == [
+        "cory: warning: 3 of the 3 held-out queries of eval_dataset['same'] are trained"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["generate", "RUN", "--prompt", ""], "--prompt is empty, or holds bytes that are no UTF"),
+        (["generate", "RUN", "--prompt", "a\udcff"], "--prompt is empty, or holds bytes"),
+        (["generate", "RUN", "--prompt", "-x"], "(one that begins with - is written --prompt=-…)"),
+        (["generate", "RUN", "--prompt=x", "--chat", "--no_chat"], "exclude each other"),
+        (["generate", "RUN", "--prompt=x", "--as_team", "--agent=agent_1"], "leave --agent away"),
+        (["merge", "RUN", "--weights", "-1,2"], "is written --weights=-…"),
+        (["eval", "RUN", "--output", "DIR"], "is a directory: name a file, such as "),
+        (["eval", "RUN", "--output", "DIR/file/a.json"], "file is a file, not a directory; choose"),
+        (["compare", "--arms=ppo", "--task=pocket-reviews", "--output_dir=DIR"], "a single run"),
+    ],
+)
+def test_a_slip_is_found_before_any_work(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents an evaluation whose results cannot be written, and options that are ignored."""
+    (tmp_path / "file").touch()
+    (tmp_path / "config.yaml").touch()
+    assert message in refused([word.replace("DIR", str(tmp_path)) for word in words], capsys)
+
+
 def test_a_training_without_held_out_rows_ends_too(
     tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -452,3 +453,37 @@ def test_who_is_paid_alike(
     write_runs(runs, of_functions)
     summary = summarise(gather(runs, tmp_path), "ppo")
     assert ("task_reward_difference" in summary) == are_alike
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eval/agent_0/kl": "low"}, "step 4, agent_0: 'kl' is 'low'; it must be a number"),
+        ({"eval/agent_0/kl": [1]}, r"step 4, agent_0: 'kl' is \[1\]; it must be a number"),
+        ({"eval/agent_7/kl": 1.0}, "step 4, agent_7: 'task_reward' is missing.*trains it again"),
+        ({"step": 9}, "step 9: 'total_samples' is missing, which training writes there"),
+        ({"step": -1}, "line 7, 'step' is -1; it must be a whole number from 0 .* remove the line"),
+    ],
+)
+def test_a_damaged_evaluation_is_one_message(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    """Prevents a KeyError after all runs are done, for one line that somebody changed."""
+    runs = planned(tmp_path)
+    write_runs(runs)
+    path = runs[0].directory / "metrics.jsonl"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, json.dumps(json.loads(last) | change)]) + "\n")
+    with pytest.raises(ValueError, match=message):
+        gather(runs, tmp_path)
+
+
+def test_numbers_that_no_axis_shows_are_unknown(tmp_path: Path) -> None:
+    """Prevents an OverflowError, or infinite means, for an integer of 400 digits."""
+    runs = planned(tmp_path)
+    write_runs(runs)
+    path = runs[0].directory / "metrics.jsonl"
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, last.replace("2.0", f"1{'0' * 400}")]) + "\n")
+    table = gather(runs, tmp_path)
+    assert table.loc[table["kl"].isna(), ["step", "seed"]].to_numpy().tolist() == [[4, 0]]

@@ -273,7 +273,9 @@ def test_training_goes_on_after_failures_and_counts_them(
     assert (tmp_path / "stopped" / "failures" / f"reward-{number}.json").is_file()
 
 
-def test_evaluations_follow_the_same_rule(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+def test_evaluations_follow_the_same_rule(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """Prevents a judge that breaks on held-out answers only from ending a run that allows it."""
 
     def fails_on_four(completions: list[str], **columns: Any) -> list[float]:
@@ -283,8 +285,9 @@ def test_evaluations_follow_the_same_rule(tiny_gpt2_dir: Path, tmp_path: Path) -
     allowed = trainer(
         tiny_gpt2_dir, tmp_path / "a", fails_on_four, max_reward_failures=9, **options
     )
-    with pytest.warns(UserWarning, match="No reward function applies"):
-        metrics = allowed.train()
+    metrics = allowed.train()
+    told = capsys.readouterr().err
+    assert told.count("cory: warning: no reward function applies to row 0 of the batch") == 1
     assert math.isnan(metrics["task_reward"])
     assert metrics["declined_answers"] == 4
     with pytest.raises(RewardError, match="returned inf for row 0"):

@@ -313,7 +313,7 @@ def test_a_damaged_line_of_metrics(
     config, damaged = (tmp_path / "config.yaml").read_bytes(), path.read_bytes()
     team = trainer(tiny_gpt2_dir, tmp_path, **{**options, "max_steps": 3, "resume": True})
     if harm is damage_before:
-        with pytest.raises(ValueError, match=r"metrics.jsonl, line 2, is damaged: '\[1\]' is no"):
+        with pytest.raises(ValueError, match=r"metrics.jsonl, line 2, holds a JSON list"):
             team.train()
         assert (config, damaged) == ((tmp_path / "config.yaml").read_bytes(), path.read_bytes())
     else:

@@ -228,6 +228,43 @@ def test_rounding_is_no_fault(tiny_llama_dir: Path, settings: dict[str, Any]) ->
     probe_models(*policies_of(tiny_llama_dir, **settings), TOKENS)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        (ADAPTERS, True),
+        ({"bf16": True}, True),
+        ({**ADAPTERS, "bf16": True}, True),
+        ({"bf16": True, "attn_implementation": "eager"}, False),
+        ({**ADAPTERS, "dtype": "bfloat16"}, False),
+        ({**ADAPTERS, "load_in_4bit": True}, False),
+    ],
+)
+def test_where_sampling_stands_for_a_scoring_pass(
+    tiny_llama_dir: Path, settings: dict[str, Any], expected: bool
+) -> None:
+    """Prevents first ratios off 1, and a scoring pass that finds nothing new."""
+    policies, reference = policies_of(tiny_llama_dir, **settings)
+    probe_models(policies, reference, TOKENS)
+    assert [model.samples_as_scored for model in (*policies, reference)] == [expected] * 3
+
+
+def test_another_sampling_does_not_stand_for_scoring(tiny_llama_dir: Path) -> None:
+    """Prevents old log-probabilities from a sampling that is only nearly right."""
+    policies, reference = policies_of(tiny_llama_dir)
+    model = policies[0].model
+    rotary = model.model.rotary_emb
+    plain = rotary.forward
+
+    def decoding_is_off(hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        cos, sin = plain(hidden, position_ids)
+        return (cos * 1.0005, sin) if hidden.shape[1] == 1 else (cos, sin)
+
+    rotary.forward = decoding_is_off
+    probe_models(policies, reference, TOKENS)
+    assert not policies[0].samples_as_scored
+
+
 def test_an_error_is_a_share_of_the_spread() -> None:
     """Prevents a limit that depends on how sure a model is: half the scale, the same error."""
     plain, other = torch.randn(2, 5, 100).mul(3).log_softmax(-1)

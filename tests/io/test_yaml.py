@@ -78,3 +78,12 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     else:
         message = "the file"
     assert "the file" in message or "surrogates" in message or "int" in message
+
+
+def test_a_name_that_stands_twice_is_refused() -> None:
+    """Prevents the last of two values from winning without a word."""
+    for text in ("a: 1\nb: 2\na: 3\n", "base:\n  - {a: 1, a: 1}\n"):
+        with pytest.raises(ValueError, match=r"run.yaml is not YAML: 'a' stands more than once"):
+            parse_yaml(text, "run.yaml")
+    merged = "a: &x {k: 1, l: 1}\nb: {<<: *x, k: 2}\n"
+    assert parse_yaml(merged, "run.yaml")["b"] == {"k": 2, "l": 1}

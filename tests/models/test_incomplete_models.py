@@ -306,7 +306,7 @@ def test_a_model_object_says_itself_what_its_format_is(tiny_llama_dir: Path) -> 
     for settings in ({}, {"dtype": "bfloat16"}):
         model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir, dtype="bfloat16")
         policies, _ = build_policies(model, make_args(**ADAPTERS, **settings))
-        assert policies[0].model.config._attn_implementation == "sdpa_float32"
+        assert policies[0].model.config._attn_implementation == "sdpa_exact"
         assert {weight.dtype for weight in policies[0].trainable_parameters()} == {torch.float32}
 
 

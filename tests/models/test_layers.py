@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import (
+    AttentionInterface,
     AutoModelForCausalLM,
     FalconConfig,
     Gemma2Config,
@@ -26,12 +27,12 @@ from transformers import (
 from cory.models.batch import make_batch, pad_left
 from cory.models.layers import (
     CACHEFUL,
-    FLOAT32_ATTENTION,
+    EXACT_ATTENTION,
     TanhGELU,
     last_mlp,
     only_at,
+    use_exact_attention,
     use_fast_gelu,
-    use_float32_attention,
 )
 from cory.models.loading import checkpoint_gradients
 from cory.models.policy import LanguageModel
@@ -70,15 +71,15 @@ def test_coarse_gelu_reads_every_piece_in_its_place() -> None:
 
 
 @pytest.mark.parametrize("fixture", ["tiny_gpt2_dir", "tiny_llama_dir"])
-def test_attention_in_float32_is_attention(
+def test_exact_attention_is_attention(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Prevents another mask or scale, a name in the saved config, and attention in bfloat16."""
+    """Prevents another mask or scale, a name in the saved config, and sums in bfloat16."""
     model = AutoModelForCausalLM.from_pretrained(request.getfixturevalue(fixture)).eval()
     tokens, mask = pad_left([[50, 51, 52, 53], [60]])
     plain = model(input_ids=tokens, attention_mask=mask).logits[mask.bool()]
-    use_float32_attention(model)
-    assert model.config._attn_implementation == FLOAT32_ATTENTION
+    use_exact_attention(model)
+    assert model.config._attn_implementation == EXACT_ATTENTION
     torch.testing.assert_close(
         model(input_ids=tokens, attention_mask=mask).logits[mask.bool()], plain
     )
@@ -92,17 +93,62 @@ def test_attention_in_float32_is_attention(
 
     with Watch(), torch.autocast("cpu", torch.bfloat16):
         coarse = model(input_ids=tokens, attention_mask=mask).logits[mask.bool()]
-    assert seen == [torch.float32] * model.config.num_hidden_layers
+    assert seen == [torch.float64] * model.config.num_hidden_layers
     assert coarse.dtype == torch.bfloat16
     assert 0 < (coarse - plain).abs().max() < 0.1
     model.save_pretrained(tmp_path)
-    assert FLOAT32_ATTENTION not in (tmp_path / "config.json").read_text()
+    assert EXACT_ATTENTION not in (tmp_path / "config.json").read_text()
+
+
+def states(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).bfloat16()
+
+
+def test_padding_and_cache_change_no_bit_of_exact_attention() -> None:
+    """Prevents first ratios off 1 under bf16: sampling pads on the left, and sees one column."""
+    length, room, padding = 90, 7, 37
+    attend = AttentionInterface()[EXACT_ATTENTION]
+    module = nn.Module()
+    module.num_key_value_groups, module.is_causal = 3, True
+    query, key, value = (states(128, heads, length + room, 64, seed=heads) for heads in (9, 3, 3))
+    whole, _ = attend(module, query, key, value, None)
+    shown = torch.arange(padding + length) >= padding
+    key, value = (
+        torch.cat([states(128, 3, padding, 64, seed=5), known[:, :, :length]], dim=2)
+        for known in (key, value)
+    )
+    last = query[:, :, length - 1 : length]
+    alone, _ = attend(module, last, key, value, shown[None, None, None])
+    assert torch.equal(alone[:, 0], whole[:, length - 1])
+    plain, _ = AttentionInterface()["sdpa"](
+        module, last.float(), key.float(), value.float(), shown[None, None, None]
+    )
+    torch.testing.assert_close(alone.float(), plain, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_gradient_of_exact_attention_is_that_of_attention(masked: bool) -> None:
+    """Prevents a gradient of other inputs, and one that loses the mask or the scale."""
+    module = nn.Module()
+    module.num_key_value_groups, module.is_causal = 2, True
+    mask = torch.randn(2, 1, 5, 5).where(torch.ones(5, 5).tril().bool(), -torch.inf)
+    found = []
+    for name in (EXACT_ATTENTION, "sdpa"):
+        inputs = [states(2, heads, 5, 8, seed=heads).float() for heads in (4, 2, 2)]
+        leaves = [one.requires_grad_() for one in inputs]
+        output, _ = AttentionInterface()[name](
+            module, *leaves, mask if masked else None, scaling=0.7
+        )
+        found.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
+    for ours, plain in zip(*found, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_other_attention_is_left_alone(tiny_llama_dir: Path) -> None:
     """Prevents a user's choice of attention from being overruled."""
     model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir, attn_implementation="eager")
-    use_float32_attention(model)
+    use_exact_attention(model)
     assert model.config._attn_implementation == "eager"
 
 

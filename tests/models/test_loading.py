@@ -287,3 +287,11 @@ def test_gradient_checkpointing_needs_layers_that_can() -> None:
     """Prevents a setting that silently does nothing."""
     with pytest.raises(ValueError, match=r"PreTrainedModel does not support it.*=False"):
         checkpoint_gradients(PreTrainedModel(PreTrainedConfig()))
+
+
+def test_a_missing_library_is_no_damaged_file(tiny_gpt2_dir: Path) -> None:
+    """Prevents "its files are damaged" for an attention that is not installed."""
+    args = make_args(attn_implementation="flash_attention_2")
+    with pytest.raises(ValueError, match="FlashAttention2 has been toggled on") as refused:
+        load_model(str(tiny_gpt2_dir), args)
+    assert "damaged" not in str(refused.value)

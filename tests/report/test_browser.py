@@ -45,6 +45,18 @@ def test_every_figure_is_drawn(visit: Visit) -> None:
 
 
 @on("run_page")
+def test_buttons_of_a_plot_stand_on_the_page(visit: Visit) -> None:
+    """Prevents grey boxes over a plot, where its clear paper is taken for black."""
+    plot = visit.page.locator(".panels > div").first
+    plot.hover()
+    colours = plot.locator(".modebar-group").evaluate_all(
+        "groups => groups.map(group => getComputedStyle(group).backgroundColor)"
+    )
+    assert colours
+    assert set(colours) == {"rgba(0, 0, 0, 0)"}
+
+
+@on("run_page")
 def test_searching_filters_the_answers(visit: Visit) -> None:
     """Prevents controls that are there and do nothing."""
     page = visit.page

@@ -166,7 +166,15 @@ def test_an_empty_data_set_is_refused(
     """Prevents a division by zero, or a loop that never yields a batch."""
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(ValueError, match="empty; give it rows"):
+    with pytest.raises(ValueError, match=r"(?i)give it rows"):
+        load_task(config(path, reward_file), None)
+
+
+def test_a_damaged_file_is_not_called_empty(tmp_path: Path, reward_file: str) -> None:
+    """Prevents "give it rows" for a table that has some, and cannot be read."""
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1xxxxPAR1")
+    with pytest.raises(ValueError, match="holds no rows that can be read: Parquet file size is 12"):
         load_task(config(path, reward_file), None)
 
 

@@ -224,7 +224,9 @@ def declines_all(completions: list[str], **columns: Any) -> list[None]:
     return [None] * len(completions)
 
 
-def test_a_run_counts_what_was_declined(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+def test_a_run_counts_what_was_declined(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """Prevents a 0 in metrics, samples, evaluations or on the page where there is no reward."""
     run = trainer(
         tiny_gpt2_dir,
@@ -235,8 +237,9 @@ def test_a_run_counts_what_was_declined(tiny_gpt2_dir: Path, tmp_path: Path) -> 
         num_generations=2,
         advantage_estimator="group",
     )
-    with pytest.warns(UserWarning, match="No reward function applies"):
-        run.train()
+    run.train()
+    told = capsys.readouterr().err
+    assert told.count("cory: warning: no reward function applies to row ") == 1
     first, _, evaluated = records(tmp_path)
     path = tmp_path / "samples" / "step-000001.parquet"
     table = pyarrow.parquet.read_table(path).to_pylist()
@@ -253,7 +256,9 @@ def test_a_run_counts_what_was_declined(tiny_gpt2_dir: Path, tmp_path: Path) -> 
     assert "NaN" not in json.dumps(entries)
 
 
-def test_a_run_in_which_nothing_is_paid_goes_on(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+def test_a_run_in_which_nothing_is_paid_goes_on(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """Prevents a crash in statistics, progress or evaluation of no reward at all."""
     run = trainer(
         tiny_gpt2_dir,
@@ -264,8 +269,11 @@ def test_a_run_in_which_nothing_is_paid_goes_on(tiny_gpt2_dir: Path, tmp_path: P
         greater_is_better=False,
         eval_steps=1,
     )
-    with pytest.warns(UserWarning, match="No reward function applies"):
-        metrics = run.train()
+    metrics = run.train()
+    told = capsys.readouterr().err
+    assert told.count("cory: warning: no reward function applies to row 0 of the batch") == 1
+    assert "nan" not in told
+    assert "      –" in told
     assert math.isnan(metrics["task_reward"])
     assert run.events.state.best_metric is None
     console = Console(file=io.StringIO(), width=80)

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from cory.algorithm.seeding import derive_generator
-from cory.config import CORYConfig
 from cory.models.batch import to_rows
 from cory.models.policy import Policy
-from cory.team.rollout import Rollout, recomputes_logprobs
+from cory.team.rollout import Rollout, keeps_hidden
 from cory.team.types import Iteration, RolloutRecord
 from cory.training.setup import RunComponents
 from tests.teams import ADAPTERS, QUERIES, make_args, make_team, plain_logits, rows_of
@@ -111,24 +110,6 @@ def test_what_sampling_computed_is_what_a_pass_of_its_own_computes(
             assert difference.abs().max() < 1e-4, name
         assert recomputed.values.any()
         nn.init.zeros_(policy.value_head.weight)
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, False),
-        ({"bf16": True}, False),
-        ({"bf16": True, "recompute_logprobs": True}, True),
-        ({"dtype": "bfloat16"}, True),
-        ({"dtype": "bfloat16", "recompute_logprobs": False}, False),
-        ({"recompute_logprobs": True}, True),
-    ],
-)
-def test_scores_are_recomputed_where_sampling_computes_in_another_way(
-    settings: dict[str, Any], expected: bool
-) -> None:
-    """Prevents a scoring pass where none is asked for, and none where one is."""
-    assert recomputes_logprobs(CORYConfig(**settings)) is expected
 
 
 def test_scores_are_those_of_transformers_without_padding(
@@ -326,18 +307,17 @@ def test_hidden_states_of_sampling_are_not_trusted_where_scores_are_recomputed(
 
 
 @pytest.mark.parametrize(
-    ("options", "recomputes"),
-    [
-        ({}, False),
-        ({"load_in_4bit": True, "use_peft": True}, True),
-        ({"dtype": "bfloat16"}, True),
-        ({"vllm_server_base_url": "http://localhost:8000", "use_peft": True}, True),
-        ({"recompute_logprobs": False, "dtype": "bfloat16"}, False),
-    ],
+    ("recompute", "expected"), [(None, [True, False]), (True, [False] * 2), (False, [True] * 2)]
 )
-def test_who_recomputes(options: dict[str, Any], recomputes: bool) -> None:
-    """Prevents a first ratio that is not 1."""
-    assert recomputes_logprobs(make_args(**options)) == recomputes
+def test_whose_logprobs_are_kept(
+    tiny_gpt2_dir: Path, recompute: bool | None, expected: list[bool]
+) -> None:
+    """Prevents a first ratio that is not 1, and a setting that the probe overrules."""
+    (policy, *_), args = make_team(tiny_gpt2_dir).policies, make_args(recompute_logprobs=recompute)
+    kept = []
+    for policy.samples_as_scored in (True, False):
+        kept.append(keeps_hidden(policy, args))
+    assert kept == expected
 
 
 class Remembering:

@@ -15,7 +15,6 @@ from cory.algorithm.losses import policy_loss
 from cory.config import CORYConfig
 from cory.models.batch import make_batch
 from cory.models.scoring import TokenScores
-from cory.team.rollout import recomputes_logprobs
 from cory.team.train_samples import TrainSamples, behaviour_logprobs, correct_sampler_mismatch
 from cory.team.types import Generation, RolloutRecord
 from cory.training.trainer import CORYTrainer
@@ -146,13 +145,6 @@ def test_whose_probabilities_a_partner_weights_by() -> None:
         ({"vllm_importance_sampling_clip_max": None, "recompute_logprobs": False}, ENGINE),
     ):
         assert behaviour_logprobs(drawn, server_settings(**settings)) is expected
-
-
-def test_recomputing_is_the_default_with_a_server() -> None:
-    """Prevents first ratios that are off by what two engines differ in."""
-    assert recomputes_logprobs(server_settings())
-    assert not recomputes_logprobs(server_settings(recompute_logprobs=False))
-    assert not recomputes_logprobs(CORYConfig())
 
 
 def test_equal_engines_change_no_update(tiny_gpt2_dir: Path, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from cory.distributed.world import SINGLE
 from cory.io.files import LOCK, alone_in
 from cory.io.signals import Interruption
-from cory.training.launch import first_alone_in, reason_to_stop
+from cory.training.launch import first_alone_in, make_accelerator, reason_to_stop
 from tests.distributed.test_world import Heard
+from tests.teams import make_args
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,11 @@ def test_the_first_process_locks_for_all(tmp_path: Path) -> None:
             assert (tmp_path / LOCK).exists()
     with first_alone_in(tmp_path, "cory train", SINGLE):
         pass
+
+
+@pytest.mark.filterwarnings("ignore:.*no supported trackers")
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path) -> None:
+    """Prevents a run that nobody can watch, since accelerate leaves the tracker out."""
+    args = make_args(report_to=["swanlab"], output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(ValueError, match=r"names 'swanlab', which is not installed: install it"):
+        make_accelerator(args)

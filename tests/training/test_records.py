@@ -112,6 +112,13 @@ def test_only_every_so_many_steps_are_logged(tiny_gpt2_dir: Path, tmp_path: Path
     assert [line["step"] for line in records(tmp_path)] == [2, 4, 5]
 
 
+def test_an_output_directory_that_holds_a_comparison(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a run whose page nobody sees, since that of the comparison is shown."""
+    (tmp_path / "comparison.yaml").touch()
+    with pytest.raises(ValueError, match=r"holds a comparison .*choose another output_dir"):
+        trainer(tiny_gpt2_dir, tmp_path)
+
+
 def test_an_output_directory_that_holds_a_run(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
     """Prevents a second run from writing over the first."""
     trainer(tiny_gpt2_dir, tmp_path, max_steps=1).train()

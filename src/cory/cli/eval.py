@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import open_target
 from cory.config.saved import saved_settings
-from cory.io.files import replace_text
+from cory.io.files import refuse_unwritable, replace_text
 from cory.io.terminal import say, write
 
 if TYPE_CHECKING:
@@ -48,8 +48,17 @@ def run(words: Sequence[str]) -> None:
     for alias, name in (("num_samples", "num_eval_samples"), ("num_queries", "num_eval_queries")):
         if options[alias] is not None:
             given[name] = options[alias]
+    if options["output"] is not None:
+        _refuse_output(Path(options["output"]))
     subject = open_target(options, given)
     _publish(_measure(subject, options["target"]), options)
+
+
+def _refuse_output(path: Path) -> None:
+    """Check, before anything is measured, that the results can be written."""
+    if path.is_dir():
+        raise ValueError(f"--output {path} is a directory: name a file, such as {path}/eval.json")
+    refuse_unwritable(path.parent, "--output")
 
 
 def _measure(subject: Subject, target: str) -> dict[str, Any]:

@@ -38,11 +38,12 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--no_chat", action="store_true", help="send it as it is, though the run had chat messages"
     )
-    parser.add_argument("--agent", default="agent_0", help="who answers alone [agent_0]")
+    parser.add_argument("--agent", help="who answers alone [agent_0]")
     parser.add_argument("--as_team", action="store_true", help="all agents answer in turn")
     parser.add_argument("--num_samples", type=int, default=1, help="answers [1]")
     parser.add_argument("--step", type=int, help="checkpoint of a run [the newest]")
     given, options = parse(parser, words)
+    _check(options)
     if not 1 <= options["num_samples"] <= MAX_SAMPLES:
         number = shown(options["num_samples"])
         raise ValueError(f"--num_samples {number} must lie between 1 and {MAX_SAMPLES}")
@@ -69,6 +70,20 @@ def run(words: Sequence[str]) -> None:
             write(f"{name}{answers[place][sample]}")
 
 
+def _check(options: dict[str, Any]) -> None:
+    """Refuse what cannot be asked, and options that say two things."""
+    try:
+        is_text = bool(options["prompt"].encode())
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise ValueError("--prompt is empty, or holds bytes that are no UTF-8: write the query")
+    if options["chat"] and options["no_chat"]:
+        raise ValueError("--chat and --no_chat exclude each other: leave one of them away")
+    if options["as_team"] and options["agent"] is not None:
+        raise ValueError("--as_team lets all agents answer: leave --agent away")
+
+
 def _asked(subject: Subject, options: dict[str, Any]) -> tuple[Subject, Query]:
     """The query, as a chat message where training had such or it is asked for."""
     if options["no_chat"]:
@@ -83,4 +98,4 @@ def _speakers(subject: Subject, options: dict[str, Any]) -> tuple[int, ...]:
     if options["as_team"]:
         return roles_at(0, subject.args.num_agents, None)
     numbers = {f"agent_{index}": index for index in range(subject.args.num_agents)}
-    return (look_up("agent", options["agent"], numbers),)
+    return (look_up("agent", options["agent"] or "agent_0", numbers),)

@@ -17,6 +17,12 @@ LIST_ITEMS = {
     if get_origin(part) is list
 }
 """What a setting lists, if it may be a list: `float` for `float | list[float]`."""
+LONE_ITEMS = {
+    name: (int, float) if item is float else item
+    for name, item in LIST_ITEMS.items()
+    if item not in get_args(HINTS[name])
+}
+"""What stands for a list of one, where a setting must be a list."""
 
 
 def metavar(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import NoneType
@@ -14,11 +14,11 @@ from typing import Any, Literal, get_args, get_origin
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from cory.cli.help import HINTS, LIST_ITEMS, HelpFormatter
+from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter
 from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.presets import preset_settings
 from cory.config.saved import ADVICE
-from cory.config.validation import refuse_problems
+from cory.config.validation import own_problems, refuse_problems
 from cory.io.files import did_you_mean
 from cory.io.yaml import read_yaml
 
@@ -97,7 +97,7 @@ def parse_words(
     except REFUSALS as error:
         # The parser stops at the first value; by themselves, all that are wrong are found.
         parse_alone = _settings_parser().parse_args
-        refuse_problems([_fault(parse_alone, option, "--") for option in _given(words)])
+        refuse_problems(_faults(parse_alone, _given(words), "--"))
         raise ValueError(readable(error, "--")) from error
     given = {name: value for name, value in namespace.items() if name in HINTS}
     return given, {name: value for name, value in namespace.items() if name not in HINTS}
@@ -112,16 +112,19 @@ def _given(words: Sequence[str]) -> list[list[str]]:
     ]
 
 
-def _fault(parse: Callable[[Any], Any], given: Any, where: str) -> str | None:
-    """What the parser says of one setting that is given alone."""
-    try:
-        parse(given)
-    except argparse.ArgumentError as error:
-        return readable(error, where)
-    except OverflowError as error:
-        name = next(iter(given)).removeprefix("--").partition("=")[0]
-        return readable(error, f"{where}{name}: ")
-    return None
+def _faults(parse: Callable[[Any], Any], given: Iterable[Any], where: str) -> Iterator[str]:
+    """What is wrong with each setting that is given, whatever the others are."""
+    for alone in given:
+        try:
+            read = vars(parse(alone))
+        except argparse.ArgumentError as error:
+            yield readable(error, where)
+        except OverflowError as error:
+            name = next(iter(alone)).removeprefix("--").partition("=")[0]
+            yield readable(error, f"{where}{name}: ")
+        else:
+            for name in FIELD_NAMES & read.keys():
+                yield from own_problems(CORYConfig, name, read)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -167,7 +170,7 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """
     refuse_unknown_settings(settings, where)
     listed = {
-        key: [value] if isinstance(value, str) and LIST_ITEMS.get(key) is str else value
+        key: [value] if isinstance(value, LONE_ITEMS.get(key, ())) else value
         for key, value in settings.items()
     }
     try:
@@ -175,7 +178,8 @@ def typed_settings(settings: Mapping[Any, Any], where: str) -> dict[str, Any]:
     except REFUSALS:
         # The parser stops at the first value; by themselves, all that are wrong are found.
         parse_alone = _settings_parser().parse_object
-        refuse_problems([_fault(parse_alone, {key: listed[key]}, f"{where}: ") for key in listed])
+        alone = [{key: listed[key]} for key in listed]
+        refuse_problems(_faults(parse_alone, alone, f"{where}: "))
         raise
     return {name: read[name] for name in listed}
 
@@ -225,7 +229,8 @@ def _list_text(name: str, values: list[str]) -> str:
         return values[0]
     if LIST_ITEMS[name] is str:
         return json.dumps(values)
-    return values[0] if len(values) == 1 else f"[{', '.join(values)}]"
+    is_lone = len(values) == 1 and name not in LONE_ITEMS
+    return values[0] if is_lone else f"[{', '.join(values)}]"
 
 
 def _refuse_unknown_options(parser: ArgumentParser, words: Iterable[str]) -> None:
@@ -248,9 +253,12 @@ def readable(error: Exception, where: str) -> str:
     if isinstance(error, OverflowError):
         return f"{where}a number has too many digits ({message})"
     name = re.search(r'Parser key "(\w+)"', message)
-    value = re.search(r"(?:Got|Given) value: (.*)", message, re.DOTALL)
+    # Of a list the parser names the item that is wrong, and last the list.
+    value = re.search(r".*(?:Got|Given) value: (.*)", message, re.DOTALL)
     if name is None or value is None or name[1] not in HINTS:
-        return f"{message}; see --help"
+        lone = re.search(r"argument (--\w+): expected one argument", message)
+        dash = f" (one that begins with - is written {lone[1]}=-…)" if lone else ""
+        return f"{message}{dash}; see --help"
     return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS[name[1]])}"
 
 

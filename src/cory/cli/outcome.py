@@ -61,8 +61,9 @@ def _print_answers(trainer: CORYTrainer) -> None:
     for place in range(0, len(evaluation.rows), step)[:SHOWN_ANSWERS]:
         query = evaluation.rows[place][trainer.args.prompt_column]
         reward = evaluation.task_rewards[place]
+        paid = "declined" if reward is None else f"reward {reward:z.3f}"
         answer = _short(evaluation.completions[place])
-        write(f"\n{_short(query)}\n  {name}, reward {reward:z.3f}: {answer}")
+        write(f"\n{_short(query)}\n  {name}, {paid}: {answer}")
 
 
 def _logged_before(trainer: CORYTrainer) -> dict[str, float]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cory.compare.plan import PlannedRun
 from cory.config import CORYConfig
+from cory.io.objects import finite_numbers
 from cory.team.metrics import read_metrics
 from cory.training.records import MAX_KL_PER_TOKEN
 
@@ -27,6 +28,8 @@ MIN_DISTINCT_2_SHARE = 0.25
 level: on a vocabulary of 16 tokens, few token pairs are distinct even in healthy answers."""
 REWARD_PART = "reward/"
 """How the measures of single reward functions begin."""
+MEASURES = ["task_reward", "task_reward_ci95", "kl", "kl_per_token", "distinct_2"]
+"""Measures that every evaluation has."""
 _MEASURE = re.compile(r"eval/(agent_\d+|merged)/(.+)")
 
 
@@ -58,20 +61,23 @@ def gather(runs: Iterable[PlannedRun], output_dir: Path) -> pd.DataFrame:
 
 
 def _rows(run: PlannedRun, output_dir: Path, ambiguous: Set[str]) -> list[dict[str, Any]]:
-    records = read_metrics(run.directory / "metrics.jsonl")
-    totals = {
-        record["step"]: {name: record[name] for name in TOTALS}
+    path = run.directory / "metrics.jsonl"
+    records = read_metrics(path)
+    totals: dict[int, dict[str, float]] = {0: dict.fromkeys(TOTALS, 0.0)}
+    totals |= {
+        record["step"]: _numbers(record, TOTALS, f"{path}, step {record['step']}")
         for record in records
         if TOTALS[0] in record
     }
-    totals[0] = dict.fromkeys(TOTALS, 0.0)
     sources = _sources(run.args)
     renamed = {name: f"{REWARD_PART}{sources[name]}" for name in sources.keys() & ambiguous}
     rows: list[dict[str, Any]] = []
     initial: dict[str, dict[str, float]] = {}
     for record in records:
         step = record["step"]
-        for agent, measures in _by_agent(record).items():
+        for agent, found in _by_agent(record).items():
+            where = f"{path}, step {step}"
+            measures = _numbers(found, [*found, *MEASURES], f"{where}, {agent}")
             initial.setdefault(agent, measures)
             rows.append(
                 {
@@ -81,7 +87,7 @@ def _rows(run: PlannedRun, output_dir: Path, ambiguous: Set[str]) -> list[dict[s
                     "run": str(run.directory.relative_to(output_dir)),
                     "max_steps": run.args.max_steps,
                     "paid_by": paid_by(run.args),
-                    **totals[step],
+                    **_numbers(totals.get(step, {}), TOTALS, where),
                     "collapsed": has_collapsed(measures, initial[agent]),
                     **{renamed.get(name, name): value for name, value in measures.items()},
                     "combined_reward": combined_reward(measures, run.args),
@@ -90,14 +96,29 @@ def _rows(run: PlannedRun, output_dir: Path, ambiguous: Set[str]) -> list[dict[s
     return rows
 
 
-def _by_agent(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The measures of an evaluation, by who was evaluated; what is null was not a number."""
-    found: dict[str, dict[str, float]] = {}
+def _by_agent(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The measures of an evaluation, by who was evaluated."""
+    found: dict[str, dict[str, Any]] = {}
     for key, value in record.items():
         if match := _MEASURE.fullmatch(key):
-            measures = found.setdefault(match[1], {})
-            measures[match[2]] = np.nan if value is None else value
+            found.setdefault(match[1], {})[match[2]] = value
     return found
+
+
+def _numbers(found: Mapping[str, Any], names: Iterable[str], where: str) -> dict[str, float]:
+    """The numbers of these names, in this order; what is null was not a number.
+
+    Raises:
+        ValueError: one is missing, or is no number: somebody changed the file.
+    """
+    try:
+        numbers = finite_numbers({name: found[name] for name in names}, where)
+    except KeyError as error:
+        raise ValueError(
+            f"{where}: {error} is missing, which training writes there. Remove the directory of "
+            "this run, and the same command trains it again"
+        ) from error
+    return {name: np.nan if value is None else value for name, value in numbers.items()}
 
 
 def combined_reward(measures: Mapping[str, float], args: CORYConfig) -> float:

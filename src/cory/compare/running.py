@@ -18,7 +18,7 @@ import yaml
 from cory.compare.plan import Comparison, PlannedRun, result_differences
 from cory.compare.progress import MatrixProgress
 from cory.compare.summary import write_tables
-from cory.config.saved import saved_settings
+from cory.config.saved import CONFIG_FILE, saved_settings
 from cory.io.files import alone_in, is_taken, path_inside, replace_text
 from cory.io.signals import ON_A_LINE, Stopped, lifeline
 from cory.io.terminal import say
@@ -44,9 +44,13 @@ def run_comparison(
         the runs that failed.
 
     Raises:
-        ValueError: another process works there, or a directory holds another experiment.
+        ValueError: another process works there, or a directory holds another experiment, or a run.
     """
     directory = Path(output_dir)
+    if (directory / CONFIG_FILE).exists():
+        raise ValueError(
+            f"{directory} holds a single run ({CONFIG_FILE} is there): choose another output_dir"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     runs = comparison.runs(directory)
     for run in runs:

@@ -25,7 +25,7 @@ class TaskConfig:
     dataset_test_split: str = setting("test", NAME)
     """Held-out split of the data set to evaluate on."""
     prompt_column: str = setting("prompt")
-    """Column that holds the query: a string, or a list of chat messages."""
+    """Column of the query: a string, or chat messages, in which users' special tokens are text."""
     reward_funcs: list[str] | None = setting(None, NAME)
     """Reward functions. Each is an import path (`package.module.function`), a function in a file
     (`path/to/file.py:function`), or the name or directory of a sequence-classification model."""
@@ -175,8 +175,8 @@ class RunConfig:
     """Temperature, of sampling and scoring alike."""
     recompute_logprobs: bool | None = setting(None)
     """Compute the log-probabilities of the sampled answers in a separate pass, instead of keeping
-    those from sampling. None: only where sampling computes differently (vLLM, 4-bit or bfloat16
-    weights). Under `bf16` the two differ by rounding; answers were drawn with those of sampling."""
+    those from sampling. None: only where the start-up probe finds that sampling computes
+    differently, and with vLLM. On a CPU `bf16` needs no such pass, on a GPU it does."""
     learning_rate: float | list[float] = setting(1e-5, NON_NEGATIVE)
     """Peak learning rate. A list gives one per agent."""
     lr_scheduler_type: str = setting("constant")

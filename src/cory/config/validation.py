@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from itertools import chain
@@ -20,7 +20,8 @@ def validate(args: Any) -> None:
     Raises:
         ValueError: the message lists every broken rule with the setting, its value and the fix.
     """
-    broken = {name: found for name in _type_hints(type(args)) if (found := _own(args, name))}
+    values = {name: getattr(args, name) for name in _type_hints(type(args))}
+    broken = {name: found for name in values if (found := own_problems(type(args), name, values))}
     sound = _SoundSettings(args, broken)
     refuse_problems([*chain.from_iterable(broken.values()), *map(sound.judge, RULES)])
 
@@ -39,15 +40,15 @@ def refuse_problems(found: Iterable[str | None]) -> None:
         raise ValueError(f"{len(problems)} problems with the settings:\n{lines}")
 
 
-def _own(args: Any, name: str) -> list[str]:
-    """What is wrong with the value of one setting, whatever the others are."""
-    value, hint = getattr(args, name), _type_hints(type(args))[name]
+def own_problems(kind: type, name: str, values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the value of one setting of a dataclass, whatever the others are."""
+    value, hint = values[name], _type_hints(kind)[name]
     if not _fits(value, hint):
         return [_wrong_type(name, value, hint)]
     numbers = value if isinstance(value, list) else [value]
     if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
         return [f"{name}={value!s:.300} must be finite"]
-    allowed = _ranges(type(args))[name]
+    allowed = _ranges(kind)[name]
     return [] if allowed is None or value is None else allowed.problems(name, value)
 
 

@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from cory.generation.decoding import Decoding, Draw, RoomyLayer, steps_between_looks
 from cory.generation.stops import NO_STOPS, StopStrings
-from cory.models.layers import FLOAT32_ATTENTION
+from cory.models.layers import EXACT_ATTENTION
 from cory.models.policy import LanguageModel
 
 FIXED_SHAPES_ON = {"cuda"}
@@ -50,7 +50,7 @@ def can_have_fixed_shapes(model: PreTrainedModel) -> bool:
     layers = DynamicCache(config=model.config).layers
     return (
         model._can_compile_fullgraph
-        and model.config._attn_implementation in ("sdpa", FLOAT32_ATTENTION)
+        and model.config._attn_implementation in ("sdpa", EXACT_ATTENTION)
         and all(type(layer) is DynamicLayer for layer in layers)
         and "position_ids" in inspect.signature(model.base_model.forward).parameters
         and not getattr(config, "alibi", False)

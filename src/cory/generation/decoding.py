@@ -15,7 +15,6 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from cory.generation.stops import NO_STOPS, StopStrings
 from cory.models.batch import pad_left, position_ids
-from cory.models.layers import FLOAT32_ATTENTION
 from cory.models.policy import LanguageModel
 
 STEPS_BETWEEN_LOOKS = {"cpu": 1}
@@ -36,13 +35,11 @@ class RoomyLayer(DynamicLayer):
 
     Args:
         room: columns that will be appended after the first call, which brings the prompt.
-        kept_dtype: number format of the buffers; None: as keys and values come.
     """
 
-    def __init__(self, room: int, kept_dtype: torch.dtype | None = None) -> None:
+    def __init__(self, room: int) -> None:
         super().__init__()
         self.room = room
-        self.kept_dtype = kept_dtype
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -69,8 +66,7 @@ class RoomyLayer(DynamicLayer):
 
     def _with_room(self, states: Tensor) -> Tensor:
         *batch, length, width = states.shape
-        dtype = self.kept_dtype or states.dtype
-        return torch.empty(*batch, length + self.room, width, dtype=dtype, device=states.device)
+        return states.new_empty(*batch, length + self.room, width)
 
 
 class Decoding:
@@ -89,13 +85,10 @@ class Decoding:
     def __init__(self, policy: LanguageModel, prompts: Sequence[Sequence[int]], room: int) -> None:
         self.policy = policy
         config = policy.model.config
-        # What attends in float32 would convert all that is kept at every token.
-        is_float32 = config._attn_implementation == FLOAT32_ATTENTION
-        kept_dtype = torch.float32 if is_float32 else None
         self.cache = DynamicCache(config=config)
         # Others than plain attention (a sliding window, a recurrent state) keep their own kind.
         self.cache.layers = [
-            self.layer_type(room, kept_dtype) if type(layer) is DynamicLayer else layer
+            self.layer_type(room) if type(layer) is DynamicLayer else layer
             for layer in self.cache.layers
         ]
         input_ids, self.attention_mask = pad_left(prompts, policy.device)

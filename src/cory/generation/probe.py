@@ -20,7 +20,7 @@ from cory.distributed.fsdp import unsharded
 from cory.distributed.memory import MemoryLimitError, is_out_of_memory
 from cory.generation.local import Answers, LocalSampler, answer_each, sample_tokens
 from cory.models.batch import make_batch
-from cory.models.layers import last_mlp
+from cory.models.layers import EXACT_ATTENTION, last_mlp
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter, replaced
 
@@ -34,6 +34,8 @@ LARGEST_ERROR = 2e-3
 """In float32; see `error_of`."""
 LARGEST_ROUNDING_ERROR = 0.15
 """Where weights or products have 16 bits or less."""
+EQUAL = 1e-4
+"""Up to here, what sampling computes stands for a scoring pass of its own."""
 NOISE = 0.05
 """Standard deviation of what is added to adapters meanwhile: they start equal, most as nothing."""
 
@@ -52,7 +54,7 @@ def probe_models(
     context_length: int | None = None,
     samples_here: bool = True,
 ) -> None:
-    """Refuse models that cory does not drive right; switch on a shortcut where it applies.
+    """Refuse models that cory does not drive right; switch on the shortcuts that apply.
 
     The cost is that of a few short passes.
 
@@ -81,16 +83,18 @@ def probe_models(
             now = _plain_text(reference, prompts[0])
             _compare(reference, "as the reference beside trained adapters", now, start)
         if samples_here:
-            _check_answers(agents, prompts, num_tokens)
+            errors = _check_answers(agents, prompts, num_tokens)
         else:
             rows = [prompts[0][:num_tokens]] * len(prompts)
-            _check_scoring(agents[0], prompts, rows, _plain(agents[0], prompts, rows))
+            plain = _plain(agents[0], prompts, rows)
+            errors = [_check_scoring(agents[0], prompts, rows, plain)]
     for model in (*policies, reference):
         model.narrows_last_mlp = agents[0].narrows_last_mlp
+        model.samples_as_scored = max(errors) <= EQUAL and not _rounds_by_shape(agents[0])
 
 
-def _check_answers(policies: Sequence[Policy], prompts: Rows, num_tokens: int) -> None:
-    """Check what all sample in one batch, where they can, and how the first one's is scored."""
+def _check_answers(policies: Sequence[Policy], prompts: Rows, num_tokens: int) -> list[float]:
+    """Errors of what all sample in one batch, where they can, and of how the first is scored."""
     sampler = LocalSampler(frozenset(), rows_per_pass=len(policies) * len(prompts))
     generators = [_generator(policy) for policy in policies]
     asked = [prompts] * len(policies)
@@ -99,9 +103,9 @@ def _check_answers(policies: Sequence[Policy], prompts: Rows, num_tokens: int) -
         _plain(policy, prompts, answer.token_ids)
         for policy, answer in zip(policies, answers, strict=True)
     ]
-    for checked in zip(policies, answers, plain, strict=True):
-        _check_sampling(*checked)
-    _check_scoring(policies[0], prompts, answers[0].token_ids, plain[0])
+    checked = zip(policies, answers, plain, strict=True)
+    errors = [_check_sampling(policy, answer, own) for policy, answer, own in checked]
+    return [*errors, _check_scoring(policies[0], prompts, answers[0].token_ids, plain[0])]
 
 
 def error_of(ours: Float[Tensor, "N V"], plain: Float[Tensor, "N V"]) -> float:
@@ -115,9 +119,19 @@ def error_of(ours: Float[Tensor, "N V"], plain: Float[Tensor, "N V"]) -> float:
 
 def largest_error(model: LanguageModel) -> float:
     """The largest that `error_of` may be for a model, by its number formats."""
+    return LARGEST_ROUNDING_ERROR if _is_rounded(model) else LARGEST_ERROR
+
+
+def _is_rounded(model: LanguageModel) -> bool:
     formats = {weight.dtype for weight in model.model.parameters() if weight.is_floating_point()}
-    is_rounded = model.bf16 or getattr(model.model, "is_quantized", False)
-    return LARGEST_ROUNDING_ERROR if is_rounded or min(map(_bits, formats)) < 32 else LARGEST_ERROR
+    is_quantized = getattr(model.model, "is_quantized", False)
+    return model.bf16 or is_quantized or min(map(_bits, formats)) < 32
+
+
+def _rounds_by_shape(model: LanguageModel) -> bool:
+    """Whether longer or more answers than the probe's may round differently in the last bits."""
+    attention = model.model.config._attn_implementation
+    return _is_rounded(model) and not (model.bf16 and attention == EXACT_ATTENTION)
 
 
 def _bits(dtype: torch.dtype) -> int:
@@ -175,12 +189,12 @@ def _check_head(model: LanguageModel, prompt: Sequence[int], plain: Float[Tensor
     _compare(model, way, ours, plain)
 
 
-def _check_sampling(model: LanguageModel, answers: Answers, plain: Float[Tensor, "N V"]) -> None:
+def _check_sampling(model: LanguageModel, answers: Answers, plain: Float[Tensor, "N V"]) -> float:
     way = "sampled with a cache of keys and values and padded on the left"
     assert answers.hidden is not None, "this process has sampled"
     with unsharded(model):
         sampled = model.logits(answers.hidden.flatten(0, 1), 1.0).log_softmax(-1)
-    _compare(model, way, sampled, plain)
+    error = _compare(model, way, sampled, plain)
     # Hidden states may be right, and a head that is another agent's have chosen the tokens.
     tokens = torch.tensor(answers.token_ids, device=model.device)
     uniform = torch.rand(tokens.shape, generator=_generator(model), device=model.device)
@@ -192,11 +206,12 @@ def _check_sampling(model: LanguageModel, answers: Answers, plain: Float[Tensor,
             f"{_name(model)} is not sampled right: {num_others} of {tokens.numel()} tokens are not "
             f"those that its own plain pass gives with the same random numbers. {REMEDY}"
         )
+    return error
 
 
 def _check_scoring(
     model: LanguageModel, prompts: Rows, answers: Rows, plain: Float[Tensor, "N V"]
-) -> None:
+) -> float:
     batch = make_batch(prompts, answers, model.device)
 
     def score() -> Tensor:
@@ -211,17 +226,17 @@ def _check_scoring(
     # Where the shortcut is right, nothing is scored without it.
     model.narrows_last_mlp = last_mlp(model.model) is not None
     try:
-        if model.narrows_last_mlp and error_of(score(), plain) <= largest_error(model):
-            return
+        if model.narrows_last_mlp and (error := error_of(score(), plain)) <= largest_error(model):
+            return error
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         pass  # An MLP that takes or gives something else than one tensor.
     model.narrows_last_mlp = False
-    _compare(model, "scored with padding on the right", score(), plain)
+    return _compare(model, "scored with padding on the right", score(), plain)
 
 
 def _compare(
     model: LanguageModel, way: str, ours: Float[Tensor, "N V"], plain: Float[Tensor, "N V"]
-) -> None:
+) -> float:
     error, limit = error_of(ours, plain), largest_error(model)
     if not error <= limit:
         raise ModelRefusedError(
@@ -229,6 +244,7 @@ def _compare(
             f"of its own plain pass by {error:.3g} of their spread, and {limit:g} is allowed. "
             f"{REMEDY}"
         )
+    return error
 
 
 REMEDY = (

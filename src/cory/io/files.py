@@ -102,8 +102,10 @@ def refuse_links(directory: Path, *names: str) -> None:
         )
 
 
-def refuse_unwritable(directory: Path) -> None:
+def refuse_unwritable(directory: Path, option: str = "output_dir") -> None:
     """Check, without writing anything, that a directory can be made or written.
+
+    The `option` named it.
 
     Raises:
         ValueError: it cannot, or links in it lead elsewhere.
@@ -115,9 +117,7 @@ def refuse_unwritable(directory: Path) -> None:
     fault = "cannot be written (read-only, or not permitted)"
     if not existing.is_dir():
         fault = "is a file, not a directory"
-    raise ValueError(
-        f"output_dir={str(directory)!r}: {existing} {fault}; choose another output_dir"
-    )
+    raise ValueError(f"{option}={str(directory)!r}: {existing} {fault}; choose another {option}")
 
 
 def _existing(path: Path) -> Path:

@@ -15,6 +15,8 @@ MAX_LINE_BYTES = 4_000_000
 """Of one line of a file with an object per line."""
 MAX_FILE_BYTES = 200_000_000
 """Of a file that is one object."""
+MAX_STEP = 1_000_000_000
+"""Of an iteration. More are neither trained nor drawn."""
 LARGEST = 1e100
 """Beyond it, plots overflow."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     try:
         _check_size(yaml.parse(text, yaml.SafeLoader), where)
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_OneOfEach)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not YAML: {error}") from error
     # What PyYAML raises for a tag that does not fit its value, such as `!!int ""` or `!!bool 7`.
@@ -51,6 +52,18 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ValueError(
             f"{where} is not YAML: a value does not fit its tag ({error!r})"
         ) from error
+
+
+class _OneOfEach(yaml.SafeLoader):
+    """The safe loader, which refuses a name that stands twice: it would take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [name for name in counts - Counter(counts.keys()) if name != "<<"]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]!r} stands more than once", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def _check_size(events: Any, where: str) -> None:

@@ -28,9 +28,10 @@ from cory.assets import asset_path
 from cory.config import CORYConfig
 from cory.distributed.memory import is_out_of_memory
 from cory.distributed.world import SINGLE, World
+from cory.io.hub import asking_the_hub
 from cory.models.adapter_kinds import check_acting, check_driven, check_same_weights
 from cory.models.complete import check_complete, check_json_objects, check_size
-from cory.models.layers import keep_4bit_layout, use_fast_gelu, use_float32_attention
+from cory.models.layers import keep_4bit_layout, use_exact_attention, use_fast_gelu
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter, FullCopy
@@ -83,9 +84,10 @@ def _load_whole(path: str, options: dict[str, Any]) -> PreTrainedModel:
     if Path(path).is_dir():
         trusts = options["trust_remote_code"]
         check_size(Path(path), AutoConfig.from_pretrained(path, trust_remote_code=trusts))
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        path, output_loading_info=True, ignore_mismatched_sizes=True, **options
-    )
+    with asking_the_hub(path):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
     model, report = loaded
     check_complete(report, model.state_dict())
     return model
@@ -108,7 +110,7 @@ def readable(what: str, cause_and_fix: tuple[str, str] = DAMAGED) -> Iterator[No
         if is_out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:500]
-        if not isinstance(error, (OSError, ValueError)):
+        if not isinstance(error, (ImportError, OSError, ValueError)):
             cause, fix = cause_and_fix
             reason = f"{cause} ({type(error).__name__}: {reason}). {fix}"
         raise ValueError(f"{what}: {reason}") from error
@@ -129,7 +131,8 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
     with readable(f"no tokenizer can be loaded from {name!r}"):
         path = asset_path(name)
         check_json_objects(path)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        with asking_the_hub(path):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         if not any(tokenizer(text)["input_ids"] for text in ("a", "0", "?")):
             raise ValueError("it has no token for any letter. Fetch or save it again, complete")
     return ensure_pad_token(tokenizer)
@@ -186,7 +189,7 @@ def build_policies(
     use_fast_gelu(model)
     keep_4bit_layout(model)
     if args.bf16 or base.dtype != torch.float32:
-        use_float32_attention(base)
+        use_exact_attention(base)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         if args.shard_weights:
             raise ValueError("shard_weights=True spreads full copies, not adapters: leave it out")

@@ -62,6 +62,8 @@ class LanguageModel(nn.Module):
         self.bf16 = bf16
         self.narrows_last_mlp = False
         """Whether the last MLP works at response positions only; where that is known to do."""
+        self.samples_as_scored = False
+        """Whether hidden states of sampling are those of a scoring pass; where that is known."""
         self.scoring = PassSize("scoring")
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cory.io.objects import (
+    MAX_STEP,
     complete_lines,
     finite_numbers,
     parse_object,
@@ -14,8 +15,6 @@ from cory.io.objects import (
 )
 from cory.report.figures import every_so_many
 
-MAX_STEP = 1_000_000_000
-"""Of an iteration. More are neither trained nor drawn."""
 EVALUATION = b'"eval/'
 """Stands in the lines of evaluations."""
 Item = TypeVar("Item")

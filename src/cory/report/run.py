@@ -31,6 +31,8 @@ from cory.tasks import task_defaults
 from cory.training.records import load_config
 from cory.training.samples import INITIAL_MODEL
 
+MAX_SETS = 20
+"""Named held-out sets that a page shows."""
 NOT_SHOWN = frozenset({"output_dir", "resume", "report_to", "run_name"})
 """Settings that say nothing about what was learnt."""
 
@@ -106,23 +108,31 @@ def _results(directory: Path, agents: Sequence[str], records: Records) -> Sectio
     evaluations = {
         record["step"]: record for record in records if f"eval/{agents[0]}/task_reward" in record
     }
-    models: dict[str, Mapping[str, float | None]] = {}
-    if 0 in evaluations:
-        models[INITIAL_MODEL] = _metrics_of(evaluations[0], agents[0])
-    if evaluations:
-        models |= {agent: _metrics_of(evaluations[max(evaluations)], agent) for agent in agents}
     tables = []
-    if models:
-        caption = f"Held-out queries, each model alone, iteration {max(evaluations)}"
-        tables.append(_models_table(caption, models))
+    if evaluations:
+        step = max(evaluations)
+        caption = f"Held-out queries, each model alone, iteration {step}"
+        for place in ("", *_named_sets(evaluations[step], agents[0])):
+            models = {agent: _metrics_of(evaluations[step], f"{place}{agent}") for agent in agents}
+            if 0 in evaluations:
+                initial = _metrics_of(evaluations[0], f"{place}{agents[0]}")
+                models = {INITIAL_MODEL: initial} | models
+            tables.append(_models_table(f"{caption}{place and ', set '}{place[:-1]}", models))
     tables += _separate_evaluation(directory / "eval.json")
     note = (
         "Means ± half a 95% interval over queries. KL is that to the initial model, perplexity "
         "that under it."
     )
-    if tables and INITIAL_MODEL not in models:
+    if tables and 0 not in evaluations:
         note += " Set eval_steps in training, or run `cory eval`, to see the initial model too."
     return Section("results", "Results", note, tables=tables)
+
+
+def _named_sets(record: Mapping[str, Any], agent: str) -> list[str]:
+    """What stands before an agent's name in the keys of each held-out set that has a name."""
+    beginning, end = "eval/", f"/{agent}/task_reward"
+    keys = [key for key in record if key.startswith(beginning) and key.endswith(end)]
+    return [f"{key[len(beginning) : -len(end)]}/" for key in keys if key != f"eval{end}"][:MAX_SETS]
 
 
 def _metrics_of(record: Mapping[str, Any], agent: str) -> dict[str, float | None]:

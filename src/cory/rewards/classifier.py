@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from cory.assets import asset_path
+from cory.io.hub import asking_the_hub
 from cory.models.complete import check_json_objects
 from cory.models.loading import ensure_pad_token, readable
 from cory.models.pickles import refuse_pickled_weights
@@ -56,7 +57,8 @@ class ClassifierReward:
         self.__name__ = name.rstrip("/").rpartition("/")[2] or type(loaded).__name__
         self.label = reward_label(loaded.config, name)
         # Where code comes with it and nothing is said of trust, transformers asks on the terminal.
-        with readable(f"Reward model {name!r} has no tokenizer that can be loaded"):
+        what = f"Reward model {name!r} has no tokenizer that can be loaded"
+        with readable(what), asking_the_hub(name):
             self.tokenizer: PreTrainedTokenizerBase = tokenizer or AutoTokenizer.from_pretrained(
                 name, trust_remote_code=trust_remote_code
             )
@@ -143,7 +145,7 @@ def _load_classifier(name: str, trust_remote_code: bool) -> PreTrainedModel:
         f"Reward {name!r} is not an import path (package.module.function, file.py:function), "
         "and no sequence-classification model could be loaded from it"
     )
-    with readable(what):
+    with readable(what), asking_the_hub(name):
         check_json_objects(name)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from torch import Tensor
 from transformers import TrainerState
 
 from cory.distributed.world import SINGLE, World
+from cory.io.terminal import say
 from cory.rewards.calling import Call, RewardFunc, make_calls
 from cory.rewards.failures import RewardFailures
 from cory.rewards.logs import Log, joined_means
@@ -148,11 +148,10 @@ class RewardScorer:
         declined = total.isnan().nonzero().flatten().tolist()
         if declined and not self._has_warned and self.world.is_main:
             self._has_warned = True
-            warnings.warn(
-                f"No reward function applies to row {declined[0]} of the batch ({len(declined)} "
-                "such rows): all returned None, so nothing is learnt from it. The metric "
-                "declined_answers counts such answers; this is said once.",
-                stacklevel=3,
+            say(
+                f"cory: warning: no reward function applies to row {declined[0]} of the batch "
+                f"({len(declined)} such rows): all returned None, so nothing is learnt from it; "
+                "the metric declined_answers counts such answers, and this is said once"
             )
 
     def _joined_columns(self, log: Log, count: int) -> dict[str, list[Any]]:

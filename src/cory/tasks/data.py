@@ -8,7 +8,6 @@ its own names.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.assets import is_asset
+from cory.io.hub import asking_the_hub
+from cory.io.terminal import say
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from cory.config import CORYConfig
     from cory.rewards.calling import RewardFunc
-
-logger = logging.getLogger(__name__)
 
 BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
 METADATA = {"dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json"}
@@ -57,11 +56,10 @@ def load_splits(
         check(held_out)
         # Packaged queries were drawn at random: they stay as stored results asked them.
         return train_dataset, held_out if is_asset(name) else in_random_order(held_out)
-    logger.warning(
-        "Data set %r has no split %r: a tenth of split %r is held out for evaluation.",
-        name,
-        args.dataset_test_split,
-        args.dataset_train_split,
+    say(
+        f"cory: warning: data set {name!r} has no split {args.dataset_test_split!r}, but "
+        f"{', '.join(map(repr, splits))}: a tenth of {args.dataset_train_split!r} is held out for "
+        "evaluation; set dataset_test_split for another"
     )
     return hold_out(train_dataset, name)
 
@@ -167,7 +165,8 @@ def _hub_splits(name: str, config: str | None) -> dict[str, Callable[[], Dataset
     import datasets
 
     try:
-        splits = datasets.load_dataset(name, config)
+        with asking_the_hub(name):
+            splits = datasets.load_dataset(name, config)
     except (OSError, ValueError) as error:  # not found, no access, no connection; no such config
         raise ValueError(
             f"dataset_name={name!r} (dataset_config={config!r}) is neither a file or directory "
@@ -229,4 +228,7 @@ def _read_files(paths: list[Path]) -> Dataset:
             "contents match the ending of the name."
         ) from error
     except ValueError as error:  # there is no split where there is no row
-        raise ValueError(f"{', '.join(names)} is empty; give it rows. ({error})") from error
+        raise ValueError(
+            f"{', '.join(names)} holds no rows that can be read: {error}. Give it rows, and check "
+            "that the contents match the ending of the name."
+        ) from error

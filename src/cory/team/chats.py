@@ -34,6 +34,19 @@ END_OF_THOUGHT = "</think>"
 """What an earlier turn of the assistant has before it is taken out by some chat templates."""
 
 
+MAY_CONTROL = frozenset({"system", "developer", "assistant"})
+"""Roles that may write special tokens; those of users and of tools are text."""
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The ids of the special tokens, by their text."""
+    return {
+        str(token): token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+
+
 class ChatRenderer:
     """Writes chats as the tokenizer's chat template does, with slots for earlier answers.
 
@@ -56,6 +69,13 @@ class ChatRenderer:
         self.templates = templates
         self.options = dict(options or {})
         self.shown: set[tuple[tuple[str, bool], ...]] = set()
+        inside = [
+            f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})"
+            for token in special_tokens(tokenizer)
+            if len(token) > 1
+        ]
+        self.inside = re.compile("|".join(inside)) if inside else None
+        """The places behind the first character of a special token."""
         words = set(re.findall(r"[^\W\d]\w*", _template_text(tokenizer))) - _OF_ITS_OWN
         for name in self.options:
             if name not in words:
@@ -68,7 +88,8 @@ class ChatRenderer:
         """The prompt as runs of text and answer slots.
 
         A chat whose last turn is the assistant's is continued there. Any other is followed by the
-        beginning of the assistant's turn.
+        beginning of the assistant's turn. A special token that a user or a tool wrote is text, so
+        it is cut into two runs.
 
         Raises:
             ValueError: a message is no text, the chat template does not take the messages, or it
@@ -77,8 +98,10 @@ class ChatRenderer:
         messages = without_empty_end(plain_messages(chat))
         place = question_place(messages)
         self._refuse_unshown(messages)
+        texts = [message["content"] for message in messages]
+        mark = _unused_mark([*vars(self.templates).values(), *texts])
+        messages = [self._as_text(message, f"{mark}{CLOSE}") for message in messages]
         pieces = self.templates.compose(messages[place]["content"], num_answers)
-        mark = _unused_mark([*_texts(pieces), *(message["content"] for message in messages)])
         content = "".join(
             f"{mark}{piece.role_index}{CLOSE}" if isinstance(piece, Answer) else piece
             for piece in pieces
@@ -125,6 +148,12 @@ class ChatRenderer:
                 "tokenizer a chat_template that keeps theirs"
             )
         self.shown.add(kind)
+
+    def _as_text(self, message: dict[str, Any], cut: str) -> dict[str, Any]:
+        """The message with a cut in each special token that its author does not mean as one."""
+        if message["role"] in MAY_CONTROL or self.inside is None:
+            return message
+        return {**message, "content": self.inside.sub(cut, message["content"])}
 
     def _render(self, messages: Chat) -> str:
         if not _template_text(self.tokenizer):
@@ -186,12 +215,11 @@ def _unused_mark(texts: Sequence[str]) -> str:
 
 
 def _split_slots(text: str, mark: str) -> list[str | Answer]:
-    pieces = re.split(f"{mark}(\\d+){CLOSE}", text)
-    # The pattern has a group, so every second piece is what it matched: the place of an answer.
+    pieces = re.split(f"{mark}(\\d*){CLOSE}", text)
+    # The pattern has a group, so every second piece is what it matched: the place of an answer, or
+    # nothing in a cut.
     return [
-        Answer(int(piece)) if index % 2 else piece
-        for index, piece in enumerate(pieces)
-        if index % 2 or piece
+        Answer(int(piece)) if index % 2 else piece for index, piece in enumerate(pieces) if piece
     ]
 
 

@@ -177,6 +177,25 @@ def score_metrics(
     }
 
 
+def metrics_of_sets(
+    sets: Mapping[str, Mapping[str, Evaluation]], agents: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of the first set as `metrics_of_all` has them, and of each with a name also below it.
+
+    Args:
+        sets: of held-out queries by name; the empty name is none.
+        agents: as in `metrics_of_all`.
+    """
+    by_set = {name: metrics_of_all(evaluations, agents) for name, evaluations in sets.items()}
+    named = {
+        f"{name}/{key}": value
+        for name, metrics in by_set.items()
+        if name
+        for key, value in metrics.items()
+    }
+    return next(iter(by_set.values())) | named
+
+
 def metrics_of_all(
     evaluations: Mapping[str, Evaluation], agents: Sequence[str]
 ) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cory.algorithm.losses import masked_mean
 from cory.io.files import flush, replace_text, writing
+from cory.io.objects import MAX_STEP, complete_lines, parse_object, whole_number
 from cory.team.copying import copy_rate
 from cory.team.types import RolloutRecord
 
@@ -153,38 +154,33 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line is damaged; the message names file and line.
     """
-    return [_record(line, number, path) for number, line in enumerate(_lines(path), 1)]
+    return [_record(line, number, path) for number, line in _lines(path)]
 
 
 def _records_until(path: Path, last_step: int) -> list[dict[str, Any]]:
     """The records of steps up to `last_step`; what is damaged behind them is not looked at."""
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(_lines(path) if last_step >= 0 else [], 1):
-        try:
+    try:
+        for number, line in _lines(path) if last_step >= 0 else ():
             records.append(_record(line, number, path))
-        except ValueError:
-            if records and records[-1]["step"] >= last_step:
-                break
+    except ValueError:
+        if not records or records[-1]["step"] < last_step:
             raise
     return [record for record in records if record["step"] <= last_step]
 
 
-def _lines(path: Path) -> list[bytes]:
-    """The lines that were written to their end."""
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that were written to their end, by their number."""
+    return complete_lines(path) if path.exists() else iter(())
 
 
 def _record(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    where = f"{path}, line {number},"
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict) or type(record.get("step")) is not int:
-        raise ValueError(
-            f"{path}, line {number}, is damaged: {line[:60].decode(errors='replace')!r} is no "
-            "record with a whole number as its step; restore the file from a backup, or remove "
-            "the line"
-        )
+        record = parse_object(line, where)
+        whole_number(record.get("step"), f"{where} 'step'", MAX_STEP)
+    except ValueError as error:
+        raise ValueError(f"{error}; restore the file from a backup, or remove the line") from error
     return record
 
 

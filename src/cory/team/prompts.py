@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cory.config import CORYConfig
 from cory.generation.stops import StopStrings
-from cory.team.chats import ChatRenderer
+from cory.team.chats import ChatRenderer, special_tokens
 from cory.team.messages import Query, is_chat
 from cory.team.roles import Answer, Templates
 
@@ -172,11 +172,7 @@ def end_token_ids(
             f"the generation config of the model has eos_token_id={configured!r}, where "
             f"{wrong[0]!r} is no token id: write an integer, or a list of integers"
         )
-    special = {
-        str(token): token_id
-        for token_id, token in tokenizer.added_tokens_decoder.items()
-        if token.special
-    }
+    special = special_tokens(tokenizer)
     for stop in stop_strings:
         if stop not in special and (found := [token for token in special if token in stop]):
             raise ValueError(

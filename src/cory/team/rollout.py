@@ -15,7 +15,7 @@ from cory.algorithm.seeding import derive_generator, derive_seed
 from cory.config import CORYConfig
 from cory.generation.local import Sampler, answer_each
 from cory.models.batch import Batch, make_batch
-from cory.models.policy import Policy
+from cory.models.policy import LanguageModel, Policy
 from cory.models.scoring import TokenScorer, TokenScores
 from cory.rewards.scoring import RewardScorer, Scores
 from cory.team.prompts import PromptEncoder
@@ -132,7 +132,7 @@ class Rollout:
             said = (prompt_ids, answer.token_ids, texts, answer.logprobs, num_references)
             generation = Generation(agent, role, *said, self.encoder.have_ended(answer.token_ids))
             batch = make_batch(prompt_ids, answer.token_ids, policy.device)
-            hidden = None if recomputes_logprobs(self.args) else answer.hidden
+            hidden = answer.hidden if keeps_hidden(policy, self.args) else None
             scores = self.scorer.score(policy, batch, hidden)
             spoken.append((generation, batch, scores))
         return spoken
@@ -165,12 +165,11 @@ class Rollout:
         return ~torch.tensor(generation.has_ended, device=device)
 
 
-def recomputes_logprobs(args: CORYConfig) -> bool:
-    """Whether answers are scored in a pass of their own; see `CORYConfig.recompute_logprobs`."""
-    if args.recompute_logprobs is not None:
-        return args.recompute_logprobs
-    another_engine = args.vllm_server_base_url is not None
-    return another_engine or args.load_in_4bit or args.dtype != "float32"
+def keeps_hidden(policy: LanguageModel, args: CORYConfig) -> bool:
+    """Whether answers are scored from what sampling computed, not in a pass of their own."""
+    if args.recompute_logprobs is None:
+        return policy.samples_as_scored
+    return not args.recompute_logprobs
 
 
 def share_rewards(

@@ -19,7 +19,6 @@ from cory.algorithm.advantages import truncated_importance
 from cory.algorithm.losses import PolicyLoss, likelihood_loss, policy_loss
 from cory.config import CORYConfig
 from cory.models.batch import Batch, make_batch
-from cory.team.rollout import recomputes_logprobs
 from cory.team.types import RolloutRecord
 
 
@@ -144,7 +143,7 @@ def is_better(record: RolloutRecord, pioneer: RolloutRecord) -> Bool[Tensor, " B
 def behaviour_logprobs(record: RolloutRecord, args: CORYConfig) -> Float[Tensor, "B T"]:
     """Log-probabilities of whoever drew the answers: log μ where it is to count, else log π_old."""
     corrects = args.vllm_importance_sampling_clip_max is not None
-    counts = corrects or not recomputes_logprobs(args)
+    counts = corrects or args.recompute_logprobs is False
     logprobs = record.generation.logprobs if counts else None
     return record.scores.logprobs if logprobs is None else logprobs
 
@@ -185,7 +184,7 @@ def correct_sampler_mismatch(
         "engine_kl": float(-difference.mean()),
         "engine_importance": float(importance[mask].mean()),
     }
-    if not recomputes_logprobs(args):
+    if args.recompute_logprobs is False:
         return replace(samples, old_logprobs=logprobs), measured
     if cap is None:
         return samples, measured

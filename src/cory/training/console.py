@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -103,11 +104,20 @@ def _team(args: Any) -> str:
 
 def _line(step: int, roles: Sequence[str], logs: dict[str, float], prefix: str = "") -> str:
     agents = "  ".join(
-        f"{role:<8} {logs[f'{prefix}agent_{index}/task_reward']:>z7.3f} "
-        f"{logs[f'{prefix}agent_{index}/kl']:>z7.3f}"
+        f"{role:<8} {_number(logs[f'{prefix}agent_{index}/task_reward'])} "
+        f"{_number(logs[f'{prefix}agent_{index}/kl'])}"
         for index, role in enumerate(roles)
     )
     return f"{step:>5}  {agents}"
+
+
+def _number(value: float) -> str:
+    """As wide as its column; a dash where nothing was paid.
+
+    >>> _number(-0.0001), _number(float("nan"))
+    ('  0.000', '      –')
+    """
+    return f"{'–':>7}" if math.isnan(value) else f"{value:>z7.3f}"
 
 
 def _duration(seconds: float) -> str:

@@ -22,7 +22,8 @@ class Stream:
     """The rows of an `IterableDataset` by position; where it ends, it begins again.
 
     They come in the stream's own order, so a row depends on its position alone. A run that goes on
-    at a later position reads what lies before again.
+    at a later position reads what lies before again. Every row has the columns that were met so
+    far; None where its own lacks one.
 
     Args:
         dataset: that the rows come from.
@@ -50,6 +51,7 @@ class Stream:
             self._begin()
         try:
             rows = list(islice(self.passes, first - self.position, first - self.position + number))
+            rows = [{**dict.fromkeys(self.columns), **row} for row in rows]
             self.check(first, rows)
         except Exception as error:  # a stream runs code of the user, and reads over a network
             position = self.position
@@ -63,6 +65,7 @@ class Stream:
 
     def _begin(self) -> None:
         self.passes, self.position = self._passes(), 0
+        self.columns: dict[str, None] = {}
 
     def _passes(self) -> Iterator[dict[str, Any]]:
         for epoch in count():
@@ -70,6 +73,7 @@ class Stream:
             is_empty = True
             for row in self.dataset:
                 is_empty = False
+                self.columns |= dict.fromkeys(row)
                 yield row
             if is_empty:
                 raise ValueError("it has no rows")

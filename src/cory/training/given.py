@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,18 +11,25 @@ import pyarrow
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from cory.config import CORYConfig
+from cory.io.objects import shown
 from cory.tasks.custom import check_queries
 from cory.tasks.data import in_random_order
 
 Splits = DatasetDict | IterableDatasetDict
 GivenRows = Dataset | IterableDataset | Splits | pandas.DataFrame | Sequence[Mapping[str, Any]]
 """What `train_dataset` and `eval_dataset` may be; `eval_dataset` no stream."""
+EvalRows = GivenRows | Mapping[str, GivenRows]
+"""What `eval_dataset` may be: one data set, or several by name."""
+UNNAMED = ""
+"""The name of held-out rows that are the only ones."""
+_SET_NAME = re.compile(r"(?!(?:agent_\d+|merged|reward|logged)$)[\w.-]{1,100}")
+"""Names that can stand before those of agents and metrics, where no other name stands."""
 
 
 def given_rows(
-    train_dataset: GivenRows | None, eval_dataset: GivenRows | None, args: CORYConfig
-) -> tuple[Dataset | IterableDataset | None, Dataset | None]:
-    """The rows that the user passed, with Python values; held-out rows in random order.
+    train_dataset: GivenRows | None, eval_dataset: EvalRows | None, args: CORYConfig
+) -> tuple[Dataset | IterableDataset | None, dict[str, Dataset]]:
+    """The rows that the user passed, with Python values; held-out rows by name, in random order.
 
     Of a `DatasetDict` the split is taken that the settings name. One that is passed as
     `train_dataset` alone also gives the held-out rows, if it has that split.
@@ -30,22 +38,54 @@ def given_rows(
         ValueError: an object is of another kind, lacks the split, has no rows, or its rows have no
             common form or no query.
     """
-    test_split = args.dataset_test_split
     if eval_dataset is None and isinstance(train_dataset, Splits):
-        eval_dataset = train_dataset.get(test_split)
-    held_out = _rows(eval_dataset, "eval_dataset", test_split)
-    if isinstance(held_out, IterableDataset):
+        eval_dataset = train_dataset.get(args.dataset_test_split)
+    train_rows = _rows(train_dataset, "train_dataset", args.dataset_train_split)
+    if isinstance(train_rows, Dataset):
+        _check(train_rows, "train_dataset", args)
+    sets = _by_name(eval_dataset)
+    return train_rows, {name: _held_out(given, name, args) for name, given in sets.items()}
+
+
+def words_for(set_name: str) -> str:
+    """A held-out set in a message."""
+    return "eval_dataset" if set_name == UNNAMED else f"eval_dataset[{set_name!r}]"
+
+
+def _by_name(given: EvalRows | None) -> Mapping[str, GivenRows]:
+    if given is None:
+        return {}
+    if isinstance(given, Splits) or not isinstance(given, Mapping):
+        return {UNNAMED: given}
+    if not given:
+        raise ValueError("eval_dataset is an empty dict: put data sets in by name, or pass None")
+    for name in given:
+        if not isinstance(name, str) or not _SET_NAME.fullmatch(name):
+            raise ValueError(
+                f"eval_dataset has a data set of the name {shown(name)}: use letters, digits, "
+                "'_', '-' and '.', at most 100 of them, and not agent_0, merged, reward or logged"
+            )
+    return given
+
+
+def _held_out(given: GivenRows, set_name: str, args: CORYConfig) -> Dataset:
+    name = words_for(set_name)
+    rows = _rows(given, name, args.dataset_test_split)
+    if rows is None:
+        raise ValueError(f"{name} is None: {_fix(given)}")
+    if isinstance(rows, IterableDataset):
         raise ValueError(
-            "eval_dataset is a stream, of which no fair sample can be drawn: pass its rows, "
+            f"{name} is a stream, of which no fair sample can be drawn: pass its rows, "
             "Dataset.from_list(list(stream.take(1000))), from a stream that is not sorted"
         )
-    train_rows = _rows(train_dataset, "train_dataset", args.dataset_train_split)
-    for name, rows in {"train_dataset": train_rows, "eval_dataset": held_out}.items():
-        if isinstance(rows, Dataset):
-            if len(rows) == 0:
-                raise ValueError(f"{name} is empty: it needs at least one row")
-            check_queries(rows, args.prompt_column, name)
-    return train_rows, None if held_out is None else in_random_order(held_out)
+    _check(rows, name, args)
+    return in_random_order(rows)
+
+
+def _check(rows: Dataset, name: str, args: CORYConfig) -> None:
+    if len(rows) == 0:
+        raise ValueError(f"{name} is empty: it needs at least one row")
+    check_queries(rows, args.prompt_column, name)
 
 
 def _rows(given: Any, name: str, split: str) -> Dataset | IterableDataset | None:
@@ -66,7 +106,7 @@ def _rows(given: Any, name: str, split: str) -> Dataset | IterableDataset | None
         return _made(name, lambda: Dataset.from_pandas(given, preserve_index=False))
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
         return _from_list(given, name)
-    raise ValueError(f"{name} is {_kind(given)}: {_fix(given, name)}")
+    raise ValueError(f"{name} is {_kind(given)}: {_fix(given)}")
 
 
 def _from_list(rows: Sequence[Any], name: str) -> Dataset:
@@ -93,14 +133,9 @@ def _made(name: str, make: Callable[[], Dataset]) -> Dataset:
         ) from error
 
 
-def _fix(given: Any, name: str) -> str:
+def _fix(given: Any) -> str:
     if isinstance(given, str | bytes):
         return "set dataset_name in the settings to load data by name or path"
-    if isinstance(given, Mapping) and name == "eval_dataset":
-        return (
-            "pass one data set; measure further ones after the training with "
-            "`cory eval RUN --dataset_name …`"
-        )
     return (
         "pass a Dataset, an IterableDataset (to train on), a DatasetDict, a pandas DataFrame, or a "
         'list of rows such as {"prompt": "…"}'

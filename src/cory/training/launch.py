@@ -45,6 +45,11 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     check_launch(accelerator.distributed_type, accelerator.num_processes, started)
+    if missing := set(args.report_to or ()) - {*map(str, accelerator.log_with), "all"}:
+        raise ValueError(
+            f"report_to={args.report_to} names {missing.pop()!r}, which is not installed: install "
+            "it (pip install with that name), or leave it away"
+        )
     return accelerator
 
 

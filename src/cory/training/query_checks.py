@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from cory.config import CORYConfig
 from cory.tasks.custom import check_each
 from cory.team.messages import is_chat
 from cory.team.prompts import PromptEncoder
-from cory.training.data import Stream
+from cory.training.data import Stream, held_out_queries
+from cory.training.given import words_for
 
 
 class Limits(NamedTuple):
@@ -41,20 +42,51 @@ def checked_rows(
         return dataset
 
     def check(first: int, rows: list[dict[str, Any]]) -> None:
-        queries = [row.get(args.prompt_column) for row in rows]
+        if args.prompt_column not in rows[0]:
+            raise ValueError(
+                f"it has no column {args.prompt_column!r}; its columns are "
+                f"{', '.join(map(repr, rows[0]))}: rename one, or name it in prompt_column"
+            )
+        queries = [row[args.prompt_column] for row in rows]
         check_each(queries, args.prompt_column, "train_dataset", first)
-        check_vocabulary(queries, encoder, limits.num_embeddings, args)
-        check_context(queries, encoder, limits.context_length, args)
+        check_vocabulary(queries, encoder, limits.num_embeddings, args, first)
+        check_context(queries, encoder, limits.context_length, args, first)
 
     return Stream(dataset, check)
 
 
+def trained_queries(
+    dataset: Dataset | Stream, eval_sets: Mapping[str, Dataset], args: CORYConfig
+) -> list[str]:
+    """Warnings of held-out sets most of whose queries are trained on; none for a stream."""
+    if isinstance(dataset, Stream) or not eval_sets:
+        return []
+    found, trained = [], set(map(str, dataset[args.prompt_column]))
+    for name, rows in eval_sets.items():
+        queries = [
+            str(row[args.prompt_column]) for row in held_out_queries(rows, args.num_eval_queries)
+        ]
+        shared = sum(query in trained for query in queries)
+        if shared > len(queries) / 2:
+            found.append(
+                f"cory: warning: {shared} of the {len(queries)} held-out queries of "
+                f"{words_for(name)} are trained on, too: evaluations show what is remembered, not "
+                "what is learnt; hold out other rows"
+            )
+    return found
+
+
 def check_vocabulary(
-    queries: Sequence[Any], encoder: PromptEncoder, num_embeddings: int, args: CORYConfig
+    queries: Sequence[Any],
+    encoder: PromptEncoder,
+    num_embeddings: int,
+    args: CORYConfig,
+    first: int = 0,
 ) -> None:
     """Refuse tokens that the model has no embedding for, where they are used.
 
-    A tokenizer may have others: no prompt holds them, and no answer.
+    A tokenizer may have others: no prompt holds them, and no answer. The queries begin with that of
+    row `first`.
 
     Raises:
         ValueError: names the token, where it is used, and the ways out.
@@ -72,7 +104,7 @@ def check_vocabulary(
     seen = ([], [[]] * (args.num_agents - 1))
     used |= {
         f"in the prompt of query {row}": max(max(encoder.encode(query, shown)) for shown in seen)
-        for row, query in enumerate(queries)
+        for row, query in enumerate(queries, first)
     }
     for place, token in used.items():
         if token >= num_embeddings:
@@ -94,7 +126,11 @@ def _check_variables_are_read(queries: Sequence[Any], args: CORYConfig) -> None:
 
 
 def check_context(
-    queries: Sequence[Any], encoder: PromptEncoder, context_length: int | None, args: CORYConfig
+    queries: Sequence[Any],
+    encoder: PromptEncoder,
+    context_length: int | None,
+    args: CORYConfig,
+    first: int = 0,
 ) -> None:
     """Refuse queries that cannot be rendered, or whose longest prompt and answer do not fit.
 
@@ -106,6 +142,7 @@ def check_context(
         encoder: of prompts.
         context_length: tokens of the model's context; None: without a limit.
         args: settings.
+        first: row of the first query.
 
     Raises:
         ValueError: names the row, for a length that of the longest query, and the ways out.
@@ -122,7 +159,7 @@ def check_context(
     room = math.inf if context_length is None else context_length - longest
     bound_by_bytes = cache(lambda num_bytes: bound("x" * num_bytes))
     lengths: dict[int, int] = {}
-    for row, query in enumerate(queries):
+    for row, query in enumerate(queries, first):
         try:
             size = bound(query) if is_chat(query) else bound_by_bytes(len(query.encode()))
             # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
@@ -135,9 +172,9 @@ def check_context(
         row = max(too_long, key=lengths.__getitem__)
         raise ValueError(
             f"{len(too_long)} of {len(queries)} queries do not fit the model's context of "
-            f"{context_length} tokens; the longest, {queries[row]!r:.60} …, needs "
-            f"{lengths[row] + longest}: a prompt of up to {lengths[row]}, which may show "
-            f"{num_answers} earlier answers, and "
+            f"{context_length} tokens; the longest, row {row}, "
+            f"{queries[row - first]!r:.60} …, needs {lengths[row] + longest}: a prompt of up to "
+            f"{lengths[row]}, which may show {num_answers} earlier answers, and "
             f"max_completion_length={longest}. Leave such rows out of the data set, shorten the "
             "templates, or lower max_completion_length"
         )

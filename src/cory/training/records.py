@@ -184,8 +184,13 @@ def refuse_a_run_in(directory: Path) -> None:
     """Check that no run lies in a directory, not even one that lost some of its files.
 
     Raises:
-        ValueError: one does.
+        ValueError: one does, or a comparison.
     """
+    if (directory / "comparison.yaml").exists():
+        raise ValueError(
+            f"output_dir={str(directory)!r} holds a comparison (comparison.yaml is there): choose "
+            "another output_dir"
+        )
     found = [
         *directory.glob(CONFIG_FILE),
         *(path for path in directory.glob("metrics.jsonl") if path.stat().st_size),

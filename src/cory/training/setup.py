@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +35,7 @@ from cory.team.messages import is_chat
 from cory.team.prompts import PromptEncoder, make_encoder
 from cory.team.rollout import Rollout
 from cory.training.data import Stream, queries_at
-from cory.training.given import GivenRows, given_rows
+from cory.training.given import UNNAMED, EvalRows, GivenRows, given_rows, words_for
 from cory.training.query_checks import Limits, checked_rows
 
 
@@ -46,7 +47,7 @@ class UserObjects:
     reward_funcs: Any = None
     reward_processing_classes: Any = None
     train_dataset: GivenRows | None = None
-    eval_dataset: GivenRows | None = None
+    eval_dataset: EvalRows | None = None
     processing_class: PreTrainedTokenizerBase | None = None
     peft_config: PeftConfig | None = None
     quantization_config: BitsAndBytesConfig | None = None
@@ -66,10 +67,16 @@ class RunComponents:
     rollout: Rollout
     evaluator: Evaluator
     train_dataset: Dataset | Stream
-    eval_dataset: Dataset | None
+    eval_sets: Mapping[str, Dataset]
+    """Held-out rows by name; one that is alone may be `UNNAMED`."""
     world: World = SINGLE
     is_chat: bool = False
     """Whether the training queries are chat messages."""
+
+    @property
+    def eval_dataset(self) -> Dataset | None:
+        """The first of the held-out sets, which counts as the run's own."""
+        return next(iter(self.eval_sets.values()), None)
 
     @property
     def reference(self) -> LanguageModel:
@@ -91,14 +98,15 @@ def build_components(
     if user.model is not None:
         user = replace(user, model=check_object(user.model))
     tokenizer = _tokenizer(args, user)
-    train_dataset, eval_dataset, reward_funcs = _task(args, user, tokenizer, device)
+    train_dataset, eval_sets, reward_funcs = _task(args, user, tokenizer, device)
     policies, reference = _models(args, user, device, world)
     encoder = make_encoder(args, tokenizer, reference.model.generation_config)
     sampler = _sampler(args, policies, encoder, world)
     limits = Limits(_context_length(reference, sampler), reference.num_embeddings)
     train_rows = checked_rows(train_dataset, encoder, limits, args)
-    if eval_dataset is not None:
-        checked_rows(eval_dataset, encoder, limits, args)
+    for name, rows in eval_sets.items():
+        with _named(name):
+            checked_rows(rows, encoder, limits, args)
     row = queries_at(train_rows, args, 0)[0]
     prompt = encoder.encode(row[args.prompt_column], [])
     samples_here = isinstance(sampler, LocalSampler)
@@ -106,7 +114,7 @@ def build_components(
     if isinstance(sampler, VllmSampler):
         check_same_distribution(sampler, reference, prompt, args)
     scorer = _scorer(args, reference, world)
-    rewards = _rewards(args, reward_funcs, world, row, eval_dataset)
+    rewards = _rewards(args, reward_funcs, world, row, eval_sets)
     evaluator = Evaluator(encoder, sampler, replace(scorer, keep_ref_hidden=False), rewards, args)
     return RunComponents(
         args=args,
@@ -119,7 +127,7 @@ def build_components(
         rollout=Rollout(policies, encoder, sampler, scorer, rewards, args),
         evaluator=evaluator,
         train_dataset=train_rows,
-        eval_dataset=eval_dataset,
+        eval_sets=eval_sets,
         world=world,
         is_chat=is_chat(row[args.prompt_column]),
     )
@@ -130,14 +138,25 @@ def _rewards(
     reward_funcs: list[RewardFunc],
     world: World,
     row: Mapping[str, Any],
-    eval_dataset: Dataset | None,
+    eval_sets: Mapping[str, Dataset],
 ) -> RewardScorer:
-    """The reward functions, which can be called with the columns of both data sets."""
+    """The reward functions, which can be called with the columns of all data sets."""
     failures = RewardFailures(args.max_reward_failures, args.reward_timeout)
     scorer = RewardScorer(reward_funcs, args.reward_weights, args.prompt_column, failures, world)
-    for columns in (row, row if eval_dataset is None else eval_dataset.column_names):
-        scorer.check_signatures([*columns])
+    scorer.check_signatures(row)
+    for name, rows in eval_sets.items():
+        with _named(name):
+            scorer.check_signatures(rows.column_names)
     return scorer
+
+
+@contextmanager
+def _named(set_name: str) -> Iterator[None]:
+    """Context of a check whose message names the held-out set that breaks it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{words_for(set_name)}: {error}") from error
 
 
 def _models(
@@ -197,24 +216,24 @@ def _task(
     user: UserObjects,
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device | str,
-) -> tuple[Dataset | IterableDataset, Dataset | None, list[RewardFunc]]:
+) -> tuple[Dataset | IterableDataset, Mapping[str, Dataset], list[RewardFunc]]:
     reward_funcs = _reward_funcs(args, user, device)
-    train_dataset, eval_dataset = given_rows(user.train_dataset, user.eval_dataset, args)
+    train_dataset, eval_sets = given_rows(user.train_dataset, user.eval_dataset, args)
     if train_dataset is None and reward_funcs is not None and args.task is None:
         train_dataset, held_out = load_queries(args)
-        eval_dataset = held_out if eval_dataset is None else eval_dataset
+        eval_sets = eval_sets or {UNNAMED: held_out}
     elif train_dataset is None or reward_funcs is None:
         task = load_task(args, tokenizer)
         if train_dataset is None:
             train_dataset = task.train_dataset
-            eval_dataset = task.eval_dataset if eval_dataset is None else eval_dataset
+            eval_sets = eval_sets or {UNNAMED: task.eval_dataset}
         reward_funcs = reward_funcs or task.reward_funcs
-    if eval_dataset is None and args.eval_steps is not None:
+    if not eval_sets and args.eval_steps is not None:
         raise ValueError(
             f"eval_steps={args.eval_steps} asks for evaluations, but nothing is held out: pass "
             "eval_dataset, or leave eval_steps away"
         )
-    return train_dataset, eval_dataset, reward_funcs
+    return train_dataset, eval_sets, reward_funcs
 
 
 def _reward_funcs(

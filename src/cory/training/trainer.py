@@ -19,14 +19,15 @@ from cory.io.signals import Interruption
 from cory.io.terminal import say
 from cory.team.agent import Agent
 from cory.team.averaging import interpolate_to_mean
-from cory.team.evaluation import Evaluation, means_over, metrics_of_all
+from cory.team.evaluation import Evaluation, means_over, metrics_of_sets
 from cory.team.roles import exchange_is_due
 from cory.training.callbacks import Events
 from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
-from cory.training.given import GivenRows
+from cory.training.given import EvalRows, GivenRows
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.optimizer import make_optimizer, make_scheduler, next_iteration
+from cory.training.query_checks import trained_queries
 from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
@@ -48,7 +49,8 @@ class CORYTrainer:
         args: settings.
         train_dataset: rows with the column `args.prompt_column`: a `Dataset`, `IterableDataset`
             (read in its own order), `DatasetDict`, DataFrame or list; None: the task's own.
-        eval_dataset: held-out rows with the same columns, likewise; no `IterableDataset`.
+        eval_dataset: held-out rows with the same columns, likewise, no `IterableDataset`; or a dict
+            of several by name, of which the first counts as the run's own.
         processing_class: tokenizer; None: the model's.
         reward_processing_classes: tokenizers of reward models; None: their own.
         callbacks: of transformers, such as `EarlyStoppingCallback`.
@@ -68,7 +70,7 @@ class CORYTrainer:
         reward_funcs: Any = None,
         args: CORYConfig | None = None,
         train_dataset: GivenRows | None = None,
-        eval_dataset: GivenRows | None = None,
+        eval_dataset: EvalRows | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         reward_processing_classes: Any = None,
         callbacks: Sequence[TrainerCallback] | None = None,
@@ -107,7 +109,7 @@ class CORYTrainer:
         self.run_state = RunState(self)
         self.checkpoints = self.run_state.checkpoints
         self.alone: dict[str, Evaluation] = {}
-        """The last evaluation of each agent."""
+        """The last evaluation of each agent, on the first of the held-out sets."""
         self.console = Console(is_quiet=not self.world.is_main)
         self.standstill = Standstill(self.agents, self.args)
         self.events = Events(self, [self.console, *callbacks])
@@ -136,6 +138,8 @@ class CORYTrainer:
         ):
             metrics = self._start()
             self._tell(self.standstill.before())
+            parts = self.components
+            self._tell(trained_queries(parts.train_dataset, parts.eval_sets, self.args))
             for step in self.events.steps_left():
                 self.rescue.note(step, self.run_state.progress())
                 self.events.tell("on_step_begin")
@@ -214,18 +218,22 @@ class CORYTrainer:
 
         Returns:
             metrics by `agent_0/task_reward` and the like, and their means over agents by
-            `task_reward`.
+            `task_reward`; those of set NAME of several also by `NAME/agent_0/task_reward`.
         """
-        dataset = self.components.eval_dataset
-        if dataset is None:
+        sets, evaluator = self.components.eval_sets, self.components.evaluator
+        if not sets:
             return {}
-        queries = held_out_queries(dataset, self.args.num_eval_queries)
+        size = self.args.num_eval_queries
         policies = {agent.name: agent.policy for agent in self.agents}
         with ExitStack() as stack:
             for agent in self.agents:
                 stack.enter_context(agent.as_result())
-            self.alone = self.components.evaluator.evaluate_each(policies, queries)
-        metrics = metrics_of_all(self.alone, list(policies))
+            found = {
+                name: evaluator.evaluate_each(policies, held_out_queries(rows, size))
+                for name, rows in sets.items()
+            }
+        self.alone = next(iter(found.values()))
+        metrics = metrics_of_sets(found, list(policies))
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
             self.events.evaluated(metrics)

@@ -170,6 +170,8 @@ function layout(report, figure, panel, axis, isEmpty) {
     },
     showlegend: false, hovermode: figure.marks_end ? "closest" : "x unified",
     hoverlabel: { bgcolor: pageColour("--page"), font: { color: pageColour("--ink") } },
+    // By itself plotly takes the clear paper for black, and draws grey boxes.
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: quiet, activecolor: pageColour("--ink") },
     xaxis: { ...line, title: { text: plainName(axis.label), standoff: 6 }, zeroline: false, showline: true, ...(axis.is_log ? logTicks(panel, axis) : {}) },
     yaxis: { ...line, ...(panel.limits ? { range: panel.limits } : {}) },
   };
