@@ -33,7 +33,7 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
     """
     file = read_mapping(Path(options["config"])) if options["config"] else {}
     _refuse_unknown_keys(file, str(options["config"]))
-    name = options["preset"] or file.get("preset")
+    name = file.get("preset") if options["preset"] is None else options["preset"]
     preset = {} if name is None else look_up("preset", name, PRESETS)
     where = str(options["config"] or f"preset {options['preset']}")
     fields: dict[str, Any] = {**preset, **{key: file[key] for key in file if key != "preset"}}

@@ -52,7 +52,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: the operating system refused it; the old file is still there.
+        ValueError: a directory, a device or a pipe is in its place.
     """
+    is_file(path)
     partial = path.with_name(f".{path.name}.partial")
     with writing(path):
         # It may be a link, too.
@@ -73,6 +75,30 @@ def replace_text(path: Path, text: str) -> None:
     """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False: nothing is.
+
+    Raises:
+        ValueError: something else is, such as a pipe, from which reading may never end.
+    """
+    if not path.is_file() and path.exists():
+        kind = "a directory" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{path} is {kind}: it must be a file")
+    return path.is_file()
+
+
+def refuse_unwritable_file(path: Path) -> None:
+    """Check, before work goes into what will be its text, that a file can be made or replaced.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    is_file(path)
+    existing = _existing(path.parent)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written: {existing} is no directory that can be")
 
 
 def flush(path: Path) -> None:

@@ -175,7 +175,10 @@ def read_results(directory: Path) -> Results:
     """
     plan = _plan(directory / "comparison.yaml")
     tables = {name: _read(directory / f"{name}.csv", of.split()) for name, of in FILES.items()}
-    return Results(plan, **tables)
+    results = Results(plan, **tables)
+    if results.ends.keys().isdisjoint(results._curves):
+        raise ValueError(f"{directory}: summary.csv has no arm of curves.csv. {AGAIN}")
+    return results
 
 
 def _plan(path: Path) -> Mapping[str, Any]:
