@@ -103,6 +103,7 @@ def test_a_place_that_is_not_there_is_known_at_once(
         (["train", "--config", ""], "config='' must be a name"),
         (["train", "--adam_beta2", "1"], "adam_beta2=1.0 must be from 0 to less than 1"),
         (["report", ""], "target='' must be a name"),
+        (["generate", "R", "--prompt", "a\udcff"], "--prompt is not UTF-8 text"),
         (["report", "R", "--out", "-"], "out='-' must be a name"),
         (["eval", "R", "--output", ""], "output='' must be a name"),
         (["eval", "R", "--output", "/dev/null"], "/dev/null is a pipe or a device"),

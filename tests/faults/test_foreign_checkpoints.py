@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cory.io.files import SUMS
-from cory.training.runs import open_run, save_merged
+from cory.io.checksums import SUMS
+from cory.training.runs import find_checkpoint, open_run, save_merged
 from tests.tiny_runs import settings, trainer
 
 Change = Callable[[Any], Any]
@@ -168,3 +168,11 @@ def test_a_mean_does_not_become_a_checkpoint(
         with pytest.raises(ValueError, match="lies among the run's checkpoints"):
             save_merged(subject, tmp_path / place)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-1"]
+
+
+def test_names_that_are_no_steps(runs: dict[bool, Path], tmp_path: Path) -> None:
+    """Prevents a folder that a run has not written from being taken for its newest checkpoint."""
+    run = shutil.copytree(runs[False], tmp_path / "run")
+    for name in ("step-002", "step-\u0663", "step-" + "9" * 200, "step-2.damaged"):
+        (run / "checkpoints" / name).mkdir()
+    assert find_checkpoint(run) == run / CHECKPOINT

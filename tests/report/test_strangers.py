@@ -270,6 +270,8 @@ def _plan(**changes: Any) -> Callable[[Path], None]:
         (_column("curves/arm", None), r"curves\.csv, line 2 has no 'arm'"),
         (_column("frontier/learning_rate", float("inf")), r"frontier\.csv, line 2 has no 'learn"),
         (_column("results/run", None), r"results\.csv, line 2 has no 'run'"),
+        (_column("robustness/collapsed", None), r"robustness\.csv, line 2 has no 'collapsed'"),
+        (_column("robustness/runs", 1e200), r"robustness\.csv, line 2 has no 'runs'"),
         (_column("results/kl_coef", "x"), r"results\.csv cannot be read as CSV"),
         (_plan(arms=["ppo"]), r"comparison\.yaml: \['ppo'\] must hold `name: value` lines"),
         (_plan(arms={"ppo": 3}), r"comparison\.yaml: 3 must hold"),
@@ -304,7 +306,7 @@ def test_tables_that_do_not_belong_together(comparison: Path, tmp_path: Path) ->
         table = pd.read_csv(out / f"{name}.csv")
         table.assign(arm="another").to_csv(out / f"{name}.csv", index=False)
         if name in ("curves", "summary"):
-            with pytest.raises(ValueError, match=r"summary\.csv has no arm of curves\.csv"):
+            with pytest.raises(ValueError, match=r"summary\.csv has no model of curves\.csv"):
                 write_report(out)
         else:
             assert write_report(out).is_file()

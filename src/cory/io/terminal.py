@@ -37,6 +37,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda control: f"<U+{ord(control[0]):04X}>", text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a word of a command is text; Python writes other bytes as halves of characters."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def model_text(text: str) -> Text:
     """Foreign text for rich: printable, its brackets taken literally."""
     return Text(printable(text))

@@ -31,7 +31,8 @@ from transformers import PreTrainedTokenizerBase
 from cory.algorithm.seeding import global_random_state, restore_global_random_state
 from cory.distributed.fsdp import full_tensor, shard_like
 from cory.distributed.world import SINGLE, World
-from cory.io.files import OutputError, damage, flush, write_sums, writing
+from cory.io.checksums import damage, write_sums
+from cory.io.files import OutputError, flush, writing
 from cory.io.objects import finite, read_object, shown
 from cory.io.terminal import say
 from cory.team.agent import Agent, AgentState
@@ -39,7 +40,7 @@ from cory.team.controllers import RewardScaler
 
 STATE = ("state.json", "state.safetensors")
 """The files of a checkpoint that are not an agent's."""
-_STEP = re.compile(r"step-(\d+)")
+_STEP = re.compile(r"step-(0|[1-9][0-9]{0,9})")
 _MOMENT = re.compile(r"optimizer/(\d+)/(\w+)")
 
 

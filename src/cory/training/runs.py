@@ -13,7 +13,8 @@ from peft import PeftConfig
 from cory.algorithm.seeding import derive_generator
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.io.files import damage, replacing_directory
+from cory.io.checksums import damage
+from cory.io.files import replacing_directory
 from cory.io.objects import read_object, shown, whole_number
 from cory.models.loading import (
     build_policies,

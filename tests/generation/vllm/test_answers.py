@@ -202,6 +202,27 @@ def test_a_redirection_is_not_followed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://h:1"),
+        ("HTTP_PROXY", "http://[::1"),
+        ("SSL_CERT_FILE", "/nonexistent"),
+    ],
+)
+def test_an_environment_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Prevents a traceback of a library about a variable that the user has forgotten."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"proxies \(HTTP_PROXY, .*SSL_CERT_FILE\) cannot be used"):
+        Server("http://localhost:1", 1.0)
+    monkeypatch.undo()
+    monkeypatch.setenv("VLLM_API_KEY", "a\nb")
+    with pytest.raises(ValueError, match="VLLM_API_KEY has characters"):
+        Server("http://localhost:1", 1.0)
+
+
+@pytest.mark.parametrize(
     "url",
     [
         *("http://[::1", "http://a b:80", "http://host:99999", "http://\0"),
