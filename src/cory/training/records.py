@@ -13,7 +13,7 @@ import yaml
 from cory.config import SETTINGS, CORYConfig
 from cory.config.saved import CONFIG_FILE, saved_settings
 from cory.io.errors import CoryRuntimeError
-from cory.io.files import refuse_taken, refuse_unwritable, replace_text, writing
+from cory.io.files import is_file, refuse_taken, refuse_unwritable, replace_text, writing
 from cory.io.terminal import say
 from cory.io.urls import without_password
 from cory.rewards.failures import RewardFailures
@@ -90,7 +90,7 @@ class Records:
         if first_step < self.args.max_steps:
             start = {"after_step": max(0, first_step), **environment()}
             path = self.directory / "environment.jsonl"
-            before = path.read_text(errors="replace") if path.exists() else ""
+            before = path.read_text(errors="replace") if is_file(path) else ""
             replace_text(path, before + json.dumps(start) + "\n")
 
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
