@@ -172,7 +172,7 @@ class Records:
         return {
             **metrics,
             **{f"seconds/{phase}": duration for phase, duration in seconds.items()},
-            "tokens_per_second": tokens / elapsed,
+            "tokens_per_second": tokens / elapsed if elapsed > 0 else nan,  # a coarse clock
             "total_samples": float(self.samples),
             "total_tokens": float(self.tokens),
             "total_seconds": self.seconds,
