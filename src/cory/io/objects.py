@@ -36,6 +36,17 @@ def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
     return found
 
 
+def no_device(path: Path) -> Path:
+    """The path, of a file, a directory or nothing.
+
+    Raises:
+        ValueError: it is a pipe or a device, of which reading might never end.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} cannot be read: it is a pipe or a device, not a file")
+    return path
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds.
 
@@ -43,7 +54,7 @@ def read_object(path: Path) -> dict[str, Any]:
         ValueError: it cannot be read, or is larger than any file of cory.
     """
     try:
-        size = path.stat().st_size
+        size = no_device(path).stat().st_size
         if size > MAX_FILE_BYTES:
             raise ValueError(f"{path} has {size:,} bytes; cory reads up to {MAX_FILE_BYTES:,}")
         return parse_object(path.read_bytes(), str(path))
@@ -58,7 +69,7 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         ValueError: a line is longer than any that cory writes, or the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with no_device(path).open("rb") as file:
             number = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cory.algorithm.losses import masked_mean
 from cory.io.files import flush, replace_text, writing
+from cory.io.objects import no_device
 from cory.team.copying import copy_rate
 from cory.team.types import RolloutRecord
 
@@ -171,7 +172,7 @@ def _records_until(path: Path, last_step: int) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> list[bytes]:
     """The lines that were written to their end."""
-    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return no_device(path).read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def _record(line: bytes, number: int, path: Path) -> dict[str, Any]:
