@@ -50,7 +50,7 @@ def train_together(run: Path, limit: int) -> list[tuple[int, str]]:
     ("limit", "file"),
     [
         (2_000, "(config.yaml|metrics.jsonl)"),
-        (6_000, "(samples/step-000001.parquet|metrics.jsonl)"),
+        (2_500, "(samples/step-000001.parquet|metrics.jsonl)"),
         (60_000, "checkpoints/step-1"),
     ],
 )

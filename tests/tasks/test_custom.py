@@ -54,9 +54,10 @@ def test_a_full_cache_is_no_fault_of_the_file(
     def full(*words: Any, **options: Any) -> Any:
         raise DatasetGenerationError from OSError(errno.ENOSPC, "No space left on device")
 
+    path = write_rows(tmp_path / "rows.jsonl", ROWS)
     monkeypatch.setattr("datasets.load_dataset", full)
     with pytest.raises(OutputError, match=r"cache of data sets .*No space.*make room"):
-        load_splits(str(write_rows(tmp_path / "rows.jsonl", ROWS)), None)
+        load_splits(config(path), str(path))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
