@@ -107,6 +107,8 @@ class Checkpoints:
 
     def _make_empty(self, partial: Path) -> None:
         if self.world.is_main:
+            if partial.is_symlink():
+                partial.unlink()
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
 
