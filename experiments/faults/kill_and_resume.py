@@ -36,7 +36,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from cory.io.files import damage
+from cory.io.checksums import damage
 from cory.team.metrics import read_metrics
 from cory.training.checkpoint import STATE, Checkpoints
 from experiments.faults.differences import all_differences, runs_of

@@ -65,7 +65,7 @@ def test_a_single_agent_takes_the_same_arguments(tiny_gpt2_dir: Path, tmp_path: 
             "pocket-review-lm",
             "no embedded asset 'pocket-review-lm': did you mean pocket-reviews-lm",
         ),
-        ("x" * 300, "File name too long"),
+        ("x" * 300, "at most 255 bytes long"),
     ],
 )
 def test_a_place_that_is_not_there_is_known_at_once(
@@ -89,8 +89,8 @@ def test_a_place_that_is_not_there_is_known_at_once(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["report", "x" * 300], "File name too long"),
-        (["train", "--config", "x" * 300], "File name too long"),
+        (["report", "x" * 300], "target='xxx.* must be a name"),
+        (["train", "--config", "x" * 300], "config='xxx.* must be a name"),
         (["generate", "R", "--prompt", "Q", "--num_samples", "9" * 30], "between 1 and 10000"),
         (["generate", "R", "--prompt", "Q", "--temperature", "1e-320"], "temperature=1e-320 must"),
         (["compare", "--preset", "pocket", "--workers", "9" * 30], "between 1 and 1000"),
@@ -98,6 +98,21 @@ def test_a_place_that_is_not_there_is_known_at_once(
         (["train", "--kl_coef", "1" + "0" * 400], "kl_coef: a number has too many digits"),
         (["train", "--output_dir", ""], "output_dir='' must be a name"),
         (["train", "--output_dir", "y" * 256], "output_dir='yyy.* must be a name"),
+        (["train", "--output_dir=~/runs/x"], "output_dir='~/runs/x' must be a name"),
+        (["train", "--output_dir", "${HOME}/x"], r"output_dir='\${HOME}/x' must be a name"),
+        (["train", "--config", ""], "config='' must be a name"),
+        (["train", "--adam_beta2", "1"], "adam_beta2=1.0 must be from 0 to less than 1"),
+        (["report", ""], "target='' must be a name"),
+        (["generate", "R", "--prompt", "a\udcff"], "--prompt is not UTF-8 text"),
+        (["report", "R", "--out", "-"], "out='-' must be a name"),
+        (["eval", "R", "--output", ""], "output='' must be a name"),
+        (["eval", "R", "--output", "/dev/null"], "/dev/null is a pipe or a device"),
+        (["eval", "R", "--step", "1e3"], "--step: '1000.0' is not a whole number$"),
+        (["compare", "--arms", "ppo,cory", "--preset", ""], "no preset ''"),
+        (
+            ["generate", "http://me:secret@h/x", "--prompt", "Q"],
+            r"no directory 'http://\*\*\*@h/x'",
+        ),
     ],
     ids=lambda value: value[-1][:12] if isinstance(value, list) else "",
 )
@@ -194,7 +209,7 @@ def test_held_out_queries_that_are_trained_on_are_told(
         (["generate", "RUN", "--prompt=x", "--chat", "--no_chat"], "exclude each other"),
         (["generate", "RUN", "--prompt=x", "--as_team", "--agent=agent_1"], "leave --agent away"),
         (["merge", "RUN", "--weights", "-1,2"], "is written --weights=-…"),
-        (["eval", "RUN", "--output", "DIR"], "is a directory: name a file, such as "),
+        (["eval", "RUN", "--output", "DIR"], "is a directory: it must be a file"),
         (["eval", "RUN", "--output", "DIR/file/a.json"], "file is a file, not a directory; choose"),
         (["compare", "--arms=ppo", "--task=pocket-reviews", "--output_dir=DIR"], "a single run"),
     ],

@@ -25,7 +25,7 @@ from cory.cli import main
 from cory.compare import load_results
 from cory.compare.plan import Comparison, PlannedRun
 from cory.compare.progress import MatrixProgress, last_step
-from cory.compare.running import failure, is_finished, next_run, run_all, run_comparison
+from cory.compare.running import failure, is_finished, next_run, run_all, run_comparison, start
 from cory.team.metrics import read_metrics
 from tests.compare.made_up import comparison, planned, write_runs
 
@@ -319,3 +319,14 @@ def test_the_public_names() -> None:
     assert cory.compare.Comparison is Comparison
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         _ = cory.compare.absent  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_log_goes_through_no_link(tmp_path: Path) -> None:
+    """Prevents a stranger's comparison from writing into a file outside of it."""
+    run = planned(tmp_path)[0]
+    run.directory.mkdir(parents=True)
+    (tmp_path / "victim").write_text("precious")
+    (run.directory / "run.log").symlink_to(tmp_path / "victim")
+    with pytest.raises(ValueError, match=r"run\.log is a link, to .*victim"):
+        start(run, 1, 0)
+    assert (tmp_path / "victim").read_text() == "precious"

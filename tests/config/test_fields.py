@@ -9,6 +9,7 @@ import pytest
 from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.fields import (
     AGENTS,
+    BELOW_ONE,
     COUNT,
     FRACTION,
     NAME,
@@ -29,6 +30,7 @@ RANGES = {
     None: "any",
     NOT_EMPTY: "not_empty",
     AGENTS: "agents",
+    BELOW_ONE: "below_one",
     COUNT: "count",
     FRACTION: "fraction",
     NAME: "name",
@@ -105,8 +107,8 @@ learning_rate                     non_negative  result  -       -    run
 lr_scheduler_type                 any           result  -       -    run
 warmup_steps                      non_negative  result  -       -    run
 weight_decay                      non_negative  result  -       -    run
-adam_beta1                        fraction      result  -       -    run
-adam_beta2                        fraction      result  -       -    run
+adam_beta1                        below_one     result  -       -    run
+adam_beta2                        below_one     result  -       -    run
 adam_epsilon                      positive      result  -       -    run
 max_grad_norm                     non_negative  result  -       -    run
 bf16                              any           result  -       -    run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cory.io.files import SUMS
+from cory.io.checksums import SUMS
 from cory.training.checkpoint import Checkpoints
 from cory.training.runs import find_checkpoint
 from tests.tiny_runs import records, same_bits, snapshot, trainer

@@ -22,7 +22,8 @@ from transformers import TrainerCallback
 from cory.cli import main
 from cory.compare.summary import write_tables
 from cory.config import CORYConfig
-from cory.io.files import OutputError, alone_in, damage, replace_text, replacing
+from cory.io.checksums import damage
+from cory.io.files import OutputError, alone_in, replace_text, replacing
 from cory.io.terminal import say
 from cory.team.metrics import MetricsFile, read_metrics
 from cory.training.checkpoint import STATE, Checkpoints

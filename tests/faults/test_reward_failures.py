@@ -135,6 +135,21 @@ def test_a_function_that_fails_on_everything_pays_nobody() -> None:
     assert calls == [6, 1, 1, 1]
 
 
+@pytest.mark.parametrize("fault", ["keys", "file"])
+def test_a_sample_that_cannot_be_kept_hides_no_failure(fault: str, tmp_path: Path) -> None:
+    """Prevents a traceback of json, or "File exists", in the place of what the function raised."""
+    cell: dict[Any, Any] = {(1, 2): 3} if fault == "keys" else {}
+    if fault == "file":
+        (tmp_path / "failures").write_text("mine")
+
+    def judge(**columns: Any) -> list[float]:
+        raise KeyError("three")
+
+    scorer = RewardScorer([judge], failures=RewardFailures(directory=tmp_path))
+    with pytest.raises(RewardError, match=r"KeyError: 'three'[^$]*the sample is not kept: "):
+        scorer.score([{"prompt": "p", "gold": cell}], ["a"], [[1]])
+
+
 def test_a_second_try_may_succeed() -> None:
     """Prevents rewards from being thrown away although a passing failure cost none."""
     calls = 0

@@ -116,6 +116,21 @@ def test_what_fails_costs_no_iteration(
     assert records(tmp_path) == records(undisturbed.args.output_dir)
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt()])
+def test_a_callback_that_ends_the_process_costs_no_iteration(
+    error: BaseException, tiny_gpt2_dir: Path, tmp_path: Path
+) -> None:
+    """Prevents `sys.exit()` in a callback from ending a run as a success that saved nothing."""
+
+    class End(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            raise error
+
+    with pytest.raises(type(error)):
+        trainer(tiny_gpt2_dir, tmp_path, callbacks=[End()], **SETTINGS).train()
+    assert saved(tmp_path) == [1]
+
+
 def test_half_an_update_is_not_saved(
     tiny_gpt2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

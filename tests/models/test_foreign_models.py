@@ -21,7 +21,8 @@ import cory
 from cory.cli import main
 from cory.cli.settings import run_settings
 from cory.config import CORYConfig
-from cory.io.files import LOCK, SUMS
+from cory.io.checksums import SUMS
+from cory.io.files import LOCK
 from cory.models.loading import load_model, load_tokenizer
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.report.pages import describe, render

@@ -270,6 +270,8 @@ def _plan(**changes: Any) -> Callable[[Path], None]:
         (_column("curves/arm", None), r"curves\.csv, line 2 has no 'arm'"),
         (_column("frontier/learning_rate", float("inf")), r"frontier\.csv, line 2 has no 'learn"),
         (_column("results/run", None), r"results\.csv, line 2 has no 'run'"),
+        (_column("robustness/collapsed", None), r"robustness\.csv, line 2 has no 'collapsed'"),
+        (_column("robustness/runs", 1e200), r"robustness\.csv, line 2 has no 'runs'"),
         (_column("results/kl_coef", "x"), r"results\.csv cannot be read as CSV"),
         (_plan(arms=["ppo"]), r"comparison\.yaml: \['ppo'\] must hold `name: value` lines"),
         (_plan(arms={"ppo": 3}), r"comparison\.yaml: 3 must hold"),
@@ -290,10 +292,24 @@ def test_a_comparison_that_is_none(
 def test_values_of_yaml_that_json_has_not(comparison: Path, tmp_path: Path) -> None:
     """Prevents a TypeError about a date, or about a key that is none."""
     out = shutil.copytree(comparison, tmp_path / "out")
-    text = "\nbase: {seed: 2001-01-01, 2001-01-02: {2001-01-03: !!binary aGk=}, x: !!set {a}}\n"
-    with (out / "comparison.yaml").open("a") as file:
-        file.write(text)
+    text = "base: {seed: 2001-01-01, 2001-01-02: {2001-01-03: !!binary aGk=}, x: !!set {a}}\n"
+    plan = yaml.safe_load((out / "comparison.yaml").read_text())
+    del plan["base"]
+    (out / "comparison.yaml").write_text(yaml.safe_dump(plan) + text)
     assert describe(out)
+
+
+def test_tables_that_do_not_belong_together(comparison: Path, tmp_path: Path) -> None:
+    """Prevents an IndexError where a file was replaced by that of another comparison."""
+    for name in ("curves", "summary", "frontier", "robustness", "results"):
+        out = shutil.copytree(comparison, tmp_path / name)
+        table = pd.read_csv(out / f"{name}.csv")
+        table.assign(arm="another").to_csv(out / f"{name}.csv", index=False)
+        if name in ("curves", "summary"):
+            with pytest.raises(ValueError, match=r"summary\.csv has no model of curves\.csv"):
+                write_report(out)
+        else:
+            assert write_report(out).is_file()
 
 
 def test_a_training_goes_through_no_link(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

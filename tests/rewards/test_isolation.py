@@ -8,13 +8,16 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from cory.io.terminal import say
 from cory.rewards.calling import RewardError
 from cory.rewards.failures import RewardFailures
 from cory.rewards.isolation import copied
@@ -107,10 +110,28 @@ CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: torch.use_deterministic_algorithms(True),
         torch.are_deterministic_algorithms_enabled,
     ),
+    "inference": (lambda: torch.inference_mode().__enter__(), torch.is_inference_mode_enabled),
+    "attention": (
+        lambda: torch.backends.cuda.enable_math_sdp(False),
+        torch.backends.cuda.math_sdp_enabled,
+    ),
+    "only warns": (
+        lambda: torch.use_deterministic_algorithms(False, warn_only=True),
+        torch.is_deterministic_algorithms_warn_only_enabled,
+    ),
+    "anomalies": (lambda: torch.autograd.set_detect_anomaly(True), torch.is_anomaly_enabled),
+    "warnings": (lambda: warnings.simplefilter("ignore"), lambda: warnings.filters[:]),
+    "numpy": (lambda: np.seterr(all="raise"), np.geterr),
+    "recursion": (lambda: sys.setrecursionlimit(10**5), sys.getrecursionlimit),
+    "hook": (lambda: setattr(sys, "excepthook", None), lambda: sys.excepthook),
     "output": (lambda: setattr(sys, "stdout", io.StringIO()), lambda: sys.stdout),
     "signals": (
         lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         lambda: signal.getsignal(signal.SIGINT),
+    ),
+    "blocked signals": (
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
     ),
 }
 
@@ -157,6 +178,67 @@ def test_a_directory_that_is_gone_does_not_keep_the_run_from_its_own() -> None:
 
     assert score(judge).total.tolist() == [1] * 4
     assert Path.cwd() == before
+
+
+def test_an_alarm_ends_with_the_call_that_set_it() -> None:
+    """Prevents a judge's own time limit, not taken back, from killing the run after the call."""
+    before = signal.getitimer(signal.ITIMER_REAL)[0]
+
+    def judge(completions: list[Any], **columns: Any) -> list[float]:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, before + 1000)
+        return [1.0] * len(completions)
+
+    assert score(judge).total.tolist() == [1] * 4
+    assert signal.getitimer(signal.ITIMER_REAL)[0] <= before
+
+
+def test_a_working_directory_that_was_gone_before(tmp_path: Path) -> None:
+    """Prevents FileNotFoundError, and lost work, where somebody tidied up under a run."""
+    before = Path.cwd()
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    try:
+        (tmp_path / "gone").rmdir()
+        assert score(measures).total.tolist() == [4, 5, 6, 7]
+    finally:
+        os.chdir(before)
+
+
+def test_a_closed_stream_is_lost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents "I/O operation on closed file" from ending a run that only wants to say something.
+
+    What is opened next would get its number, and messages would go into a file of the run.
+    """
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+
+    def judge(completions: list[Any], **columns: Any) -> list[float]:
+        sys.stderr.close()
+        return [1.0] * len(completions)
+
+    assert score(judge).total.tolist() == [1] * 4
+    say("nobody reads this")
+    with sys.stderr as stream:
+        assert stream.name == os.devnull
+
+
+@pytest.mark.parametrize("end", ["returns", "raises", "exits"])
+def test_a_forked_process_does_not_train_on(end: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Prevents a second process of the same run, which removes files that the first is writing."""
+    children: list[int] = []
+
+    def judge(completions: list[Any], **columns: Any) -> list[float]:
+        children.append(os.fork())
+        if not children[-1]:
+            assert end != "raises"
+            if end == "exits":
+                sys.exit(0)
+        return [1.0] * len(completions)
+
+    assert score(judge).total.tolist() == [1] * 4
+    print("once")
+    assert os.waitpid(children[0], 0)[1] == 0
+    assert capfd.readouterr() == ("once\n", "")
 
 
 def test_a_plain_function_may_hand_on_an_async_ones_answer() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -60,6 +61,27 @@ class RaisingScalar:
 class RaisingList(list[float]):
     def __iter__(self) -> Any:
         raise ZeroDivisionError
+
+
+class Endless:
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, place: int) -> float:
+        return 1.0
+
+
+class Nameless:
+    """A judge that says neither its name nor how to call it."""
+
+    def __call__(self, completions: list[str], **kwargs: Any) -> list[float]:
+        return length(completions)
+
+    @property
+    def __name__(self) -> str:
+        raise ZeroDivisionError
+
+    __signature__ = __name__
 
 
 class Constant:
@@ -189,6 +211,14 @@ def test_any_kind_of_number_is_a_reward(value: Any) -> None:
     assert score(lambda **_: torch.tensor([float(value)] * 2)).total.tolist() == [1.0, 1.0]
 
 
+def test_a_function_without_a_name_is_called_after_its_class() -> None:
+    """Prevents a traceback of what only looks at a function."""
+    scorer = RewardScorer([Nameless(), Constant(1.0)])
+    scorer.check_signatures(["topic"])
+    assert scorer.names == ["Nameless", "Constant"]
+    assert score(Nameless()).total.tolist() == [1, 3]
+
+
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
@@ -202,10 +232,13 @@ def test_any_kind_of_number_is_a_reward(value: Any) -> None:
         ([1.0, RaisingNumber()], "RaisingNumber.*ZeroDivisionError.* for row 1"),
         ([1.0, RaisingScalar()], "RaisingScalar.*ZeroDivisionError.* for row 1"),
         (RaisingList(), "cannot be read .ZeroDivisionError"),
-        ([1.0, Exiting()], "raised SystemExit: 3"),
+        ([1.0, Exiting()], "an object of type Exiting .Exiting. for row 1"),
         ({1.0, 2.0}, "it must return a list"),
         (iter([1.0, 2.0]), "it must return a list"),
-        (np.ones((2, 2)), "for row 0"),
+        (np.ones((2, 2)), "it must return a list"),
+        (pd.DataFrame({0: [1.0, 2.0], 1: [3.0, 4.0]}), "it must return a list"),
+        (bytearray(b"12"), "it must return a list"),
+        (Endless(), "returned 9 values for 2 completions"),
         ([np.datetime64("2026-01-01"), 1.0], "for row 0"),
         ([math.inf, 1.0], "returned inf for row 0"),
         ([1.0, "2"], r"returned '2' \(str\) for row 1; it must return a finite number"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict
+from datasets.exceptions import DatasetGenerationError
 
 from cory.config import CORYConfig
+from cory.io.files import OutputError
 from cory.tasks import TASKS, for_task, load_task, task_defaults
 from cory.tasks.data import find_splits, load_splits
 from cory.training.data import held_out_queries
@@ -41,6 +44,20 @@ def config(name: Path | str, *reward_funcs: str, **fields: Any) -> CORYConfig:
     return CORYConfig(
         dataset_name=str(name), reward_funcs=list(reward_funcs) or None, use_cpu=True, **fields
     )
+
+
+def test_a_full_cache_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents "check that the contents match the ending" where the disk is full."""
+
+    def full(*words: Any, **options: Any) -> Any:
+        raise DatasetGenerationError from OSError(errno.ENOSPC, "No space left on device")
+
+    path = write_rows(tmp_path / "rows.jsonl", ROWS)
+    monkeypatch.setattr("datasets.load_dataset", full)
+    with pytest.raises(OutputError, match=r"cache of data sets .*No space.*make room"):
+        load_splits(config(path), str(path))
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])

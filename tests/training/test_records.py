@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from cory.config import CORYConfig
+from cory.io.objects import complete_lines
 from cory.training.environment import environment
 from cory.training.records import load_config
 from tests.tiny_runs import records, trainer
@@ -124,3 +126,29 @@ def test_an_output_directory_that_holds_a_run(tiny_gpt2_dir: Path, tmp_path: Pat
     trainer(tiny_gpt2_dir, tmp_path, max_steps=1).train()
     with pytest.raises(ValueError, match=r"holds a run already: .*resume=True .*output_dir"):
         trainer(tiny_gpt2_dir, tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["", '{"step": 1', None])
+def test_lost_metrics_are_told(
+    kept: str | None, tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents a resumed run whose report begins in its middle, without a word."""
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=2).train()
+    path = tmp_path / "metrics.jsonl"
+    path.unlink()
+    if kept is not None:
+        path.write_text(kept)
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=3, resume=True).train()
+    assert "has only 0 of the 2 records that came before the checkpoint" in capsys.readouterr().err
+    assert [line["step"] for line in records(tmp_path)] == [3]
+
+
+def test_a_pipe_in_the_place_of_metrics_is_refused(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a read that never ends."""
+    trainer(tiny_gpt2_dir, tmp_path, max_steps=1).train()
+    (tmp_path / "metrics.jsonl").unlink()
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics.jsonl cannot be read: it is a pipe"):
+        trainer(tiny_gpt2_dir, tmp_path, max_steps=2, resume=True).train()
+    with pytest.raises(ValueError, match=r"metrics.jsonl cannot be read: it is a pipe"):
+        list(complete_lines(tmp_path / "metrics.jsonl"))

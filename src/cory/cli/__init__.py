@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from cory import __version__
-from cory.io.errors import EXIT_STATUS, CoryRuntimeError
+from cory.io.errors import EXIT_STATUS, REFUSED_BY_DISK, CoryRuntimeError
 from cory.io.terminal import finish_output, print_printable_traceback, say, write
 
 COMMANDS = {
@@ -48,7 +48,6 @@ NO_SUCH_PLACE = frozenset(
     }
 )
 """What the operating system says where a path that was given cannot be used."""
-REFUSED_BY_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

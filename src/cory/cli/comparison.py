@@ -33,7 +33,7 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
     """
     file = read_mapping(Path(options["config"])) if options["config"] else {}
     _refuse_unknown_keys(file, str(options["config"]))
-    name = options["preset"] or file.get("preset")
+    name = file.get("preset") if options["preset"] is None else options["preset"]
     preset = {} if name is None else look_up("preset", name, PRESETS)
     where = str(options["config"] or f"preset {options['preset']}")
     fields: dict[str, Any] = {**preset, **{key: file[key] for key in file if key != "preset"}}
@@ -45,6 +45,8 @@ def read_comparison(given: Mapping[str, Any], options: Mapping[str, Any]) -> Com
             "nothing to compare: name arms (`--arms ppo,cory`), a --preset "
             f"({', '.join(PRESETS)}) or a --config"
         )
+    if not isinstance(fields.get("title"), str | None):
+        raise ValueError(f"{where}: title={fields['title']!r:.300} must be a text, in quotes")
     base = {**_mapping(preset, "base", where), **_mapping(file, "base", where)}
     if fields.get("task") is not None:
         base["task"] = fields["task"]
@@ -103,10 +105,16 @@ def _arm(name: Any, changes: Any, where: str) -> Arm:
 
 def _numbers(key: str, values: Any, kind: type) -> list[Any]:
     """Numbers of an axis; YAML takes `1e-5` for a text, options are texts."""
+    values = values if isinstance(values, list) else [values]
+    # Python makes a seed of true, and of 1.5, too.
+    allowed = (str, int) if kind is int else (str, int, float)
     try:
-        return [kind(value) for value in (values if isinstance(values, list) else [values])]
-    except (OverflowError, TypeError, ValueError) as error:
-        raise ValueError(f"{key}={values!r} must be a list of numbers: 0,1,2") from error
+        if wrong := [v for v in values if isinstance(v, bool) or not isinstance(v, allowed)]:
+            raise ValueError(f"{wrong[0]!r} is none")
+        return [kind(value) for value in values]
+    except (OverflowError, ValueError) as error:
+        numbers = "whole numbers" if kind is int else "numbers"
+        raise ValueError(f"{key}={values!r:.300} must be a list of {numbers}: 0,1,2") from error
 
 
 def _names(key: str, values: Any, where: str) -> list[str]:

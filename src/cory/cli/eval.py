@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cory.cli.options import make_parser, parse
 from cory.cli.settings import open_target
 from cory.config.saved import saved_settings
-from cory.io.files import refuse_unwritable, replace_text
+from cory.io.files import refuse_unwritable_file, replace_text
 from cory.io.terminal import say, write
+from cory.io.urls import without_password
 
 if TYPE_CHECKING:
     from cory.config import CORYConfig
@@ -48,17 +49,19 @@ def run(words: Sequence[str]) -> None:
     for alias, name in (("num_samples", "num_eval_samples"), ("num_queries", "num_eval_queries")):
         if options[alias] is not None:
             given[name] = options[alias]
-    if options["output"] is not None:
-        _refuse_output(Path(options["output"]))
+    output = _output(options)
+    if output is not None:
+        refuse_unwritable_file(output)
     subject = open_target(options, given)
-    _publish(_measure(subject, options["target"]), options)
+    _publish(_measure(subject, options["target"]), output, is_json=options["json"])
 
 
-def _refuse_output(path: Path) -> None:
-    """Check, before anything is measured, that the results can be written."""
-    if path.is_dir():
-        raise ValueError(f"--output {path} is a directory: name a file, such as {path}/eval.json")
-    refuse_unwritable(path.parent, "--output")
+def _output(options: Mapping[str, Any]) -> Path | None:
+    """The file to write; a model, unlike a run, has no place for one."""
+    if options["output"] is not None:
+        return Path(options["output"])
+    target = Path(options["target"])
+    return target / "eval.json" if saved_settings(target) else None
 
 
 def _measure(subject: Subject, target: str) -> dict[str, Any]:
@@ -74,7 +77,10 @@ def _measure(subject: Subject, target: str) -> dict[str, Any]:
         "num_samples": args.num_eval_samples,
         "metrics": {name: for_json(each.metrics) for name, each in evaluations.items()},
         "answers": {name: _answers(each, args) for name, each in evaluations.items()},
-        "settings": args.to_dict(),
+        "settings": {
+            name: without_password(value) if isinstance(value, str) else value
+            for name, value in args.to_dict().items()
+        },
     }
 
 
@@ -88,7 +94,7 @@ def _answers(evaluation: Evaluation, args: CORYConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _publish(report: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def _publish(report: Mapping[str, Any], output: Path | None, *, is_json: bool) -> None:
     from cory.cli.tables import evaluation_table, print_table
 
     title = (
@@ -96,14 +102,12 @@ def _publish(report: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         f" · {report['target']}"
     )
     table = evaluation_table(title, report["metrics"])
-    print_table(table, to_stderr=options["json"])
+    print_table(table, to_stderr=is_json)
     text = json.dumps(report, indent=1, ensure_ascii=False)
-    target = Path(report["target"])
-    output = options["output"] or (target / "eval.json" if saved_settings(target) else None)
     if output is not None:
-        Path(output).parent.mkdir(parents=True, exist_ok=True)
-        replace_text(Path(output), text + "\n")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(output, text + "\n")
         say(f"wrote {output}")
-    if options["json"]:
+    if is_json:
         # Nothing but letters of ASCII can act on a terminal, and JSON stays JSON.
         write(json.dumps(report, indent=1).replace("\x7f", "\\u007f"))

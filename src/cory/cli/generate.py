@@ -10,7 +10,7 @@ from cory.cli.options import make_parser, parse
 from cory.cli.settings import open_target
 from cory.io.files import look_up
 from cory.io.objects import shown
-from cory.io.terminal import write
+from cory.io.terminal import is_unicode, write
 from cory.team.roles import role_name, roles_at
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def run(words: Sequence[str]) -> None:
     if not 1 <= options["num_samples"] <= MAX_SAMPLES:
         number = shown(options["num_samples"])
         raise ValueError(f"--num_samples {number} must lie between 1 and {MAX_SAMPLES}")
+    if not is_unicode(options["prompt"]):
+        raise ValueError("--prompt is not UTF-8 text")
     # A training refuses temperature 0, at which nothing would be sampled; here it has a meaning.
     is_greedy = given.get("temperature") == 0
     if is_greedy:

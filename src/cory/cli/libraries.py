@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from typing import Any
+
+from cory.io.terminal import printable, say
 
 
 def quieten() -> None:
@@ -20,3 +24,16 @@ def quieten() -> None:
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+    # Both quote what stands in files: names of weights, settings of models.
+    warnings.showwarning = _say_warning
+    for handler in logging.getLogger("transformers").handlers:
+        handler.addFilter(_make_printable)
+
+
+def _say_warning(message: Any, category: type[Warning], name: str, line: int, *_: Any) -> None:
+    say(warnings.formatwarning(message, category, name, line).rstrip())
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True

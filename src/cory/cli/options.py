@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -16,14 +17,16 @@ from jsonargparse import ArgumentParser
 
 from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter
 from cory.config import FIELD_NAMES, THEMES, CORYConfig
+from cory.config.fields import NAME
 from cory.config.presets import preset_settings
 from cory.config.saved import ADVICE
 from cory.config.validation import own_problems, refuse_problems
-from cory.io.files import did_you_mean
+from cory.io.files import did_you_mean, is_file
 from cory.io.yaml import read_yaml
 
 REFUSALS = (argparse.ArgumentError, OverflowError)
 """What the parser raises for a value; the second for an integer that no float can hold."""
+OWN_PATHS = ("target", "config", "reference", "output", "out")
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -100,7 +103,19 @@ def parse_words(
         refuse_problems(_faults(parse_alone, _given(words), "--"))
         raise ValueError(readable(error, "--")) from error
     given = {name: value for name, value in namespace.items() if name in HINTS}
-    return given, {name: value for name, value in namespace.items() if name not in HINTS}
+    own = {name: value for name, value in namespace.items() if name not in HINTS}
+    refuse_wrong_paths(own)
+    return given, own
+
+
+def refuse_wrong_paths(options: Mapping[str, Any]) -> None:
+    """Check the options of a command that name files or directories.
+
+    Raises:
+        ValueError: one names none, as where a variable of the shell was empty.
+    """
+    names = [name for name in OWN_PATHS if options.get(name) is not None]
+    refuse_problems(chain.from_iterable(NAME.problems(name, options[name]) for name in names))
 
 
 def _given(words: Sequence[str]) -> list[list[str]]:
@@ -150,7 +165,7 @@ def read_mapping(path: Path) -> Mapping[Any, Any]:
     Raises:
         ValueError: there is no such file, or it holds something else.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise ValueError(f"--config {path}: no such file")
     mapping = read_yaml(path) or {}
     if not isinstance(mapping, Mapping):
@@ -255,11 +270,12 @@ def readable(error: Exception, where: str) -> str:
     name = re.search(r'Parser key "(\w+)"', message)
     # Of a list the parser names the item that is wrong, and last the list.
     value = re.search(r".*(?:Got|Given) value: (.*)", message, re.DOTALL)
-    if name is None or value is None or name[1] not in HINTS:
+    if name is None or value is None:
         lone = re.search(r"argument (--\w+): expected one argument", message)
         dash = f" (one that begins with - is written {lone[1]}=-…)" if lone else ""
         return f"{message}{dash}; see --help"
-    return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS[name[1]])}"
+    # What is not a setting and has a type is a count.
+    return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS.get(name[1], int))}"
 
 
 def describe(hint: Any) -> str:

@@ -33,6 +33,9 @@ def run(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
 
     from cory.cli.libraries import quieten
+    from cory.cli.options import refuse_wrong_paths
+
+    refuse_wrong_paths(vars(options))
 
     quieten()
     from cory.report import write_report

@@ -14,7 +14,8 @@ from typing import Any
 from cory import __version__
 from cory.compare.arms import OWN, Arm, Times, refuse_unfair_arms, refuse_wrong_names, resolve
 from cory.config import SETTINGS, CORYConfig
-from cory.io.files import check_folder_name, file_digest, look_up
+from cory.io.checksums import file_digest
+from cory.io.files import check_folder_name, look_up
 from cory.tasks import task_defaults
 
 DEFAULTS: dict[str, Any] = {"eval_steps": 10, "save_steps": 10, "save_total_limit": 1}

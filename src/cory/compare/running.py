@@ -19,7 +19,7 @@ from cory.compare.plan import Comparison, PlannedRun, result_differences
 from cory.compare.progress import MatrixProgress
 from cory.compare.summary import write_tables
 from cory.config.saved import CONFIG_FILE, saved_settings
-from cory.io.files import alone_in, is_taken, path_inside, replace_text
+from cory.io.files import alone_in, is_taken, path_inside, refuse_links, replace_text
 from cory.io.signals import ON_A_LINE, Stopped, lifeline
 from cory.io.terminal import say
 from cory.team.metrics import read_metrics
@@ -139,6 +139,7 @@ def start(run: PlannedRun, threads: int, line: int) -> subprocess.Popen[bytes]:
     It saves and ends when this process has ended, however it did: `line` is of `lifeline`.
     """
     run.directory.mkdir(parents=True, exist_ok=True)
+    refuse_links(run.directory, LOG)
     config = run.directory / "config.yaml"
     replace_text(config, yaml.safe_dump(run.args.to_dict(), sort_keys=False, allow_unicode=True))
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ON_A_LINE: "1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, replace
 from typing import Any
@@ -45,6 +46,7 @@ POSITIVE = _positive(1_000_000_000)
 """Iterations, queries, files; and numbers that divide."""
 NON_NEGATIVE = _non_negative(1_000_000_000)
 FRACTION = _between(0, 1)
+BELOW_ONE = Range("must be from 0 to less than 1", lambda number: 0 <= number < 1)
 NOT_EMPTY = Range("must hold texts that are not empty", bool)
 SIGNED = _between(-1e6, 1e6)
 AGENTS = _positive(64)
@@ -65,7 +67,10 @@ MAX_PATH_BYTES = 4000
 class Name:
     """Texts that can name a file, a folder, or what is on the Hub."""
 
-    rule = f"must be a name: not empty, its parts between / at most {MAX_NAME_BYTES} bytes long"
+    rule = (
+        f"must be a name: not empty, its parts between / at most {MAX_NAME_BYTES} bytes long, "
+        "without a - or ~ as its first character or a $, which mean something to a shell alone"
+    )
 
     def problems(self, name: str, value: Any) -> list[str]:
         """The error message, if one of the texts is no name."""
@@ -77,7 +82,7 @@ def _is_name(text: str) -> bool:
     # Python writes the bytes of a name that are no UTF-8 as halves of characters.
     whole = text.encode(errors="surrogatepass")
     is_short = max(map(len, whole.split(b"/"))) <= MAX_NAME_BYTES and len(whole) <= MAX_PATH_BYTES
-    return is_short and bool(text.strip()) and "\0" not in text
+    return is_short and bool(text.strip()) and not re.search(r"^[-~]|[\0$]", text)
 
 
 NAME = Name()

@@ -37,7 +37,8 @@ def _server_address(args: Any) -> str | None:
     given = f"vllm_server_base_url={without_password(url)!r:.300}"
     try:
         parts = urlsplit(url)
-        is_whole = parts.hostname and parts.port != 0 and " " not in url
+        is_whole = parts.hostname and parts.hostname.encode("idna") and parts.port != 0
+        is_whole = is_whole and not parts.query and not parts.fragment and " " not in url
         is_address = parts.scheme in ("http", "https") and is_whole
     except ValueError:
         is_address = False

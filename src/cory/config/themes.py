@@ -185,9 +185,9 @@ class RunConfig:
     """Iterations of linear warm-up."""
     weight_decay: float = setting(0.0, NON_NEGATIVE)
     """Decoupled weight decay of AdamW."""
-    adam_beta1: float = setting(0.9, FRACTION)
+    adam_beta1: float = setting(0.9, fields.BELOW_ONE)
     """β1 of AdamW."""
-    adam_beta2: float = setting(0.999, FRACTION)
+    adam_beta2: float = setting(0.999, fields.BELOW_ONE)
     """β2 of AdamW."""
     adam_epsilon: float = setting(1e-8, POSITIVE)
     """ε of AdamW."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_STATUS = 3
 """Of `cory` where a `CoryRuntimeError` ended it."""
+REFUSED_BY_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+"""What the operating system says of a full or read-only disk."""
 
 
 class CoryRuntimeError(RuntimeError):

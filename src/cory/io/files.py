@@ -1,13 +1,11 @@
-"""Files written whole or not at all, with checksums, locks and safe names; errors name the file."""
+"""Files written whole or not at all, with locks and safe names; errors name the file."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -52,7 +50,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         OutputError: the operating system refused it; the old file is still there.
+        ValueError: a directory, a device or a pipe is in its place.
     """
+    is_file(path)
     partial = path.with_name(f".{path.name}.partial")
     with writing(path):
         # It may be a link, too.
@@ -73,6 +73,30 @@ def replace_text(path: Path, text: str) -> None:
     """
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False: nothing is.
+
+    Raises:
+        ValueError: something else is, such as a pipe, from which reading may never end.
+    """
+    if not path.is_file() and path.exists():
+        kind = "a directory" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{path} is {kind}: it must be a file")
+    return path.is_file()
+
+
+def refuse_unwritable_file(path: Path) -> None:
+    """Check, before work goes into what will be its text, that a file can be made or replaced.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    is_file(path)
+    existing = _existing(path.parent)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written: {existing} is no directory that can be")
 
 
 def flush(path: Path) -> None:
@@ -197,57 +221,6 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-SUMS = "sha256sums.txt"
-"""Written in the format of `sha256sum`, so `sha256sum --check` verifies it, too."""
-
-
-def write_sums(directory: Path) -> None:
-    """Write the checksums of all files under a directory into it."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    with ThreadPoolExecutor() as executor:
-        digests = list(executor.map(file_digest, paths))
-    lines = [
-        f"{digest}  {path.relative_to(directory).as_posix()}\n"
-        for path, digest in zip(paths, digests, strict=True)
-    ]
-    (directory / SUMS).write_text("".join(lines))
-
-
-def damage(directory: Path, needed: tuple[str, ...]) -> str | None:
-    """What is wrong with a directory, in words; None if every file is as it was written.
-
-    Files that have no checksum are not looked at. A directory without any checksums, which an
-    older version wrote, passes if the needed files are there.
-
-    Args:
-        directory: that `write_sums` was called on.
-        needed: files that must be there and, if there are checksums, have one.
-    """
-    for name in needed:
-        if not (directory / name).is_file():
-            return f"{name} is missing"
-    if not (directory / SUMS).is_file():
-        return None
-    lines = (directory / SUMS).read_text(errors="replace").splitlines()
-    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    if lost := [name for name in needed if name not in expected]:
-        return f"{SUMS} does not list {lost[0]}"
-    paths = {name: directory / name for name in expected}
-    if absent := [name for name, path in paths.items() if not path.is_file()]:
-        return f"{absent[0]} is missing"
-    with ThreadPoolExecutor() as executor:
-        found = dict(zip(paths, executor.map(file_digest, paths.values()), strict=True))
-    if changed := [name for name, digest in expected.items() if found[name] != digest]:
-        return f"{changed[0]} is not what was written: its checksum is another"
-    return None
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 MAX_LENGTH = 100
 """File systems take 255 bytes; letters have up to four, and endings are added."""
 
@@ -291,5 +264,5 @@ def look_up(what: str, name: Any, known: Mapping[str, Value]) -> Value:
     """
     if not isinstance(name, str) or name not in known:
         fix = did_you_mean(str(name), known)
-        raise ValueError(f"no {what} {name!r}{fix}; there is {', '.join(known)}")
+        raise ValueError(f"no {what} {name!r:.300}{fix}; there is {', '.join(known)}")
     return known[name]

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cory.io.files import is_file
+
 MAX_LINE_BYTES = 4_000_000
 """Of one line of a file with an object per line."""
 MAX_FILE_BYTES = 200_000_000
@@ -45,6 +47,8 @@ def read_object(path: Path) -> dict[str, Any]:
         ValueError: it cannot be read, or is larger than any file of cory.
     """
     try:
+        if not is_file(path):
+            raise ValueError(f"{path} cannot be read: it is missing")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ValueError(f"{path} has {size:,} bytes; cory reads up to {MAX_FILE_BYTES:,}")
@@ -60,6 +64,7 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         ValueError: a line is longer than any that cory writes, or the file cannot be read.
     """
     try:
+        is_file(path)
         with path.open("rb") as file:
             number = 0
             while line := file.readline(MAX_LINE_BYTES + 1):

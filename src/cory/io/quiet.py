@@ -9,20 +9,22 @@ from contextvars import ContextVar
 
 
 class Dropped(logging.Filter):
-    """Leaves out the messages of a logger that begin so, where `is_on()`."""
+    """Leaves out the messages of a logger that hold a text, where `is_on()`."""
 
-    def __init__(self, logger: str, beginning: str, is_on: Callable[[], bool]) -> None:
+    def __init__(self, logger: str, text: str, is_on: Callable[[], bool]) -> None:
         super().__init__()
-        self.beginning = beginning
+        self.text = text
         self.is_on = is_on
         logging.getLogger(logger).addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (self.is_on() and str(record.msg).startswith(self.beginning))
+        return not (self.is_on() and self.text in str(record.msg))
 
 
 # Peft imports bitsandbytes wherever it is installed, and this one misses a faster kernel of 4 bits.
 Dropped("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward", lambda: True)
+# Weights that are missing, or of another shape, are refused in cory's own words.
+Dropped("transformers.modeling_utils", " LOAD REPORT", lambda: True)
 # Several threads compute passes side by side: each says it for itself.
 _is_padded_at_the_end: ContextVar[bool] = ContextVar("is_padded_at_the_end", default=False)
 Dropped(

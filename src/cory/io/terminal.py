@@ -16,6 +16,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.text import Text
 
+from cory.io.urls import without_password
+
 CONTROLS = (
     # C0 but tab and newline, delete, C1; marks, embeddings, overrides and isolates of direction;
     "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
@@ -35,15 +37,23 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda control: f"<U+{ord(control[0]):04X}>", text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a word of a command is text; Python writes other bytes as halves of characters."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def model_text(text: str) -> Text:
     """Foreign text for rich: printable, its brackets taken literally."""
     return Text(printable(text))
 
 
 def say(text: str) -> None:
-    """Write a line to standard error; a full disk or a lost terminal there ends no work."""
+    """Write a line to standard error, without passwords of addresses.
+
+    A full disk or a lost terminal there ends no work.
+    """
     with suppress(OSError):
-        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.write(f"{printable(without_password(text))}\n")
 
 
 def write(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
 
 
 def without_password(url: str) -> str:

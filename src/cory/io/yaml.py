@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cory.io.files import is_file
+
 MAX_BYTES = 1_000_000
 MAX_VALUES = 5_000
 """Of a file, aliases written out: nine lines of aliases can stand for a billion values."""
 MAX_DEPTH = 50
+_ANOTHER_NUMBER = re.compile(r"[-+]?0[0-9_]+|[-+]?[0-9][0-9_]*:.*")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, without what YAML 1.1 reads as something else than it seems to be."""
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_scalar_node(anchor)
+        kind = node.tag.rpartition(":")[2]
+        if kind in ("int", "float") and _ANOTHER_NUMBER.fullmatch(node.value):
+            fault = (
+                f"{node.value} is a number of base 8 or 60: write it to base 10, a text in quotes"
+            )
+            raise yaml.MarkedYAMLError(problem=fault, problem_mark=node.start_mark)
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node: Any = super().compose_mapping_node(anchor)
+        keys: set[tuple[str, str]] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in keys:
+                fault = f"the key {key.value!r:.100} stands there twice: remove one"
+                raise yaml.MarkedYAMLError(problem=fault, problem_mark=key.start_mark)
+            keys.add((key.tag, key.value))
+        return node
 
 
 def read_yaml(path: Path) -> Any:
@@ -21,6 +48,8 @@ def read_yaml(path: Path) -> Any:
         ValueError: it is no file, is not YAML, or is larger or deeper than any settings are.
     """
     try:
+        if not is_file(path):
+            raise ValueError(f"{path} cannot be read: it is missing")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ValueError(f"{path} has {size:,} bytes; settings need no more than {MAX_BYTES:,}")
@@ -44,26 +73,18 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     try:
         _check_size(yaml.parse(text, yaml.SafeLoader), where)
-        return yaml.load(text, Loader=_OneOfEach)
+        return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1},"
+        parts = [getattr(error, name, None) for name in ("context", "problem")]
+        fault = ", ".join(filter(None, parts)) or " ".join(str(error).split())
+        raise ValueError(f"{where}{line} is not YAML: {fault}") from error
     # What PyYAML raises for a tag that does not fit its value, such as `!!int ""` or `!!bool 7`.
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(
             f"{where} is not YAML: a value does not fit its tag ({error!r})"
         ) from error
-
-
-class _OneOfEach(yaml.SafeLoader):
-    """The safe loader, which refuses a name that stands twice: it would take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        if twice := [name for name in counts - Counter(counts.keys()) if name != "<<"]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{twice[0]!r} stands more than once", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
 
 
 def _check_size(events: Any, where: str) -> None:

@@ -57,7 +57,10 @@ DRIVEN_TYPES = frozenset(
     "LORA IA3 VERA LOHA LOKR OFT BOFT LN_TUNING FOURIERFT TRAINABLE_TOKENS".split()
 )
 """Types of adapters that live inside the layers and that a test trains."""
-OPTIONS_OF_SCALE = ("peft_type", "lora_alpha", "alpha", "use_rslora", "alpha_pattern", "use_dora")
+OPTIONS_OF_SCALE = (
+    *("peft_type", "r", "rank_pattern", "lora_alpha", "alpha", "alpha_pattern"),
+    *("use_rslora", "use_dora"),
+)
 """Options that change what the same weights compute."""
 
 
@@ -163,6 +166,8 @@ def check_same_config(directory: Path, config: PeftConfig) -> None:
             f"{directory} holds no adapter, but this run trains adapters: resume with the "
             "use_peft, peft_config and model that it began with"
         )
+    if not (directory / "adapter_model.safetensors").is_file():
+        raise ValueError(f"{directory} has no adapter_model.safetensors: use a complete copy of it")
     saved = PeftConfig.from_pretrained(str(directory))
     for option in OPTIONS_OF_SCALE:
         before, now = getattr(saved, option, None), getattr(config, option, None)

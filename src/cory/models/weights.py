@@ -92,6 +92,21 @@ class Weights(Protocol):
         ...
 
 
+def check_finite(weights: Mapping[str, Tensor], where: str | Path) -> None:
+    """Refuse weights with which a model computes nothing.
+
+    Args:
+        weights: by name.
+        where: they come from, for a message.
+
+    Raises:
+        ValueError: names a weight.
+    """
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise ValueError(f"{where} has numbers in {name} that are not finite")
+
+
 class FullCopy:
     """A whole model of one's own. What its owner has frozen stays frozen.
 
@@ -145,6 +160,7 @@ class FullCopy:
             raise ValueError(f"{directory} is of another architecture: {error}") from error
         if others := sorted(report["unexpected_keys"]):
             raise ValueError(f"{directory} is of another architecture: it has {others[0]}")
+        check_finite(saved.state_dict(), directory)
         self.model.load_state_dict(
             {name: shard_like(weight, own[name]) for name, weight in saved.state_dict().items()}
         )
@@ -199,6 +215,7 @@ class Adapter:
             self.peft_model, adapter_name=self.name, save_embedding_layers=False
         )
         check_same_weights(directory, saved, own, self.peft_model.state_dict())
+        check_finite(saved, directory)
         set_peft_model_state_dict(self.peft_model, saved, adapter_name=self.name)
 
     @contextmanager

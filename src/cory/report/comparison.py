@@ -36,7 +36,7 @@ from cory.report.measures import (
     reward_measure,
     setting,
 )
-from cory.report.results import MEAN, Results, Row, Setting, in_common, read_results
+from cory.report.results import AGAIN, MEAN, Results, Row, Setting, in_common, read_results
 
 ARM, SEEDS = Column("arm", is_text=True), Column("seeds")
 
@@ -105,6 +105,8 @@ def summary_tables(results: Results) -> list[Table]:
         if agent != MEAN or results.team_size(which) > 1
         if (row := results.ends.get((which, agent))) is not None
     ]
+    if not rows:
+        raise ValueError(f"summary.csv has no model of curves.csv. {AGAIN}")
     aims = [*map(reward_measure, results.rewards), KL]
     others = [measure for measure in measured_columns(rows) if measure not in (REWARD, KL)]
     rests_on = _rests_on(rows)

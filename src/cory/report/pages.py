@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cory import __version__
-from cory.io.files import refuse_links, replace_text
+from cory.io.files import refuse_links, refuse_unwritable_file, replace_text
 from cory.io.terminal import printable
 from cory.report.answers import browse
 from cory.report.comparison import describe_comparison
@@ -50,8 +50,9 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
         ValueError: the directory holds neither, or nothing was measured yet.
     """
     directory = Path(directory)
-    contents = describe(directory)
     path = directory / "report.html" if out is None else Path(out)
+    contents = describe(directory)
+    refuse_unwritable_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     refuse_links(path.parent, "plots")
     replace_text(path, render(contents))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,9 +39,7 @@ TYPES = {
     **dict.fromkeys(("reward", "arm", "agent", "run"), str),
     **dict.fromkeys(("kl_coef", "learning_rate"), float),
 }
-NAMING = frozenset(
-    {*_CELL.split(), "reward", "agent", "run", "seed", "seeds", "step", "runs", "failed"}
-)
+NAMING = frozenset(f"{_CELL} reward agent run seed seeds step runs failed collapsed".split())
 """Columns that have a value in every row."""
 MEASURED = tuple(measure.key for measure in (*TABLE, HYPERVOLUME))
 """How the names of further columns begin that are read as numbers."""
@@ -205,9 +202,9 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
         raise ValueError(f"{path} has no column {missing[0]!r}. {AGAIN}")
     if table.empty:
         raise ValueError(f"{path} has no rows: no run of the comparison was evaluated")
-    _check_values(path, table, columns)
     numbers = table.select_dtypes("number")
     table[numbers.columns] = numbers.where(numbers.abs() <= LARGEST)
+    _check_values(path, table, columns)
     known: Any = table.astype(object).where(table.notna(), None)
     return known.to_dict("records")
 
@@ -219,7 +216,7 @@ def _check_values(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> No
         if is_read and name not in TYPES and not is_numeric_dtype(table[name]):
             raise ValueError(f"{path}: the column {name!r} must hold numbers only. {AGAIN}")
     for name in set(columns) & NAMING:
-        numbers = table[name].isin([math.inf, -math.inf]) | table[name].isna()
-        if numbers.any():
-            row = int(numbers.to_numpy().argmax()) + 2
+        unknown = table[name].isna()
+        if unknown.any():
+            row = int(unknown.to_numpy().argmax()) + 2
             raise ValueError(f"{path}, line {row} has no {name!r}. {AGAIN}")

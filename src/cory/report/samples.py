@@ -11,6 +11,8 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from cory.io.files import is_file
+
 Row = Mapping[str, Any]
 WITHOUT_IT = "If the run was cut off while writing it, delete it; the run can do without"
 COLUMNS = pyarrow.schema(
@@ -37,6 +39,7 @@ def read_samples(path: Path, limit: int) -> Iterator[Row]:
         ValueError: the file cannot be read, or does not hold samples; the message names it.
     """
     try:
+        is_file(path)
         with pyarrow.parquet.ParquetFile(path) as file:
             if file.metadata.num_rows > MAX_ROWS:
                 raise ValueError(f"it has {file.metadata.num_rows:,} rows, over {MAX_ROWS:,}")

@@ -211,6 +211,8 @@ def _first_row(call: Call) -> str:
 
 
 def _is_async(function: RewardFunc) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004
-    )
+    with suppress(Exception):  # an object of the user's may raise anything
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004
+        )
+    return False

@@ -6,10 +6,10 @@ import json
 import math
 from pathlib import Path
 
-from cory.io.files import replace_text
+from cory.io.files import OutputError, replace_text, writing
 from cory.io.terminal import say
 from cory.rewards.calling import Call, Outcome, make_calls
-from cory.rewards.values import RewardError, shown
+from cory.rewards.values import RewardError, described, shown
 
 LARGEST_NUMBER_OF_CULPRITS = 3
 """Once so many rows have failed alone, the function fails on anything: nothing else is tried."""
@@ -97,13 +97,17 @@ class RewardFailures:
         if self.directory is None:
             return ""
         path = self.directory / "failures" / f"reward-{self.count}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = range(len(call)) if failure.rows is None else failure.rows
         samples = [
             {"row": row, **{name: column[row] for name, column in call.inputs.items()}}
             for row in rows
         ]
         kept = {"function": call.name, "error": str(failure), "samples": samples}
-        # A data set may have columns, such as pictures, that JSON cannot hold.
-        replace_text(path, json.dumps(kept, indent=1, default=shown) + "\n")
+        try:
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            # A data set may have columns, such as pictures, that JSON cannot hold.
+            replace_text(path, json.dumps(kept, indent=1, default=shown) + "\n")
+        except (OutputError, TypeError, ValueError, RecursionError) as error:
+            return f"; the sample is not kept: {described(error)}"
         return f"; the sample is in {path}"

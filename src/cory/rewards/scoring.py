@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -202,7 +203,14 @@ def unique_names(reward_funcs: Sequence[RewardFunc]) -> list[str]:
     for function in reward_funcs:
         while isinstance(function, partial):
             function = function.func
-        name = getattr(function, "__name__", type(function).__name__)
+        name = _name_of(function)
         counts[name] += 1
         names.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
     return names
+
+
+def _name_of(function: RewardFunc) -> str:
+    with suppress(Exception):  # an object of the user's may raise anything
+        if isinstance(name := function.__name__, str):
+            return name
+    return type(function).__name__

@@ -51,5 +51,5 @@ def _parameters(
     """By name; None where Python does not know them, as of some built-in functions."""
     try:
         return dict(inspect.signature(function, follow_wrapped=follow_wrapped).parameters)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001  an object of the user's may raise anything
         return None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import islice
 from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from cory.io.signals import Stopped
 
 LARGEST_REWARD = 1e15
 """Larger ones are refused: their squares, which the losses hold, would not fit into float32."""
@@ -41,8 +44,9 @@ def checked(values: Any, name: str, num_rows: int) -> list[float]:
     """
     listed = _listed(values, name, num_rows)
     if len(listed) != num_rows:
+        count = len(listed) if len(listed) < num_rows else len(values)
         raise RewardError(
-            f"Reward function {name!r} returned {len(listed)} values for {num_rows} completions; "
+            f"Reward function {name!r} returned {count} values for {num_rows} completions; "
             "it must return one for each (None where it does not apply)."
         )
     rewards = [math.nan] * num_rows
@@ -83,13 +87,17 @@ def number_of(value: Any) -> float:
     return reward
 
 
+NO_LISTS = (str, bytes, bytearray, memoryview, Mapping, Set)
+"""What Python can count and walk through, but nobody means as a list of numbers."""
+
+
 def _listed(values: Any, name: str, num_rows: int) -> list[Any]:
     problem = ""
     try:
-        if hasattr(values, "__len__") and not (
-            isinstance(values, str | bytes | Mapping | Set) or is_scalar(values)
-        ):
-            return list(values)
+        # To Python a table is the list of its columns' names.
+        is_flat = len(getattr(values, "shape", "1")) == 1
+        if is_flat and hasattr(values, "__len__") and not isinstance(values, NO_LISTS):
+            return list(islice(values, num_rows + 1))  # it may be endless
     except Exception as error:  # noqa: BLE001  an object of the user's may raise anything
         problem = f", which cannot be read ({described(error)})"
     raise RewardError(
@@ -105,16 +113,19 @@ def is_scalar(value: Any) -> bool:
 
 def shown(value: Any, length: int = 200) -> str:
     """The first characters of a value's `repr`, or its type where that raises."""
-    try:
-        return repr(value)[:length]
-    except Exception:  # noqa: BLE001  an object of the user's may raise anything
-        return f"an object of type {type(value).__name__}"
+    return _text(repr, value, f"an object of type {type(value).__name__}")[:length]
 
 
 def described(error: BaseException, length: int = 1000) -> str:
     """Type and message of an exception, on the way to the user."""
-    try:
-        text = str(error)[:length]
-    except Exception:  # noqa: BLE001  an object of the user's may raise anything
-        text = ""
+    text = _text(str, error, "")[:length]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text(write: Callable[[Any], str], value: Any, default: str) -> str:
+    try:
+        return write(value)
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except BaseException:  # noqa: BLE001  an object of the user's may raise anything, SystemExit too
+        return default

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cory.assets import is_asset
+from cory.io.errors import REFUSED_BY_DISK
+from cory.io.files import OutputError
 from cory.io.hub import asking_the_hub
 from cory.io.terminal import say
 
@@ -223,6 +225,11 @@ def _read_files(paths: list[Path]) -> Dataset:
     try:
         return datasets.load_dataset(BUILDERS[suffixes.pop()], data_files=names, split="train")
     except DatasetGenerationError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in REFUSED_BY_DISK:
+            raise OutputError(
+                f"the cache of data sets could not be written: {error.__cause__}; make room "
+                "there, or set HF_DATASETS_CACHE to another directory"
+            ) from error
         raise ValueError(
             f"{', '.join(names)} cannot be read: {error.__cause__ or error}. Check that the "
             "contents match the ending of the name."

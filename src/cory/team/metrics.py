@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cory.algorithm.losses import masked_mean
-from cory.io.files import flush, replace_text, writing
+from cory.io.files import flush, is_file, replace_text, writing
 from cory.io.objects import MAX_STEP, complete_lines, parse_object, whole_number
 from cory.team.copying import copy_rate
 from cory.team.types import RolloutRecord
@@ -171,7 +171,7 @@ def _records_until(path: Path, last_step: int) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines that were written to their end, by their number."""
-    return complete_lines(path) if path.exists() else iter(())
+    return complete_lines(path) if is_file(path) else iter(())
 
 
 def _record(line: bytes, number: int, path: Path) -> dict[str, Any]:

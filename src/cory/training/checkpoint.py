@@ -31,14 +31,16 @@ from transformers import PreTrainedTokenizerBase
 from cory.algorithm.seeding import global_random_state, restore_global_random_state
 from cory.distributed.fsdp import full_tensor, shard_like
 from cory.distributed.world import SINGLE, World
-from cory.io.files import OutputError, damage, flush, write_sums, writing
+from cory.io.checksums import damage, write_sums
+from cory.io.files import OutputError, flush, writing
+from cory.io.objects import finite, read_object, shown
 from cory.io.terminal import say
 from cory.team.agent import Agent, AgentState
 from cory.team.controllers import RewardScaler
 
 STATE = ("state.json", "state.safetensors")
 """The files of a checkpoint that are not an agent's."""
-_STEP = re.compile(r"step-(\d+)")
+_STEP = re.compile(r"step-(0|[1-9][0-9]{0,9})")
 _MOMENT = re.compile(r"optimizer/(\d+)/(\w+)")
 
 
@@ -105,6 +107,8 @@ class Checkpoints:
 
     def _make_empty(self, partial: Path) -> None:
         if self.world.is_main:
+            if partial.is_symlink():
+                partial.unlink()
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
 
@@ -193,7 +197,10 @@ def load_checkpoint(
     Raises:
         ValueError: the checkpoint is of another team.
     """
-    state = json.loads((path / "state.json").read_text())
+    state = read_object(path / "state.json")
+    step = state["step"]
+    if type(step) is not int or path.name != f"step-{step}":
+        raise ValueError(f"{path} holds step {shown(step)}: give the directory its own name back")
     names = [agent.name for agent in agents]
     if list(state["agents"]) != names:
         raise ValueError(
@@ -213,7 +220,6 @@ def load_checkpoint(
             moments.setdefault(index, {})[name] = moment
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     # The schedule goes to where `step` calls would have put it.
-    step = state["step"]
     before = {"last_epoch": step - 1, "_step_count": step + 1}
     scheduler.load_state_dict(scheduler.state_dict() | before)
     scheduler.step()
@@ -223,6 +229,10 @@ def load_checkpoint(
 
 def _load_agent(agent: Agent, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     scalers = {role: RewardScaler(**scaler) for role, scaler in state["reward_scalers"].items()}
+    numbers = [value for name, value in state.items() if name != "reward_scalers"]
+    numbers += [value for scaler in scalers.values() for value in asdict(scaler).values()]
+    if None in [finite(value, f"the state of {agent.name}") for value in numbers]:
+        raise ValueError(f"the state of {agent.name} has a number that is not finite")
     agent.state = AgentState(**{**state, "reward_scalers": scalers})
     count = tensors.get(f"{agent.name}/weight_average_count")
     needed = _agent_tensors(agent, has_average=count is not None)

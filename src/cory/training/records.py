@@ -13,7 +13,7 @@ import yaml
 from cory.config import SETTINGS, CORYConfig
 from cory.config.saved import CONFIG_FILE, saved_settings
 from cory.io.errors import CoryRuntimeError
-from cory.io.files import refuse_taken, refuse_unwritable, replace_text, writing
+from cory.io.files import is_file, refuse_taken, refuse_unwritable, replace_text, writing
 from cory.io.terminal import say
 from cory.io.urls import without_password
 from cory.rewards.failures import RewardFailures
@@ -82,6 +82,11 @@ class Records:
             self.directory.mkdir(parents=True, exist_ok=True)
         # First, since it may refuse a damaged file; all else stays then as it is.
         self.metrics_file = MetricsFile(self.metrics_path, first_step, count)
+        if self.metrics_file.count < (count or 0):
+            say(
+                f"cory: {self.metrics_path} has only {self.metrics_file.count} of the {count} "
+                "records that came before the checkpoint: the others are lost, from reports, too"
+            )
         replace_text(
             self.config_path,
             yaml.safe_dump({**self.args.to_dict(), "resume": False}, sort_keys=False),
@@ -90,7 +95,7 @@ class Records:
         if first_step < self.args.max_steps:
             start = {"after_step": max(0, first_step), **environment()}
             path = self.directory / "environment.jsonl"
-            before = path.read_text(errors="replace") if path.exists() else ""
+            before = path.read_text(errors="replace") if is_file(path) else ""
             replace_text(path, before + json.dumps(start) + "\n")
 
     def resume(self, first_step: int, totals: Mapping[str, Any]) -> None:
@@ -172,7 +177,7 @@ class Records:
         return {
             **metrics,
             **{f"seconds/{phase}": duration for phase, duration in seconds.items()},
-            "tokens_per_second": tokens / elapsed,
+            "tokens_per_second": tokens / elapsed if elapsed > 0 else nan,  # a coarse clock
             "total_samples": float(self.samples),
             "total_tokens": float(self.tokens),
             "total_seconds": self.seconds,

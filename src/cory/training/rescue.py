@@ -9,6 +9,7 @@ from typing import Any
 
 from cory.algorithm.seeding import global_random_state, restore_global_random_state
 from cory.io.files import OutputError
+from cory.io.signals import Stopped
 from cory.io.terminal import say
 
 
@@ -40,9 +41,9 @@ class Rescue:
         """Context in which an exception is preceded by a checkpoint of what was finished."""
         try:
             yield
-        except OutputError:
-            raise  # the disk would refuse the checkpoint, too
-        except Exception:
+        except (OutputError, Stopped):
+            raise  # the disk would refuse the checkpoint, too; a second signal ends at once
+        except BaseException:  # a callback may call sys.exit, too
             self._save()
             raise
 

@@ -13,9 +13,16 @@ from peft import PeftConfig
 from cory.algorithm.seeding import derive_generator
 from cory.assets import asset_path
 from cory.config import CORYConfig
-from cory.io.files import damage, replacing_directory
-from cory.io.objects import read_object
-from cory.models.loading import build_policies, load_model, load_tokenizer
+from cory.io.checksums import damage
+from cory.io.files import replacing_directory
+from cory.io.objects import read_object, shown, whole_number
+from cory.models.loading import (
+    build_policies,
+    check_json_objects,
+    load_model,
+    load_tokenizer,
+    readable,
+)
 from cory.models.policy import Policy
 from cory.models.weights import MERGED
 from cory.rewards.loading import reward_device
@@ -28,6 +35,7 @@ from cory.training.samples import INITIAL_MODEL
 from cory.training.setup import RunComponents, UserObjects, build_components
 
 MODEL = "model"
+MAX_RANK = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,12 @@ class Subject:
         """Of the adapters; None for full copies."""
         for directory in self.weights.values():
             if (directory / "adapter_config.json").is_file():
-                return PeftConfig.from_pretrained(str(directory))
+                with readable(f"the adapter in {directory} cannot be loaded"):
+                    check_json_objects(directory)
+                    config = PeftConfig.from_pretrained(str(directory))
+                    # Memory is taken for this rank before it is compared with the weights.
+                    whole_number(getattr(config, "r", None) or 0, "its rank r", MAX_RANK)
+                    return config
         return None
 
 
@@ -63,6 +76,8 @@ def open_run(directory: Path, args: CORYConfig, step: int | None = None) -> Subj
     if missing := [name for name in names if not (checkpoint / name).is_dir()]:
         raise ValueError(f"{checkpoint} has no {missing[0]}: num_agents={args.num_agents} is wrong")
     progress = read_object(checkpoint / "state.json").get("progress", {})
+    if not isinstance(progress, dict):
+        raise ValueError(f"{checkpoint / 'state.json'}: 'progress' is {shown(progress)}, no object")
     weights = {name: checkpoint / name for name in names}
     # Checkpoints of earlier versions do not say.
     return Subject(args, weights, progress.get("is_chat", False))
@@ -121,13 +136,9 @@ def take_weights(policies: Sequence[Policy], subject: Subject) -> None:
         ValueError: weights are of another architecture.
     """
     for policy, directory in zip(policies, subject.weights.values(), strict=False):
-        try:
+        name = subject.args.model_name_or_path
+        with readable(f"the weights in {directory} do not fit the initial model {name!r}"):
             policy.weights.load(directory)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"the weights in {directory} do not fit the initial model "
-                f"{subject.args.model_name_or_path!r}: {error}"
-            ) from error
 
 
 def evaluate_alone(subject: Subject) -> dict[str, Evaluation]:
@@ -160,9 +171,11 @@ def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | Non
     Raises:
         ValueError: the directory is taken, or the agents have no mean of their kind.
     """
+    args, first = subject.args, next(iter(subject.weights.values()))
     if directory.exists():
         raise ValueError(f"{directory} exists already: choose another output_dir")
-    args, first = subject.args, next(iter(subject.weights.values()))
+    if directory.resolve().is_relative_to(first.parent.parent.resolve()):
+        raise ValueError(f"{directory} lies among the run's checkpoints: choose another output_dir")
     if args.model_name_or_path is None:
         raise ValueError("the run was given its model as an object: name it, --model_name_or_path")
     model = load_model(args.model_name_or_path, args)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cory.io.objects import finite, shown
+from cory.models.loading import readable
 from cory.training.checkpoint import Checkpoints, load_checkpoint
 
 
@@ -42,11 +44,17 @@ class RunState:
             ValueError: it does not fit the models or settings.
         """
         trainer = self.trainer
-        progress = load_checkpoint(path, trainer.agents, trainer.optimizer, trainer.scheduler)
-        trainer.events.load_state_dict(progress["events"])
-        if "transfer" in progress:
-            trainer.rollout.transfer.load_state_dict(progress["transfer"])
-        step = trainer.events.state.global_step
+        with readable(f"{path} cannot be resumed"):
+            progress = load_checkpoint(path, trainer.agents, trainer.optimizer, trainer.scheduler)
+            trainer.events.load_state_dict(progress["events"])
+            if "transfer" in progress:
+                trainer.rollout.transfer.load_state_dict(progress["transfer"])
+            step = trainer.events.state.global_step
+            if path != self.checkpoints.path(step):
+                raise ValueError(f"its state.json says global_step={shown(step)}")
+            for name in ("samples", "tokens", "seconds"):
+                if finite(progress["records"][name], f"its {name}") is None:
+                    raise ValueError(f"its {name} are no number")
         with trainer.world.fail_together():
             if trainer.world.is_main:
                 self.checkpoints.set_aside_after(step)

@@ -73,6 +73,8 @@ def test_a_sound_answer_passes() -> None:
         (choice(token_ids=[5]), r"1 token ids with 2 log-probabilities"),
         (logprobs(None, -1), r"token_logprobs\[0\]=None: it must be a finite number, not above 0"),
         (logprobs(-1, float("-inf")), r"token_logprobs\[1\]=-inf"),
+        (logprobs(-(10**400), -1), r"token_logprobs\[0\]=-1000"),
+        (logprobs(-1e308, -1), r"token_logprobs\[0\]=-1e\+308"),
         (logprobs(-1, float("nan")), r"token_logprobs\[1\]=nan"),
         (logprobs(-1, 0.5), r"token_logprobs\[1\]=0.5"),
         (logprobs(-1, "-1"), r"token_logprobs\[1\]='-1'"),
@@ -184,13 +186,49 @@ def test_no_message_shows_a_password(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(ValueError, match="leave /v1 away") as refused:
         CORYConfig(vllm_server_base_url=f"{url}/v1")
     with pytest.raises(ValueError, match="not the address") as misspelt:
-        CORYConfig(vllm_server_base_url="ftp://me:secret@host")
+        CORYConfig(vllm_server_base_url="ftp://me:x#secret/@host")
     texts = [*map(str, (none.value, lost.value, refused.value, misspelt.value)), server.base_url]
     assert "secret" not in "".join(texts) + capsys.readouterr().err
     assert server.client.base_url.password == "secret"
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://a b:80", "http://host:99999", "http://\0"])
+def test_a_redirection_is_not_followed() -> None:
+    """Prevents prompts from going to another place than the user named."""
+    server = answering(b"", 307, Location="http://me:secret@elsewhere/x")
+    with pytest.raises(ServerError, match=r"sends on to 'http://.*/x', which cory does not follow"):
+        complete(server)
+    with pytest.raises(ServerError, match="sends on to"):
+        server.models()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://h:1"),
+        ("HTTP_PROXY", "http://[::1"),
+        ("SSL_CERT_FILE", "/nonexistent"),
+    ],
+)
+def test_an_environment_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Prevents a traceback of a library about a variable that the user has forgotten."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=r"proxies \(HTTP_PROXY, .*SSL_CERT_FILE\) cannot be used"):
+        Server("http://localhost:1", 1.0)
+    monkeypatch.undo()
+    monkeypatch.setenv("VLLM_API_KEY", "a\nb")
+    with pytest.raises(ValueError, match="VLLM_API_KEY has characters"):
+        Server("http://localhost:1", 1.0)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://[::1", "http://a b:80", "http://host:99999", "http://\0"),
+        *(f"http://{'a' * 64}:80", "http://host?x=1", "http://host:80#x"),
+    ],
+)
 def test_an_address_that_is_none(url: str) -> None:
     """Prevents an error of a library that is no ValueError."""
     with pytest.raises(ValueError, match=r"vllm_server_base_url=.* address of a server"):

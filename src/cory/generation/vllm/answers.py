@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +10,8 @@ from cory.io.objects import parse_object, shown
 
 MOST_POSITIVE = 1e-3
 """What rounding may make of a log-probability of 0."""
+LEAST = -1e30
+"""Of a log-probability; float32 holds it."""
 MAX_CONTEXT = 1_000_000_000
 FIX = "Use a vLLM that knows return_token_ids (0.10.2 or newer), and nothing between it and cory"
 
@@ -52,7 +53,8 @@ def base_of(models: Mapping[str, Mapping[str, Any]]) -> tuple[str, int]:
     """
     card = next((card for card in models.values() if card["parent"] is None), None)
     if card is None:
-        raise ServerError(f"serves no base, only {', '.join(models) or 'nothing'}: start it again")
+        names = ", ".join(models) or "nothing"
+        raise ServerError(f"serves no base, only {names:.300}: start it again")
     name = f"max_model_len of {card['id']!r:.100}"
     length = _get(card, "max_model_len", int, name)
     if not 0 < length <= MAX_CONTEXT:
@@ -86,7 +88,7 @@ def read_completion(content: bytes, max_tokens: int, vocabulary_size: int) -> Co
                 f"to {vocabulary_size - 1}. It must serve the model of model_name_or_path"
             )
     for place, number in enumerate(logprobs):
-        if type(number) not in (int, float) or not -math.inf < number <= MOST_POSITIVE:
+        if type(number) not in (int, float) or not LEAST <= number <= MOST_POSITIVE:
             raise ServerError(
                 f"answered token_logprobs[{place}]={shown(number)}: it must be a finite number, "
                 "not above 0"

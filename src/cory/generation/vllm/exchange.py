@@ -40,13 +40,16 @@ def exchange(
 
     Raises:
         NoAnswerError: nobody is there, or the answer is not complete after so many seconds.
-        ServerError: the answer is too large, or cannot be unpacked.
+        ServerError: the answer is too large, cannot be unpacked, or is a redirection.
     """
     ends, content = time.monotonic() + seconds, bytearray()
     limits = httpx2.Timeout(seconds, connect=min(seconds, SHORT_REQUEST))
 
     def ask() -> Reply:
         with client.stream(method, path, timeout=limits, **options) as response:
+            if response.is_redirect:
+                place = response.headers.get("location", "")
+                raise ServerError(f"sends on to {place!r:.300}, which cory does not follow")
             for piece in response.iter_bytes():
                 content.extend(piece)
                 if len(content) > MAX_ANSWER_BYTES:

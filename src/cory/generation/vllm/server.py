@@ -50,7 +50,7 @@ class Server:
         stop_strings: texts that end a response and stay part of it.
 
     Raises:
-        ValueError: `base_url` is no address.
+        ValueError: `base_url` is no address, or the environment names no usable proxy.
     """
 
     def __init__(
@@ -67,16 +67,25 @@ class Server:
         if stop_strings:
             self.stops = {"stop": list(stop_strings), "include_stop_str_in_output": True}
         try:
-            self.client = self._connect(base_url.rstrip("/"))
+            httpx2.URL(base_url)
         except httpx2.InvalidURL as error:
             raise ValueError(
                 f"vllm_server_base_url={self.base_url!r:.300} is no address of a server ({error}): "
                 "write it like http://localhost:8000"
             ) from error
+        try:
+            self.client = self._connect(base_url.rstrip("/"))
+        except (httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
+            raise ValueError(
+                "the environment's proxies (HTTP_PROXY, ALL_PROXY, NO_PROXY) or certificates "
+                f"(SSL_CERT_FILE) cannot be used: {error}. Unset or correct them"
+            ) from error
         weakref.finalize(self, self.client.close)
 
     def _connect(self, url: str) -> httpx2.Client:
-        key = os.environ.get("VLLM_API_KEY")
+        key = os.environ.get("VLLM_API_KEY", "")
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("VLLM_API_KEY has characters that no key has")
         return httpx2.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
