@@ -103,7 +103,10 @@ def test_a_place_that_is_not_there_is_known_at_once(
         (["train", "--config", ""], "config='' must be a name"),
         (["train", "--adam_beta2", "1"], "adam_beta2=1.0 must be from 0 to less than 1"),
         (["report", ""], "target='' must be a name"),
-        (["generate", "R", "--prompt", "a\udcff"], "--prompt is not UTF-8 text"),
+        (
+            ["generate", "R", "--prompt", "a\udcff"],
+            "--prompt is empty, or holds bytes that are no UTF-8",
+        ),
         (["report", "R", "--out", "-"], "out='-' must be a name"),
         (["eval", "R", "--output", ""], "output='' must be a name"),
         (["eval", "R", "--output", "/dev/null"], "/dev/null is a pipe or a device"),
@@ -210,7 +213,7 @@ def test_held_out_queries_that_are_trained_on_are_told(
         (["generate", "RUN", "--prompt=x", "--as_team", "--agent=agent_1"], "leave --agent away"),
         (["merge", "RUN", "--weights", "-1,2"], "is written --weights=-…"),
         (["eval", "RUN", "--output", "DIR"], "is a directory: it must be a file"),
-        (["eval", "RUN", "--output", "DIR/file/a.json"], "file is a file, not a directory; choose"),
+        (["eval", "RUN", "--output", "DIR/file/a.json"], "file is no directory that can be"),
         (["compare", "--arms=ppo", "--task=pocket-reviews", "--output_dir=DIR"], "a single run"),
     ],
 )

@@ -11,8 +11,7 @@ import pytest
 
 from cory.config import CORYConfig
 from cory.config.themes import FaultsConfig
-from cory.training.checkpoint import Checkpoints
-from cory.training.records import (
+from cory.training.alarms import (
     ITERATIONS_TO_STOP,
     MAX_KL_PER_TOKEN,
     MIN_ENTROPY,
@@ -20,6 +19,7 @@ from cory.training.records import (
     CollapseError,
     alarms_of,
 )
+from cory.training.checkpoint import Checkpoints
 from tests.tiny_runs import records, trainer
 
 FINE = {"entropy": 1.0, "kl_per_token": 0.5, "unique_share": 1.0}

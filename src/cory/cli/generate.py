@@ -47,8 +47,6 @@ def run(words: Sequence[str]) -> None:
     if not 1 <= options["num_samples"] <= MAX_SAMPLES:
         number = shown(options["num_samples"])
         raise ValueError(f"--num_samples {number} must lie between 1 and {MAX_SAMPLES}")
-    if not is_unicode(options["prompt"]):
-        raise ValueError("--prompt is not UTF-8 text")
     # A training refuses temperature 0, at which nothing would be sampled; here it has a meaning.
     is_greedy = given.get("temperature") == 0
     if is_greedy:
@@ -74,11 +72,7 @@ def run(words: Sequence[str]) -> None:
 
 def _check(options: dict[str, Any]) -> None:
     """Refuse what cannot be asked, and options that say two things."""
-    try:
-        is_text = bool(options["prompt"].encode())
-    except UnicodeEncodeError:
-        is_text = False
-    if not is_text:
+    if not options["prompt"] or not is_unicode(options["prompt"]):
         raise ValueError("--prompt is empty, or holds bytes that are no UTF-8: write the query")
     if options["chat"] and options["no_chat"]:
         raise ValueError("--chat and --no_chat exclude each other: leave one of them away")

@@ -15,7 +15,7 @@ from cory.compare.plan import PlannedRun
 from cory.config import CORYConfig
 from cory.io.objects import finite_numbers
 from cory.team.metrics import read_metrics
-from cory.training.records import MAX_KL_PER_TOKEN
+from cory.training.alarms import MAX_KL_PER_TOKEN
 
 CELL = ["arm", "kl_coef", "learning_rate"]
 """What the runs of one place in the matrix have in common."""

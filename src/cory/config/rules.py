@@ -147,9 +147,4 @@ RULES: tuple[Rule, ...] = (
         "eval_steps is None: set eval_steps",
     ),
     _folder_for_trackers,
-    _refuse_if(
-        lambda args: args.output_dir.startswith("~"),
-        "output_dir={args.output_dir!r} begins with ~, which only a shell replaces: write the "
-        "whole path",
-    ),
 )

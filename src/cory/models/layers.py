@@ -114,12 +114,13 @@ class _ExactAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = [states.detach().float().requires_grad_() for states in ctx.saved_tensors]
+        # Under gradient checkpointing they may be asked for only once.
+        kept = ctx.saved_tensors
+        inputs = [states.detach().float().requires_grad_() for states in kept]
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
             output = ctx.attend(*inputs)
         found = torch.autograd.grad(output, inputs, gradients[0].float())
-        dtypes = [states.dtype for states in ctx.saved_tensors]
-        return (*map(Tensor.to, found, dtypes), None)
+        return (*map(Tensor.to, found, [states.dtype for states in kept]), None)
 
 
 def _exact_attention(

@@ -260,8 +260,7 @@ def _refuse_other_tensors(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]
         if found != tuple(tensor.shape):
             raise ValueError(
                 f"the checkpoint has {found} for {name}, where this run needs "
-                f"{tuple(tensor.shape)}: resume with the model and the settings that the run began "
-                "with"
+                f"{tuple(tensor.shape)}: resume with the model and settings of the run's begin"
             )
 
 

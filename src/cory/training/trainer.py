@@ -21,6 +21,7 @@ from cory.team.agent import Agent
 from cory.team.averaging import interpolate_to_mean
 from cory.team.evaluation import Evaluation, means_over, metrics_of_sets
 from cory.team.roles import exchange_is_due
+from cory.training.alarms import collapse, watch
 from cory.training.callbacks import Events
 from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
@@ -28,7 +29,7 @@ from cory.training.given import EvalRows, GivenRows
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.optimizer import make_optimizer, make_scheduler, next_iteration
 from cory.training.query_checks import trained_queries
-from cory.training.records import COMMAND, Records, collapse, flat_settings, watch
+from cory.training.records import COMMAND, Records, flat_settings
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components
