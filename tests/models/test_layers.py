@@ -29,13 +29,15 @@ from cory.models.layers import (
     CACHEFUL,
     EXACT_ATTENTION,
     TanhGELU,
+    hold_in_bfloat16,
     last_mlp,
     only_at,
     use_exact_attention,
     use_fast_gelu,
 )
-from cory.models.loading import checkpoint_gradients
+from cory.models.loading import build_policies, checkpoint_gradients, load_model
 from cory.models.policy import LanguageModel
+from tests.teams import ADAPTERS, make_args
 from tests.tiny_models import TINY, tiny_model
 
 BATCH = make_batch([[50, 51, 52, 53], [60], [70, 71]], [[80, 81], [90, 91, 92], [100]])
@@ -165,6 +167,37 @@ def test_fast_gelu_changes_nothing_that_matters(tiny_gpt2_dir: Path, tmp_path: P
     assert config["activation_function"] == "gelu_new"
     saved = GPT2LMHeadModel.from_pretrained(tmp_path).state_dict()
     assert saved.keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("fixture", ["tiny_gpt2_dir", "tiny_llama_dir"])
+def test_frozen_layers_in_bfloat16_change_no_bit(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    """Prevents rounding of what autocast does not round, and of weights that are trained."""
+    name, args = str(request.getfixturevalue(fixture)), make_args(bf16=True, **ADAPTERS)
+    policies, reference = build_policies(load_model(name, args), args)
+    trained = [weight for policy in policies for weight in policy.language_parameters()]
+    for weight in trained:
+        nn.init.normal_(weight, std=0.3)
+
+    def everything() -> list[Tensor]:
+        found = []
+        for policy in policies:
+            hidden = policy.response_hidden(BATCH)
+            logprobs = policy.logprobs(hidden, BATCH.response_tokens, 1.0)
+            gradients = torch.autograd.grad(logprobs.sum(), policy.language_parameters())
+            found += [hidden, logprobs, policy.logits(hidden, 1.0), *gradients]
+        return [*found, reference.response_hidden(BATCH)]
+
+    before = everything()
+    hold_in_bfloat16(reference.model, trained)
+    formats = {name: weight.dtype for name, weight in reference.model.named_parameters()}
+    halved = {name for name, dtype in formats.items() if dtype == torch.bfloat16}
+    assert halved
+    assert all("base_layer" in name or name == "lm_head.weight" for name in halved)
+    assert reference.model.dtype == torch.float32
+    for old, new in zip(before, everything(), strict=True):
+        assert torch.equal(old, new)
 
 
 def gradients_of(model: LanguageModel, hidden: Tensor) -> dict[str, Tensor | None]:

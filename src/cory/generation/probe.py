@@ -73,8 +73,8 @@ def probe_models(
     # Full copies are all the same here: one stands for all.
     agents = list(policies) if shares_base else list(policies[:1])
     with _failures_refused(reference), ExitStack() as stack:
-        at_start = [_plain_text(policy, prompts[0]) for policy in agents]
-        _check_head(agents[0], prompts[0], at_start[0])
+        at_start = [_check_head(agents[0], prompts[0])]
+        at_start += [_plain_text(policy, prompts[0]) for policy in agents[1:]]
         if shares_base:
             start = _plain_text(reference, prompts[0])
             for policy, now in zip(agents, at_start, strict=True):
@@ -180,13 +180,17 @@ def _plain_text(model: LanguageModel, tokens: Sequence[int]) -> Float[Tensor, "N
     return _plain(model, [tokens[:1]], [tokens[1:]])
 
 
-def _check_head(model: LanguageModel, prompt: Sequence[int], plain: Float[Tensor, "N V"]) -> None:
+def _check_head(model: LanguageModel, prompt: Sequence[int]) -> Float[Tensor, "N V"]:
+    """Compare body and head with the plain pass, which is returned."""
     tokens = torch.tensor([prompt], device=model.device)
     with unsharded(model):
+        # The first pass of sharded weights must be this one: it prepares them.
         hidden = model.hidden_states(tokens)[0, :-1]
         ours = model.logits(hidden, 1.0).log_softmax(-1)
+    plain = _plain_text(model, prompt)
     way = "by its body and then its head (cory.models.policy.postprocess_logits)"
     _compare(model, way, ours, plain)
+    return plain
 
 
 def _check_sampling(model: LanguageModel, answers: Answers, plain: Float[Tensor, "N V"]) -> float:

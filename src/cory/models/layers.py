@@ -19,6 +19,7 @@ from transformers.activations import NewGELUActivation
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
 
 SLOPE = 2 * math.sqrt(2 / math.pi)
 CUBIC = 0.044715
@@ -144,6 +145,20 @@ def _exact_attention(
 
 AttentionInterface.register(EXACT_ATTENTION, _exact_attention)
 AttentionMaskInterface.register(EXACT_ATTENTION, sdpa_mask)
+
+
+def hold_in_bfloat16(model: PreTrainedModel, trained: Iterable[nn.Parameter]) -> None:
+    """Hold the frozen linear layers of a model in bfloat16, as autocast would convert them.
+
+    Autocast does so again in every pass. Nothing else is rounded: embeddings, norms, a head that is
+    also the embedding, and what is trained stay as they are.
+    """
+    kept = {id(weight) for weight in trained}
+    kept |= {id(weight) for weight in model.get_input_embeddings().parameters()}
+    for layer in model.modules():
+        weights = list(layer.parameters(recurse=False))
+        if type(layer) in (nn.Linear, Conv1D) and not kept & set(map(id, weights)):
+            layer.to(torch.bfloat16)
 
 
 def use_fast_gelu(model: nn.Module) -> None:

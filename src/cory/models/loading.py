@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, load_peft_weights
+from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch.utils.checkpoint import checkpoint
 from transformers import (
@@ -242,6 +243,11 @@ def _adapter_policies(
         if name not in peft_model.peft_config:
             peft_model.add_adapter(name, copy.deepcopy(peft_model.peft_config[initial]))
             set_peft_model_state_dict(peft_model, start, adapter_name=name)
+    if args.bf16:
+        # Autocast would take the copy in float32 that peft makes of every input back to bfloat16.
+        for layer in peft_model.modules():
+            if isinstance(layer, LoraLayer):
+                layer.cast_input_dtype_enabled = False
     policies = [Policy(Adapter(peft_model, name), args.bf16) for name in names]
     base = policies[0].model
     if args.gradient_checkpointing:

@@ -19,6 +19,7 @@ from cory.generation.probe import probe_models
 from cory.generation.vllm.sampler import VllmSampler, check_same_distribution
 from cory.models.complete import check_object
 from cory.models.cpu import keep_freed_memory
+from cory.models.layers import hold_in_bfloat16
 from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer
 from cory.models.policy import LanguageModel, Policy
 from cory.models.scoring import TokenScorer
@@ -175,6 +176,10 @@ def _models(
     reference.to(device)
     for policy in policies:
         policy.to(device)
+    # A model that the user passed stays as it was.
+    if args.bf16 and user.model is None and not args.shard_weights:
+        trained = [weight for policy in policies for weight in policy.language_parameters()]
+        hold_in_bfloat16(reference.model, trained)
     if reference.is_small_on_cpu:
         keep_freed_memory()
     return policies, reference
