@@ -15,7 +15,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of a language model with random weights. `inner` is the width of its MLPs."""
+    """The shape of a language model with random weights.
+
+    `inner` is the width of its MLPs; `key_heads` how many heads keys and values have, None: as many
+    as queries. With `tied` the head is the embedding, as it always is in GPT-2.
+    """
 
     architecture: Literal["gpt2", "llama"]
     layers: int
@@ -24,6 +28,8 @@ class Shape:
     vocabulary: int
     inner: int
     positions: int = 1024
+    key_heads: int | None = None
+    tied: bool = False
 
 
 SHAPES = {
@@ -31,6 +37,7 @@ SHAPES = {
     "tiny-llama": Shape("llama", 2, 32, 2, 320, 64),
     "small": Shape("gpt2", 4, 256, 4, 8192, 1024),
     "gpt2": Shape("gpt2", 12, 768, 12, 50257, 3072),
+    "smollm2": Shape("llama", 30, 576, 9, 49152, 1536, key_heads=3, tied=True),
     "gpt2-large": Shape("gpt2", 36, 1280, 20, 50257, 5120),
     "llama-2-7b": Shape("llama", 32, 4096, 32, 32000, 11008),
 }

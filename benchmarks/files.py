@@ -114,6 +114,8 @@ def model_config(shape: Shape, end_id: int) -> PreTrainedConfig:
         intermediate_size=shape.inner,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads,
+        tie_word_embeddings=shape.tied,
         **special,
     )
 

@@ -17,6 +17,9 @@ ONE_EPOCH = {"num_epochs": 1, "steps": 1}
 ADAPTERS = {"shape": "gpt2", "batch_size": 16, "adapters": True, "transfer": False, **ONE_EPOCH}
 """Everybody has the plain prompt, so that what a second agent adds is not its longer prompts."""
 
+LLAMA = {"shape": "smollm2", "batch_size": 16, "num_epochs": 2, "steps": 1, **CORY}
+"""The shape of SmolLM2-135M, the real model of the experiments."""
+
 CASES = (
     Case("cory", **CORY),
     Case("cory-two-threads", threads=2, **CORY, steps=4),
@@ -26,6 +29,9 @@ CASES = (
     Case("grpo", **GRPO),
     Case("trl-grpo", side="trl", **GRPO, **TRL_MICRO_BATCH),
     Case("cory-gpt2", shape="gpt2", batch_size=16, **CORY, steps=1),
+    Case("cory-llama", **LLAMA),
+    Case("cory-llama-bf16", bf16=True, **LLAMA),
+    Case("cory-llama-lora-bf16", bf16=True, adapters=True, **LLAMA),
     Case("one-epoch", num_epochs=1),
     Case("batch-1024", batch_size=1024, **ONE_EPOCH),
     Case("64-tokens", num_tokens=64, **ONE_EPOCH),
@@ -73,6 +79,11 @@ def elapsed_speedup(base: Measurement, other: Measurement) -> float:
     return base.wall_seconds / other.wall_seconds
 
 
+def slowdown(base: Measurement, other: Measurement) -> float:
+    """Seconds of the other one, over those of the base."""
+    return other.cpu_seconds / base.cpu_seconds
+
+
 def growth(base: Measurement, larger: Measurement) -> float:
     """Growth of time over growth of the floor: 1 where time grows as the work does."""
     return larger.times_floor / base.times_floor
@@ -95,6 +106,21 @@ NUMBERS = (
     Number("CORY, GPT-2 124M shape, batch 16: × floor", ("cory-gpt2",), times_floor, 1.6),
     Number(
         "CORY, bf16 autocast against float32", ("cory", "cory-bf16"), elapsed_speedup, 1.5, True
+    ),
+    Number("CORY, 135M Llama: × floor", ("cory-llama",), times_floor, 2.5),
+    Number("CORY, 135M Llama, bf16: × floor", ("cory-llama-bf16",), times_floor, 2.5),
+    Number(
+        "CORY, 135M Llama, bf16 against float32",
+        ("cory-llama", "cory-llama-bf16"),
+        elapsed_speedup,
+        4.0,
+        True,
+    ),
+    Number(
+        "CORY, 135M Llama, bf16: LoRA's seconds over full copies'",
+        ("cory-llama-bf16", "cory-llama-lora-bf16"),
+        slowdown,
+        0.7,
     ),
     Number("CORY, small GPT-2: peak memory", ("cory",), gigabytes, 1.8, form="{:.2f} GB"),
     Number(

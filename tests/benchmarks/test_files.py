@@ -8,10 +8,12 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.cases import SHAPES
-from benchmarks.files import NUM_PROMPTS, make_prompts, make_tokenizer, read_texts
+from benchmarks.files import NUM_PROMPTS, make_prompts, make_tokenizer, model_config, read_texts
+from benchmarks.floor import weights_in_products
 
 
 def test_no_answer_can_end_early(tiny_files: Path) -> None:
@@ -53,6 +55,18 @@ def test_files_hold_prompts_for_the_largest_case(tiny_files: Path) -> None:
     shape = SHAPES["tiny"]
     assert facts["body_weights"] == shape.layers * 12 * shape.width**2
     assert facts["head_weights"] == shape.vocabulary * shape.width
+
+
+def test_the_llama_of_the_bench_is_the_one_of_135_million() -> None:
+    """Prevents a shape that has that name alone, and a tied head that is counted twice."""
+    shape = SHAPES["smollm2"]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config(shape, shape.vocabulary))
+    body, head = weights_in_products(model)
+    assert body == 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536)
+    assert head == 49152 * 576
+    norms = 61 * 576
+    assert model.num_parameters() == body + head + norms == 134_515_008
 
 
 def test_texts_come_from_a_parquet_file(tmp_path: Path) -> None:

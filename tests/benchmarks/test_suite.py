@@ -38,6 +38,8 @@ def test_what_grows_is_one_thing_at_a_time() -> None:
         ("one-adapter", "two-adapters"): {"num_agents"},
         ("cory", "cory-two-threads"): {"threads"},
         ("cory", "cory-bf16"): {"bf16"},
+        ("cory-llama", "cory-llama-bf16"): {"bf16"},
+        ("cory-llama-bf16", "cory-llama-lora-bf16"): {"adapters"},
     }
     for (base, other), keys in changed.items():
         before, after = BY_NAME[base].work, BY_NAME[other].work
