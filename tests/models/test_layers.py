@@ -137,14 +137,30 @@ def test_the_gradient_of_exact_attention_is_that_of_attention(masked: bool) -> N
     found = []
     for name in (EXACT_ATTENTION, "sdpa"):
         inputs = [states(2, heads, 5, 8, seed=heads).float() for heads in (4, 2, 2)]
-        leaves = [one.requires_grad_() for one in inputs]
+        mask = mask.detach()
+        leaves = [one.requires_grad_() for one in [*inputs, *([mask] if masked else [])]]
         output, _ = AttentionInterface()[name](
-            module, *leaves, mask if masked else None, scaling=0.7
+            module, *leaves[:3], mask if masked else None, scaling=0.7
         )
         found.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
     for ours, plain in zip(*found, strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_on_another_device_attention_is_that_of_torch() -> None:
+    """Prevents float64 on a GPU, to which sharded weights go once they are prepared."""
+    module = nn.Module()
+    module.num_key_value_groups, module.is_causal = 2, True
+    inputs = [torch.empty(2, heads, 5, 8, device="meta", requires_grad=True) for heads in (4, 2, 2)]
+    output, _ = AttentionInterface()[EXACT_ATTENTION](module, *inputs, None)
+    assert output.device.type == "meta"
+    names = []
+    node = output.grad_fn
+    while node is not None:
+        names.append(node.name())
+        node = node.next_functions[0][0] if node.next_functions else None
+    assert not any("Exact" in name for name in names)
 
 
 def test_other_attention_is_left_alone(tiny_llama_dir: Path) -> None:

@@ -130,8 +130,9 @@ def _is_rounded(model: LanguageModel) -> bool:
 
 def _rounds_by_shape(model: LanguageModel) -> bool:
     """Whether longer or more answers than the probe's may round differently in the last bits."""
-    attention = model.model.config._attn_implementation
-    return _is_rounded(model) and not (model.bf16 and attention == EXACT_ATTENTION)
+    is_exact = model.model.config._attn_implementation == EXACT_ATTENTION
+    agrees = model.bf16 and is_exact and model.device.type == "cpu"
+    return _is_rounded(model) and not agrees
 
 
 def _bits(dtype: torch.dtype) -> int:

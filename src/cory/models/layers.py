@@ -106,22 +106,37 @@ class _ExactAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, attend: Callable[..., Tensor]
-    ) -> Tensor:
+    def forward(ctx: Any, attend: Callable[..., Tensor], *inputs: Any) -> Tensor:
         ctx.attend = attend
-        ctx.save_for_backward(query, key, value)
-        return attend(query.double(), key.double(), value.double()).to(query.dtype)
+        ctx.save_for_backward(*inputs)
+        return attend(*(_in_format(one, torch.float64) for one in inputs)).to(inputs[0].dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         # Under gradient checkpointing they may be asked for only once.
         kept = ctx.saved_tensors
-        inputs = [states.detach().float().requires_grad_() for states in kept]
+        inputs = [_in_format(one, torch.float32) for one in kept]
+        places = [place for place, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+        for place in places:
+            inputs[place] = inputs[place].detach().requires_grad_()
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
             output = ctx.attend(*inputs)
-        found = torch.autograd.grad(output, inputs, gradients[0].float())
-        return (*map(Tensor.to, found, [states.dtype for states in kept]), None)
+        found = torch.autograd.grad(
+            output, [inputs[place] for place in places], gradients[0].float()
+        )
+        by_place = dict(zip(places, found, strict=True))
+        return (
+            None,
+            *(
+                by_place[place].to(one.dtype) if place in by_place else None
+                for place, one in enumerate(kept)
+            ),
+        )
+
+
+def _in_format(states: Tensor | None, dtype: torch.dtype) -> Any:
+    """Numbers in another format; masks of truth values, and none, as they are."""
+    return states.to(dtype) if states is not None and states.is_floating_point() else states
 
 
 def _exact_attention(
@@ -131,16 +146,17 @@ def _exact_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     **options: Any,
-) -> tuple[Tensor, None]:
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        mask = attention_mask
-        if mask is not None and mask.is_floating_point():
-            mask = mask.to(query.dtype)
-        return sdpa_attention_forward(module, query, key, value, mask, **options)[0]
+) -> tuple[Tensor, Tensor | None]:
+    if query.device.type != "cpu":
+        # Sharded weights are prepared here, and then go to their device.
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
-    # Autocast would take the arguments back to bfloat16.
-    with torch.autocast(query.device.type, enabled=False):
-        return _ExactAttention.apply(query, key, value, attend), None
+    def attend(*inputs: Any) -> Tensor:
+        return sdpa_attention_forward(module, *inputs, **options)[0]
+
+    # Autocast would take the arguments back to bfloat16. A mask may be learnt, too.
+    with torch.autocast("cpu", enabled=False):
+        return _ExactAttention.apply(attend, query, key, value, attention_mask), None
 
 
 AttentionInterface.register(EXACT_ATTENTION, _exact_attention)
