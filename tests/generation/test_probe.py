@@ -168,13 +168,13 @@ def test_agents_are_probed_in_one_batch(
 ) -> None:
     """Prevents a second agent that answers with the first one's adapter, seen in no other batch."""
     policies, reference = policies_of(tiny_llama_dir, **ADAPTERS)
-    in_order = MixedAdapters.routed
+    in_order = MixedAdapters.sampling
 
-    def routed(mixed: MixedAdapters) -> Any:
+    def sampling(mixed: MixedAdapters) -> Any:
         mixed.names = [mixed.names[0]] * len(mixed.names)
         return in_order(mixed)
 
-    monkeypatch.setattr(MixedAdapters, "routed", routed)
+    monkeypatch.setattr(MixedAdapters, "sampling", sampling)
     with pytest.raises(ValueError, match=SAMPLED):
         probe_models(policies, reference, TOKENS)
 

@@ -114,8 +114,7 @@ class LocalSampler:
         questions = [
             (agent, tuple(prompt)) for agent, prompts in enumerate(prompt_ids) for prompt in prompts
         ]
-        with mixed.routed():
-            together = self._answer(mixed, questions, torch.cat(uniform), temperature)
+        together = self._answer(mixed, questions, torch.cat(uniform), temperature)
         assert together.hidden is not None, "this sampler keeps them"
         return [
             _shortened(together.token_ids[start:stop], together.hidden[start:stop])
@@ -166,10 +165,10 @@ class LocalSampler:
         kind = FixedDecoding if has_fixed_shapes(policy) else Decoding
         places = {question: place for place, question in enumerate(dict.fromkeys(questions))}
         if isinstance(policy, MixedAdapters):
-            policy.rows = [policy.names[agent] for agent, _ in places]
+            policy.set_rows([agent for agent, _ in places])
         end_ids = torch.tensor(sorted(self.end_ids), dtype=torch.long, device=policy.device)
         # Within one context, weights are converted to the number format of products only once.
-        with policy.precision():
+        with policy.precision(), policy.sampling():
             decoding = kind(policy, [prompt for _, prompt in places], uniform.shape[1])
             if len(places) < len(questions):
                 rows = [places[question] for question in questions]

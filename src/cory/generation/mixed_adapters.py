@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from cory.generation.cuda_graph import has_fixed_shapes
 from cory.models.adapter_kinds import beyond_plain_lora
+from cory.models.lora import RowMask, held_factors
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter
 
@@ -44,8 +46,6 @@ def can_be_mixed(policies: Sequence[Policy]) -> bool:
 class MixedAdapters(LanguageModel):
     """Several agents as one language model: each row of a batch has an agent of its own.
 
-    `rows` are names of adapters, to be set before a batch is read.
-
     Args:
         policies: see `can_be_mixed`.
     """
@@ -54,21 +54,31 @@ class MixedAdapters(LanguageModel):
         first = policies[0]
         super().__init__(first.model, first.weights.activate, first.bf16)
         self.names = [getattr(policy.weights, "name", "") for policy in policies]
-        self.rows: list[str] = []
+        self.mask = RowMask()
+        self.agents: list[int] = []
+
+    def set_rows(self, agents: Sequence[int]) -> None:
+        """Say whose adapter each row of a batch has, before the batch is read."""
+        self.agents = list(agents)
+        chosen = torch.tensor(self.agents, device=self.device)
+        self.mask.adapters = nn.functional.one_hot(chosen, len(self.names)).float()
 
     def select_rows(self, rows: Int[Tensor, " B"]) -> None:
-        self.rows = [self.rows[row] for row in rows.tolist()]
+        self.set_rows([self.agents[row] for row in rows.tolist()])
 
     @contextmanager
-    def routed(self) -> Iterator[None]:
+    def sampling(self) -> Iterator[None]:
         """Context in which LoRA layers give each row its own adapter; for inference only."""
 
         def name_rows(_: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-            return inputs, {**options, "adapter_names": self.rows}
+            names = [self.names[agent] for agent in self.agents]
+            return inputs, {**options, "adapter_names": names}
 
-        with ExitStack() as hooks:
+        with ExitStack() as contexts:
+            contexts.enter_context(held_factors(self.model, self.names, self.mask))
+            contexts.enter_context(super().sampling())
             for layer in self.model.modules():
-                if isinstance(layer, LoraLayer):
+                if isinstance(layer, LoraLayer) and getattr(layer, "factors", None) is None:
                     hook = layer.register_forward_pre_hook(name_rows, with_kwargs=True)
-                    hooks.enter_context(hook)
+                    contexts.enter_context(hook)
             yield

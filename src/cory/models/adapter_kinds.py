@@ -36,8 +36,8 @@ PLAIN_LORA_OPTIONS = frozenset(
     }
 )
 """Options of `LoraConfig` that leave an adapter plain LoRA: two factors and a scale per layer."""
-PLAIN_LORA_LAYERS = frozenset({"Linear", "Embedding", "Linear4bit", "Linear8bitLt"})
-"""peft's layers of that kind, by the names of their classes."""
+PLAIN_LORA_LAYERS = frozenset({"Linear", "LeanLinear", "Embedding", "Linear4bit", "Linear8bitLt"})
+"""peft's layers of that kind, and ours, by the names of their classes."""
 DRIVEN_LORA_OPTIONS = PLAIN_LORA_OPTIONS | {
     "corda_config",
     "ensure_weight_tying",

@@ -33,6 +33,7 @@ from cory.io.hub import asking_the_hub
 from cory.models.adapter_kinds import check_acting, check_driven, check_same_weights
 from cory.models.complete import check_complete, check_json_objects, check_size
 from cory.models.layers import keep_4bit_layout, use_exact_attention, use_fast_gelu
+from cory.models.lora import use_lean_lora
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import Adapter, FullCopy
@@ -243,6 +244,7 @@ def _adapter_policies(
         if name not in peft_model.peft_config:
             peft_model.add_adapter(name, copy.deepcopy(peft_model.peft_config[initial]))
             set_peft_model_state_dict(peft_model, start, adapter_name=name)
+    use_lean_lora(peft_model)
     if args.bf16:
         # Autocast would take the copy in float32 that peft makes of every input back to bfloat16.
         for layer in peft_model.modules():

@@ -10,7 +10,7 @@ sequences together, V vocabulary, D hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ from cory.io.quiet import padded_at_the_end
 from cory.models.batch import Batch
 from cory.models.layers import last_mlp, only_at
 from cory.models.logprobs import head_logprobs, token_logprobs
+from cory.models.lora import held_factors
+from cory.models.packing import packed
 from cory.models.weights import Weights
 
 LOGITS_PER_PIECE = 2**24
@@ -100,6 +102,11 @@ class LanguageModel(nn.Module):
         """Context in which matrix products have the configured number format."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
+    def sampling(self) -> AbstractContextManager[None]:
+        """Context for many passes without a gradient between which no weight changes."""
+        on_cpu = self.bf16 and self.device.type == "cpu"
+        return packed(self.model) if on_cpu else nullcontext()
+
     def select_rows(self, rows: Int[Tensor, " B"]) -> None:
         """Learn which rows of a batch go on; for models that do not treat all rows alike."""
 
@@ -172,6 +179,13 @@ class Policy(LanguageModel):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """All that this agent trains: its language-model weights and its value head."""
         return [*self.language_parameters(), *self.value_head.parameters()]
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        adapter = getattr(self.weights, "name", None)
+        held = nullcontext() if adapter is None else held_factors(self.model, [adapter])
+        with self.activate(), held, super().sampling():
+            yield
 
     def values(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
         """Expected return from each position on, in float32."""

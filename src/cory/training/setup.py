@@ -180,7 +180,7 @@ def _models(
     if args.bf16 and user.model is None and not args.shard_weights:
         trained = [weight for policy in policies for weight in policy.language_parameters()]
         hold_in_bfloat16(reference.model, trained)
-    if reference.is_small_on_cpu:
+    if reference.device.type == "cpu":
         keep_freed_memory()
     return policies, reference
 
