@@ -49,6 +49,7 @@ bench-gpu: $(BENCH_INSTALLED) ## Test and measure one GPU in ten minutes (docs/h
 	$(BIN)/python -m benchmarks.gpu $(if $(TEXTS),--texts $(TEXTS)) --output benchmarks/results/gpu
 
 wheels: ## Download what `make bench-gpu` installs into a folder (WHEELS=DIRECTORY)
+	$(if $(WHEELS),,$(error name a folder: make wheels WHEELS=DIRECTORY))
 	$(PYTHON) -m pip download --quiet --dest $(WHEELS) --constraint constraints.txt \
 		--constraint benchmarks/constraints.txt ".[dev,bench]" editables
 
