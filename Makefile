@@ -4,13 +4,15 @@ INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
 TRL_PPO := .venv-trl-0.11.4
 VLLM := .venv-vllm
+# WHEELS=DIRECTORY installs from a folder that `make wheels` filled, without network.
+OFFLINE := $(if $(WHEELS),--no-index --find-links $(WHEELS))
 TEXTS ?= $(wildcard ../shared/data/imdb)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Every test worker, and so every process it starts, computes on one thread: two cores, two workers.
 test test-slow: export OMP_NUM_THREADS = 1
 
-.PHONY: help quickstart test test-slow mutants results docs reference vllm bench bench-gpu lint format typecheck clean
+.PHONY: help quickstart test test-slow mutants results docs reference vllm bench bench-gpu wheels lint format typecheck clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,8 +45,13 @@ bench: $(BENCH_INSTALLED) $(TRL_PPO)/.installed ## Measure iterations beside TRL
 	$(BIN)/python -m benchmarks.iteration --trl_ppo_python $(TRL_PPO)/bin/python \
 		$(if $(TEXTS),--texts $(TEXTS)) --output benchmarks/results/cpu
 
-bench-gpu: $(BENCH_INSTALLED) ## The same at the paper's sizes, on one GPU
+bench-gpu: $(BENCH_INSTALLED) ## Test and measure one GPU in ten minutes (docs/how-to/benchmark-a-gpu.md)
 	$(BIN)/python -m benchmarks.gpu $(if $(TEXTS),--texts $(TEXTS)) --output benchmarks/results/gpu
+
+wheels: ## Download what `make bench-gpu` installs into a folder (WHEELS=DIRECTORY)
+	$(if $(WHEELS),,$(error name a folder: make wheels WHEELS=DIRECTORY))
+	$(PYTHON) -m pip download --quiet --dest $(WHEELS) --constraint constraints.txt \
+		--constraint benchmarks/constraints.txt ".[dev,bench]" editables
 
 lint: $(INSTALLED) ## Check rules and format
 	$(BIN)/ruff check .
@@ -63,11 +70,11 @@ clean: ## Remove the environment and every cache; runs stay
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet $(OFFLINE) --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 $(BENCH_INSTALLED): $(INSTALLED) benchmarks/constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	$(BIN)/python -m pip install --quiet $(OFFLINE) --constraint constraints.txt \
 		--constraint benchmarks/constraints.txt --editable ".[dev,bench]"
 	touch $@
 

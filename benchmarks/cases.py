@@ -31,15 +31,20 @@ class Shape:
     key_heads: int | None = None
     tied: bool = False
 
+    @property
+    def key_width(self) -> int:
+        """Numbers that a token's keys have in a layer, and its values."""
+        return self.width // self.heads * (self.key_heads or self.heads)
+
 
 SHAPES = {
     "tiny": Shape("gpt2", 2, 32, 2, 320, 128),
     "tiny-llama": Shape("llama", 2, 32, 2, 320, 64),
     "small": Shape("gpt2", 4, 256, 4, 8192, 1024),
     "gpt2": Shape("gpt2", 12, 768, 12, 50257, 3072),
-    "smollm2": Shape("llama", 30, 576, 9, 49152, 1536, key_heads=3, tied=True),
+    "smollm2": Shape("llama", 30, 576, 9, 49152, 1536, 8192, key_heads=3, tied=True),
     "gpt2-large": Shape("gpt2", 36, 1280, 20, 50257, 5120),
-    "llama-2-7b": Shape("llama", 32, 4096, 32, 32000, 11008),
+    "llama-2-7b": Shape("llama", 32, 4096, 32, 32000, 11008, 4096),
 }
 
 

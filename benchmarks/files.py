@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import logging
 
 from benchmarks.cases import SEED, Case, Shape
-from benchmarks.floor import weights_in_products
+from benchmarks.floor import matrices, weights_in_products
 from cory.assets import asset_path
 
 PAD, END = "<|pad|>", "<|endoftext|>"
@@ -55,7 +55,7 @@ def read_texts(directory: Path | None) -> list[str]:
 
 
 def save_files(directory: Path, case: Case, shape: Shape, texts: Sequence[str]) -> None:
-    """Write what cases of this shape need: models, `prompts.json` and `facts.json`."""
+    """Write what cases of this shape need: models, prompts, facts and matrices as JSON."""
     with _quiet():
         _save(directory, case, shape, texts)
     if case.device != "cpu":
@@ -84,10 +84,11 @@ def _save(directory: Path, case: Case, shape: Shape, texts: Sequence[str]) -> No
     body, head = weights_in_products(language_model)
     facts = {"body_weights": body, "head_weights": head, "model_bytes": _num_bytes(language_model)}
     (directory / "facts.json").write_text(json.dumps(facts))
+    (directory / "matrices.json").write_text(json.dumps(matrices(language_model)))
 
 
 def read_json(directory: Path, name: str) -> Any:
-    """`prompts.json` or `facts.json`."""
+    """`prompts.json`, `facts.json` or `matrices.json`."""
     return json.loads((directory / name).read_text())
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from benchmarks.cases import Case
 from benchmarks.files import read_texts
 from benchmarks.floor import bf16_speedup
+from benchmarks.goals import PROCESSORS, machine_class
 from benchmarks.machine import describe_run, num_cores
 from benchmarks.running import Bench, Results
 from benchmarks.saving import page, save
 from benchmarks.suite import CASES, summarise
-from benchmarks.table import iteration_table, number_table, phase_table
+from benchmarks.table import iteration_table, number_table, own_floor_table, phase_table
 
 MIN_BF16_SPEEDUP = 1.2
 TINY = {"shape": "tiny", "batch_size": 8, "num_tokens": 4, "micro_batch": None, "steps": 1}
@@ -45,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def publish(results: Results, arguments: list[str], output: Path | None) -> str:
     """What has been measured so far as Markdown, and on disk if that is wanted."""
-    run = describe_run("benchmarks.iteration", arguments)
+    goals = {"goals": f"those of a processor with {PROCESSORS[machine_class()]}"}
+    run = {**describe_run("benchmarks.iteration", arguments), **goals}
     text = page("Speed on a CPU", run, results, render(results))
     if output is not None:
         save(output, text, run, results)
@@ -80,9 +82,11 @@ def render(results: Results) -> str:
     measured = list(results.measured.values())
     parts = [
         "## Numbers",
-        number_table(summarise(results.measured), results.reasons),
+        number_table(summarise(results.measured, results.reasons), machine_class()),
         "## Iterations",
         iteration_table(measured),
+        "## Phases over the floors of their own shapes",
+        own_floor_table(measured),
         "## Where the CPU seconds go",
         phase_table(measured),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import Case
+from benchmarks.products import TimedPass
 
 PHASES = ("generate", "score", "reward", "update", "rest")
 """Score: the reference's pass, and one of the policy's own where a trainer makes it."""
@@ -20,8 +21,9 @@ class Measurement:
 
     `laps` has per iteration and phase the CPU seconds of all threads and the elapsed seconds;
     `total_tokens` (prompts and answers), `answer_tokens` and `optimizer_steps` are those of one
-    iteration; `matrix_rate` is in floating-point operations per second, `copy_rate` in bytes per
-    second, `model_bytes` the size of the initial language model's weights.
+    iteration; `matrix_rate` is in floating-point operations per second, `memory_rate` in bytes per
+    second, `model_bytes` the size of the initial language model's weights, `passes` what an
+    iteration cannot do without (`benchmarks.products`).
     """
 
     case: Case
@@ -35,7 +37,8 @@ class Measurement:
     head_weights: int
     model_bytes: int
     versions: dict[str, str]
-    copy_rate: float
+    memory_rate: float
+    passes: list[TimedPass]
 
     @property
     def cpu_seconds(self) -> float:
@@ -71,13 +74,30 @@ class Measurement:
 
     @property
     def floor_seconds(self) -> float:
-        """Seconds that the matrix products alone would take; see `benchmarks.floor`."""
+        """Seconds that the matrix products alone would take at the rate of one large product."""
         return (2 * self.forward_flop + self.update_flop) / self.matrix_rate
 
     @property
     def times_floor(self) -> float:
-        """How many times the floor the iteration took."""
+        """How many times the floor of large products the iteration took."""
         return self.seconds / self.floor_seconds
+
+    def own_floor_seconds(self, *phases: str) -> float:
+        """Seconds of the products at their own shapes, or of memory where that is slower.
+
+        Args:
+            phases: those that count; none: all of them.
+        """
+        return sum(
+            one.floor_seconds(self.memory_rate)
+            for one in self.passes
+            if not phases or one.phase in phases
+        )
+
+    @property
+    def times_own_floor(self) -> float:
+        """How many times the floor of its own shapes the iteration took."""
+        return self.seconds / self.own_floor_seconds()
 
     @property
     def tokens_per_second(self) -> float:
@@ -113,6 +133,23 @@ def check_same_work(ours: Measurement, theirs: Measurement) -> None:
         raise ValueError(f"{ours.case.name} and {theirs.case.name} ask for different work")
 
 
+def check_same_sampling(ours: Measurement, theirs: Measurement) -> None:
+    """Refuse to compare the throughput of trainers that do not do the same with an answer token.
+
+    How many agents there are, and what their prompts hold, may differ: more of both is more work.
+
+    Raises:
+        ValueError: models, number formats, answers per agent or epochs differ.
+    """
+    free = ("algorithm", "num_agents", "transfer", "num_generations")
+    asked = [
+        {key: value for key, value in one.case.work.items() if key not in free}
+        for one in (ours, theirs)
+    ]
+    if asked[0] != asked[1] or ours.body_weights != theirs.body_weights:
+        raise ValueError(f"{ours.case.name} and {theirs.case.name} do other work per token")
+
+
 def write_measurement(measurement: Measurement, path: Path) -> None:
     """Write what was measured as JSON."""
     path.write_text(json.dumps(asdict(measurement)))
@@ -122,4 +159,5 @@ def measurement_from(record: dict[str, Any]) -> Measurement:
     """A measurement from its JSON."""
     case = {**record["case"], "prompt_tokens": tuple(record["case"]["prompt_tokens"])}
     laps = [{phase: tuple(spent) for phase, spent in lap.items()} for lap in record["laps"]]
-    return Measurement(**{**record, "case": Case(**case), "laps": laps})
+    timed = [TimedPass(**one) for one in record["passes"]]
+    return Measurement(**{**record, "case": Case(**case), "laps": laps, "passes": timed})

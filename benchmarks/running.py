@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -37,6 +38,32 @@ class Results:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """Seconds that a run may take, from now on; by `clock`."""
+
+    seconds: float = math.inf
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "started", self.clock())
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end, negative after it."""
+        return self.started + self.seconds - self.clock()
+
+    def refuse(self, needed: float) -> str | None:
+        """Why something does not fit any more that takes so many seconds; None: it may."""
+        if self.left > max(needed, 0):
+            return None
+        return (
+            f"skipped: {max(self.left, 0):.0f} s of {self.seconds:.0f} s were left, and it needs "
+            f"more than {needed:.0f} s"
+        )
+
+
+@dataclass(frozen=True)
 class Bench:
     """Where files and processes come from.
 
@@ -44,11 +71,14 @@ class Bench:
         directory: scratch space.
         texts: reviews that prompts and the tokenizer are made from.
         pythons: interpreter by worker module; others run in this process's own.
+        budget: ends a case, and skips those that need more than is left: as long as the longest
+            one of their shape took so far.
     """
 
     directory: Path
     texts: Sequence[str]
     pythons: dict[str, str] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
 
     def run(
         self, cases: Iterable[Case], refuse: Callable[[Case], str | None], results: Results
@@ -62,12 +92,18 @@ class Bench:
         Yields:
             a line on each case, once it is done.
         """
+        longest: dict[str, float] = {}
         for case in cases:
             started = time.perf_counter()
-            reason = refuse(case)
+            needed = longest.get(case.shape, 0.0)
+            reason = refuse(case) or self.budget.refuse(needed)
             if reason is None:
                 try:
+                    # Made once for all cases of a shape, so no measure of what another one takes.
+                    self._files(case)
+                    begun = time.perf_counter()
                     results.measured[case.name] = self.measure(case)
+                    longest[case.shape] = max(needed, time.perf_counter() - begun)
                 except MeasuringError as error:
                     reason = str(error)
             if reason is not None:
@@ -88,6 +124,9 @@ class Bench:
         case_path, result = self.directory / "case.json", self.directory / "result.json"
         write_case(case, case_path)
         command = [python, "-m", module, str(case_path), str(files), str(result)]
+        seconds = min(MAX_SECONDS, self.budget.left)
+        if seconds <= 0:
+            raise MeasuringError("no time was left once its model had been made")
         try:
             process = subprocess.run(
                 command,
@@ -95,10 +134,10 @@ class Bench:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=MAX_SECONDS,
+                timeout=seconds,
             )
         except subprocess.TimeoutExpired as error:
-            raise MeasuringError(f"{module} took more than {MAX_SECONDS} s") from error
+            raise MeasuringError(f"{module} was ended after {seconds:.0f} s") from error
         if process.returncode:
             lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
             raise MeasuringError(f"{module} failed: {lines[-1]}")

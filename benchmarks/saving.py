@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.running import Results
 from benchmarks.table import trainer_name
+from cory.io.files import replace_text
 
 
 def page(title: str, run: Mapping[str, str], results: Results, body: str) -> str:
@@ -22,12 +23,12 @@ def page(title: str, run: Mapping[str, str], results: Results, body: str) -> str
 
 
 def save(output: Path, text: str, run: Mapping[str, str], results: Results) -> None:
-    """Write `output`.md and `output`.json."""
+    """Write `output`.md and `output`.json; one that is killed leaves those written before."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.with_suffix(".md").write_text(text)
+    replace_text(output.with_suffix(".md"), text)
     record = {
         "run": dict(run),
         "measured": {name: asdict(case) for name, case in results.measured.items()},
         "not_measured": results.reasons,
     }
-    output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    replace_text(output.with_suffix(".json"), json.dumps(record, indent=1) + "\n")

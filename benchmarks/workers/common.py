@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,19 @@ from transformers import (
 )
 
 from benchmarks.cases import Case, read_case
-from benchmarks.floor import MATRIX_SIZE, SMALL_MATRIX_SIZE, copy_rate, matrix_rate
+from benchmarks.floor import (
+    MATRIX_SIZE,
+    SMALL_MATRIX_SIZE,
+    matrix_rate,
+    memory_rate,
+    product_seconds,
+)
 from benchmarks.measurement import Measurement, write_measurement
 from benchmarks.meter import Meter, peak_bytes
+from benchmarks.products import TimedPass, passes, time_pass, weight_bytes
 
 GPU_MATRIX_SIZE = 8192
-COPIED_BYTES, GPU_COPIED_BYTES = 2**26, 2**30
+READ_BYTES, MAX_READ_BYTES = 2**20, 2**30
 REWARD_BATCH = 64
 MAX_REWARD_TOKENS = 512
 
@@ -85,13 +93,17 @@ class Work:
         """What was measured, without the first lap, which warmed up."""
         case = self.case
         facts = json.loads((self.files / "facts.json").read_text())
+        # Before the products of other shapes, which take memory of their own.
+        peak = peak_bytes(case.device)
+        total_tokens = _only(self.total_tokens, "tokens")
+        weights = weight_bytes(case, facts["body_weights"], facts["head_weights"])
         return Measurement(
             case=case,
             laps=self.meter.laps[1:],
-            total_tokens=_only(self.total_tokens, "tokens"),
+            total_tokens=total_tokens,
             answer_tokens=_only(self.answer_tokens, "answer tokens"),
             optimizer_steps=_only(self.steps, "optimizer steps"),
-            peak_bytes=peak_bytes(case.device),
+            peak_bytes=peak,
             matrix_rate=max(self.rates),
             versions={
                 "python": sys.version.split()[0],
@@ -100,16 +112,33 @@ class Work:
                     for name in ("torch", "transformers", *libraries)
                 },
             },
-            copy_rate=copy_rate(
-                case.device, COPIED_BYTES if case.device == "cpu" else GPU_COPIED_BYTES
-            ),
+            memory_rate=working_memory_rate(case, weights),
+            passes=self._timed_passes(total_tokens, weights),
             **facts,
         )
+
+    def _timed_passes(self, total_tokens: int, weights: float) -> list[TimedPass]:
+        case = self.case
+        body, head = json.loads((self.files / "matrices.json").read_text())
+        seconds = cache(partial(product_seconds, device=case.device, dtype=computed_in(case)))
+        return [time_pass(one, body, head, weights, seconds) for one in passes(case, total_tokens)]
+
+
+def computed_in(case: Case) -> torch.dtype:
+    """The number format of the case's products."""
+    return torch.bfloat16 if case.bf16 else getattr(torch, case.dtype)
+
+
+def working_memory_rate(case: Case, weights: float) -> float:
+    """Bytes per second at which as many bytes as the weights have are read; on a GPU, many."""
+    if case.device != "cpu":
+        return memory_rate(case.device, MAX_READ_BYTES)
+    return memory_rate(case.device, min(max(int(weights), READ_BYTES), MAX_READ_BYTES))
 
 
 def product_rate(case: Case) -> float:
     """Floating-point operations per second in the number format that the case computes in."""
-    dtype = torch.bfloat16 if case.bf16 else getattr(torch, case.dtype)
+    dtype = computed_in(case)
     if case.device != "cpu":
         return matrix_rate(case.device, dtype, GPU_MATRIX_SIZE)
     return matrix_rate(

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.cases import SHAPES, Case
 from benchmarks.files import read_texts, save_files
 from benchmarks.measurement import Measurement
+from benchmarks.products import TimedPass
 
 TINY = Case("tiny", shape="tiny", num_agents=2, batch_size=8, num_tokens=3, steps=2)
 
@@ -31,7 +32,10 @@ def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_measurement() -> Callable[..., Measurement]:
-    """What a process measured on a case, at 1 s of generation and 3 s of learning."""
+    """What a process measured on a case, at 1 s of generation and 3 s of learning.
+
+    A step is bound by memory (0.5 s), a pass of learning by its products (0.75 s).
+    """
 
     def make(case: Case = TINY, **changes: Any) -> Measurement:
         fields: dict[str, Any] = {
@@ -42,7 +46,11 @@ def make_measurement() -> Callable[..., Measurement]:
             "optimizer_steps": case.optimizer_steps,
             "peak_bytes": 10**9,
             "matrix_rate": 1e6,
-            "copy_rate": 1e9,
+            "memory_rate": 1e9,
+            "passes": [
+                TimedPass("generate", "a step", 2.0, 4e5, 5e8, 0.25),
+                TimedPass("update", "by_inputs", 4.0, 5e5, 5e8, 0.75),
+            ],
             "body_weights": 1000,
             "head_weights": 100,
             "model_bytes": 4400,

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.cases import Case
 from benchmarks.measurement import (
     Measurement,
+    check_same_sampling,
     check_same_work,
     measurement_from,
     write_measurement,
@@ -68,6 +69,16 @@ def test_different_work_is_not_compared(make_measurement: Make) -> None:
         check_same_work(make_measurement(ours), make_measurement(theirs, body_weights=1))
     with pytest.raises(ValueError, match="different work"):
         check_same_work(make_measurement(ours), make_measurement(theirs.replace(bf16=True)))
+
+
+def test_throughput_is_compared_where_a_token_costs_the_same_work(make_measurement: Make) -> None:
+    """Prevents tokens per second of two epochs beside those of one, or of another number format."""
+    team = Case("team", num_agents=2, bf16=True)
+    group = team.replace(num_agents=1, algorithm="grpo", side="trl", num_generations=8)
+    check_same_sampling(make_measurement(team), make_measurement(group))
+    for other in (group.replace(num_epochs=1), group.replace(bf16=False)):
+        with pytest.raises(ValueError, match="other work per token"):
+            check_same_sampling(make_measurement(team), make_measurement(other))
 
 
 def test_a_measurement_survives_its_file(make_measurement: Make, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from benchmarks.cases import Case, write_case
 from benchmarks.files import read_json, read_texts
 from benchmarks.measurement import Measurement, check_same_work, measurement_from
 from benchmarks.meter import Meter
-from benchmarks.running import Bench, Results
+from benchmarks.running import Bench, Budget, MeasuringError, Results
 from benchmarks.workers import ours
 from benchmarks.workers.common import Work, run_worker
 
@@ -85,6 +85,43 @@ def test_a_case_that_fails_does_not_end_the_run(tiny_case: Case, tmp_path: Path)
     assert list(bench.run(cases[:1], lambda case: None, results)) == [
         f"one: {module} failed: ValueError: no such model"
     ]
+
+
+def test_a_case_that_does_not_fit_into_what_is_left_is_skipped(
+    tiny_case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a case that is begun when the like of it took longer than is left."""
+    ticks = [0.0]
+    budget = Budget(100, clock=lambda: ticks[0])
+    bench, results = Bench(tmp_path, read_texts(None), budget=budget), Results()
+    monkeypatch.setattr("time.perf_counter", lambda: ticks[0])
+
+    def measure(bench: Bench, case: Case) -> Measurement:
+        ticks[0] += 60
+        return None  # type: ignore[return-value]
+
+    monkeypatch.setattr(Bench, "measure", measure)
+    names = {"one": "tiny", "two": "tiny", "other": "tiny-llama"}
+    cases = [tiny_case.replace(name=name, shape=shape) for name, shape in names.items()]
+    assert list(bench.run(cases, lambda case: None, results)) == [
+        "one: 60 s",
+        "two: skipped: 40 s of 100 s were left, and it needs more than 60 s",
+        "other: 60 s",
+    ]
+
+
+def test_a_case_is_ended_with_the_budget(tiny_case: Case, tmp_path: Path) -> None:
+    """Prevents a run that goes on until somebody else ends it, and with it what it measured."""
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o700)
+    module = "benchmarks.workers.trl_ppo"
+    case = tiny_case.replace(side="trl", num_agents=1)
+    bench = Bench(tmp_path, read_texts(None), {module: str(slow)}, Budget(8))
+    with pytest.raises(MeasuringError, match=f"{module} was ended after [1-8] s"):
+        bench.measure(case)
+    with pytest.raises(MeasuringError, match="no time was left once its model had been made"):
+        bench.measure(case)
 
 
 def test_what_says_nothing_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
