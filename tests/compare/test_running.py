@@ -94,6 +94,19 @@ def test_one_run_end_to_end(
     assert {path.name for path in out.glob("plots/*.png")} == {"curves.png", "frontier.png"}
 
 
+@pytest.mark.slow
+def test_runs_share_the_answers_of_the_initial_model(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Prevents a comparison that evaluates one model as often as it has runs."""
+    out = tmp_path / "out"
+    main(words(tiny, out, "--arms", "ppo,cory", "--seeds", "0"))
+    assert len(list((out / "initial_answers").glob("*.json"))) == 1
+    table = load_results(out)
+    first = table[table["step"] == 0]
+    assert len(first) == 1 + 2
+    for measure in ("task_reward", "kl", "distinct_2", "entropy"):
+        assert first[measure].nunique() == 1
+
+
 def test_what_is_finished_is_not_run_again(tmp_path: Path) -> None:
     """Prevents hours from being spent twice; nothing here could be trained at all."""
     runs = planned(tmp_path)

@@ -40,6 +40,10 @@ class PlannedRun:
     def directory(self) -> Path:
         return Path(self.args.output_dir)
 
+    @property
+    def comparison_directory(self) -> Path:
+        return self.directory.parents[2]
+
     def __str__(self) -> str:
         return f"{self.arm} · η {self.kl_coef:g} · lr {self.learning_rate:g} · seed {self.seed}"
 
@@ -102,6 +106,7 @@ class Comparison:
         for seed, rate, kl_coef, arm in cells:
             args = self.arm_config(arm, kl_coef=kl_coef, learning_rate=rate, seed=seed)
             place = f"kl{kl_coef:g}-lr{rate:g}-seed{seed}-{fingerprint(args)}"
+            # `PlannedRun.comparison_directory` finds the way back.
             args = args.replace(output_dir=str(Path(output_dir) / "runs" / arm / place))
             runs.append(PlannedRun(arm, kl_coef, rate, seed, args))
         return runs

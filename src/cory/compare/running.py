@@ -23,11 +23,14 @@ from cory.io.files import alone_in, is_taken, path_inside, refuse_links, replace
 from cory.io.signals import ON_A_LINE, Stopped, lifeline
 from cory.io.terminal import say
 from cory.team.metrics import read_metrics
+from cory.training.initial import SHARED_ANSWERS
 
 POLL_SECONDS = 0.2
 SECONDS_TO_STOP = 20.0
 """For runs to finish an iteration and save it; schedulers often kill after 30."""
 LOG = "run.log"
+INITIAL_ANSWERS = "initial_answers"
+"""Where the runs of a comparison share the initial model's answers to held-out queries."""
 
 
 def run_comparison(
@@ -142,7 +145,12 @@ def start(run: PlannedRun, threads: int, line: int) -> subprocess.Popen[bytes]:
     refuse_links(run.directory, LOG)
     config = run.directory / "config.yaml"
     replace_text(config, yaml.safe_dump(run.args.to_dict(), sort_keys=False, allow_unicode=True))
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, ON_A_LINE: "1"}
+    environment = {
+        "OMP_NUM_THREADS": str(threads),
+        **os.environ,
+        ON_A_LINE: "1",
+        SHARED_ANSWERS: str(run.comparison_directory / INITIAL_ANSWERS),
+    }
     with (run.directory / LOG).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", *command(run)],

@@ -13,7 +13,7 @@ from torch import Tensor
 from cory.algorithm.losses import masked_mean
 from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
-from cory.generation.local import Answers, Sampler, answer_each
+from cory.generation.local import Sampler, answer_each
 from cory.generation.mixed_adapters import can_be_mixed
 from cory.models.batch import make_batch
 from cory.models.policy import Policy
@@ -21,6 +21,7 @@ from cory.models.scoring import TokenScorer, TokenScores
 from cory.models.weights import MERGED
 from cory.rewards.scoring import RewardScorer
 from cory.team.averaging import merged
+from cory.team.known_answers import Answered, KnownAnswers, is_known_by_content
 from cory.team.metrics import confidence_interval, diversity, mean_of, none_for_nan
 from cory.team.prompts import PromptEncoder
 
@@ -53,18 +54,24 @@ class Evaluator:
     args: CORYConfig
 
     def evaluate_each(
-        self, policies: Mapping[str, Policy], queries: Sequence[dict[str, Any]]
+        self,
+        policies: Mapping[str, Policy],
+        queries: Sequence[dict[str, Any]],
+        known: KnownAnswers | None = None,
     ) -> dict[str, Evaluation]:
         """Each agent alone and, with `evaluate_merged`, the mean of their weights as `merged`.
 
         Args:
             policies: agents by name.
             queries: rows of the held-out data set.
+            known: where to look for answers of equal models; None: all answer.
         """
         num_samples, everybody = self.args.num_eval_samples, list(policies.values())
         # Keeping all agents' hidden states at once is worth it where they are decoded together.
         groups = [everybody] if can_be_mixed(everybody) else [[policy] for policy in everybody]
-        found = [one for group in groups for one in self._evaluate(group, queries, num_samples)]
+        found = [
+            one for group in groups for one in self._evaluate(group, queries, num_samples, known)
+        ]
         evaluations = dict(zip(policies, found, strict=True))
         if self.args.evaluate_merged:
             with merged(list(policies.values())) as mean:
@@ -84,12 +91,54 @@ class Evaluator:
         return self._evaluate([policy], queries, num_samples)[0]
 
     def _evaluate(
-        self, policies: Sequence[Policy], queries: Sequence[dict[str, Any]], num_samples: int
+        self,
+        policies: Sequence[Policy],
+        queries: Sequence[dict[str, Any]],
+        num_samples: int,
+        known: KnownAnswers | None = None,
     ) -> list[Evaluation]:
         """Evaluate policies whose answers are sampled together."""
-        args = self.args
         rows = [row for row in queries for _ in range(num_samples)]
-        prompt_ids = [self.encoder.encode(row[args.prompt_column], []) for row in rows]
+        prompt_ids = [self.encoder.encode(row[self.args.prompt_column], []) for row in rows]
+        request = None if known is None else self._request(known, policies, prompt_ids)
+        if known is None or request is None:
+            answered = self._answer(policies, prompt_ids, num_samples)
+        else:
+            request["num_samples"] = num_samples
+            shape = len(policies), len(rows)
+            answered = known.get(
+                request, shape, lambda: self._answer(policies, prompt_ids, num_samples)
+            )
+        return [self._measure(rows, one, num_samples) for one in answered]
+
+    def _request(
+        self,
+        known: KnownAnswers,
+        policies: Sequence[Policy],
+        prompt_ids: Sequence[Sequence[int]],
+    ) -> dict[str, Any] | None:
+        """What makes the answers of these policies; None where something is not known by content.
+
+        Of the tokenizer, only the prompts' ids and stop strings have a part in them.
+        """
+        sampler, stops = self.sampler, self.encoder.stop_strings
+        backend = getattr(self.encoder.tokenizer, "backend_tokenizer", None) if stops else None
+        if not is_known_by_content(sampler, policies) or (stops and backend is None):
+            return None
+        return {
+            "policies": [known.digest(policy) for policy in policies],
+            "reference": known.digest(self.scorer.reference),
+            "prompts": prompt_ids,
+            "end_ids": sorted(sampler.end_ids),
+            "rows_per_pass": sampler.rows_per_pass,
+            "stops": backend and [stops, backend.to_str()],
+        }
+
+    def _answer(
+        self, policies: Sequence[Policy], prompt_ids: Sequence[Sequence[int]], num_samples: int
+    ) -> list[Answered]:
+        """Sample each policy's answers and score them; rewards are none of this."""
+        args = self.args
         answers = answer_each(
             self.sampler,
             policies,
@@ -98,29 +147,25 @@ class Evaluator:
             args.temperature,
             [derive_generator(args.seed, "evaluation", device=one.device) for one in policies],
         )
-        return [
-            self._measure(policy, rows, prompt_ids, one, num_samples)
-            for policy, one in zip(policies, answers, strict=True)
-        ]
+        answered = []
+        for policy, one in zip(policies, answers, strict=True):
+            batch = make_batch(prompt_ids, one.token_ids, policy.device)
+            scores = self.scorer.score(policy, batch, one.hidden)
+            numbers = score_metrics(scores, batch.response_mask, num_samples)
+            answered.append(Answered(one.token_ids, numbers))
+        return answered
 
     def _measure(
-        self,
-        policy: Policy,
-        rows: Sequence[dict[str, Any]],
-        prompt_ids: Sequence[Sequence[int]],
-        answers: Answers,
-        num_samples: int,
+        self, rows: Sequence[dict[str, Any]], answered: Answered, num_samples: int
     ) -> Evaluation:
-        response_ids = answers.token_ids
+        response_ids = answered.response_ids
         completions = self.encoder.decode(response_ids)
         paid = self.rewards.score(rows, completions, response_ids)
-        batch = make_batch(prompt_ids, response_ids, policy.device)
-        scores = self.scorer.score(policy, batch, answers.hidden)
         metrics = {
             **reward_metrics(paid.total.view(-1, num_samples)),
             **{f"reward/{name}": mean for name, mean in paid.means.items()},
             **{f"logged/{name}": mean for name, mean in paid.logged.items()},
-            **score_metrics(scores, batch.response_mask, num_samples),
+            **answered.scores,
             **diversity(response_ids),
             "ended_share": mean_of(self.encoder.have_ended(response_ids)),
         }

@@ -157,6 +157,12 @@ def check_context(
         return max(encoder.upper_bound(query, answers) for answers in prompts)
 
     room = math.inf if context_length is None else context_length - longest
+
+    def length(query: Any) -> int:
+        return max(len(encoder.encode(query, answers)) for answers in prompts)
+
+    # Short queries repeat, and one by one they take long to tokenise.
+    length_of_text = cache(length)
     bound_by_bytes = cache(lambda num_bytes: bound("x" * num_bytes))
     lengths: dict[int, int] = {}
     for row, query in enumerate(queries, first):
@@ -164,7 +170,7 @@ def check_context(
             size = bound(query) if is_chat(query) else bound_by_bytes(len(query.encode()))
             # Tokenising a whole data set takes many seconds, so most queries pass by their bytes.
             if size > room or not (is_chat(query) or query.strip()):
-                lengths[row] = max(len(encoder.encode(query, answers)) for answers in prompts)
+                lengths[row] = length(query) if is_chat(query) else length_of_text(query)
         except ValueError as error:
             raise ValueError(f"row {row} of the queries: {error}") from error
     too_long = [row for row, length in lengths.items() if length > room]

@@ -26,6 +26,7 @@ from cory.training.callbacks import Events
 from cory.training.console import Console
 from cory.training.data import held_out_queries, queries_at
 from cory.training.given import EvalRows, GivenRows
+from cory.training.initial import initial_answers
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.optimizer import make_optimizer, make_scheduler, next_iteration
 from cory.training.query_checks import trained_queries
@@ -225,12 +226,13 @@ class CORYTrainer:
         if not sets:
             return {}
         size = self.args.num_eval_queries
+        known = initial_answers(self.args) if step == 0 else None
         policies = {agent.name: agent.policy for agent in self.agents}
         with ExitStack() as stack:
             for agent in self.agents:
                 stack.enter_context(agent.as_result())
             found = {
-                name: evaluator.evaluate_each(policies, held_out_queries(rows, size))
+                name: evaluator.evaluate_each(policies, held_out_queries(rows, size), known)
                 for name, rows in sets.items()
             }
         self.alone = next(iter(found.values()))
