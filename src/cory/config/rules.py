@@ -83,6 +83,22 @@ RULES: tuple[Rule, ...] = (
         "needs num_generations of at least 2, not {args.num_generations}: set num_generations=4",
     ),
     _refuse_if(
+        lambda args: (
+            args.importance_sampling_level != "token"
+            and args.advantage_estimator not in GROUP_ESTIMATORS
+        ),
+        "importance_sampling_level={args.importance_sampling_level!r} takes one ratio per answer, "
+        "so it needs one advantage per answer, and advantage_estimator="
+        "{args.advantage_estimator!r} has one per token: set advantage_estimator='group' or "
+        "'leave_one_out', or importance_sampling_level='token'",
+    ),
+    _refuse_if(
+        lambda args: args.scale_rewards != "group" and args.advantage_estimator != "group",
+        "scale_rewards={args.scale_rewards!r} says what the estimator group divides by, and "
+        "advantage_estimator={args.advantage_estimator!r} divides by nothing: set "
+        "advantage_estimator='group', or scale_rewards='group', its default",
+    ),
+    _refuse_if(
         lambda args: (args.min_completion_length or 0) > args.max_completion_length,
         "min_completion_length={args.min_completion_length} is more than "
         "max_completion_length={args.max_completion_length}",
