@@ -47,22 +47,24 @@ class Result(NamedTuple):
 
 
 def main() -> None:
-    """Print how far cory and TRL are apart, relative to TRL's largest number, for each variant."""
+    """Print how far cory and TRL are apart, and how large TRL's numbers are, for each variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="a directory with model and tokenizer")
     path = parser.parse_args().model
     torch.set_num_threads(1)
-    print(f"TRL {trl.__version__}\n{'variant':64} advantages   loss       gradient")
+    print(f"TRL {trl.__version__}; largest differences of advantages, loss, gradient; (TRL's)")
     for settings in variants():
         theirs, ours = compared(path, settings)
-        scale = theirs.advantages.abs().max()
-        errors = (
-            float((ours.advantages - theirs.advantages).abs().max() / scale),
-            abs(ours.loss - theirs.loss) / abs(theirs.loss),
-            float((ours.gradient - theirs.gradient).abs().max() / theirs.gradient.abs().max()),
+        numbers = (
+            float((ours.advantages - theirs.advantages).abs().max()),
+            abs(ours.loss - theirs.loss),
+            float((ours.gradient - theirs.gradient).abs().max()),
+            abs(theirs.loss),
+            float(theirs.gradient.abs().max()),
         )
         name = " ".join(f"{key}={value}" for key, value in settings.items())
-        print(f"{name:64} " + "   ".join(f"{error:.1e}" for error in errors), flush=True)
+        shown = "{:.1e} {:.1e} {:.1e} ({:.3f} {:.3f})".format(*numbers)
+        print(f"{name:56} {shown}", flush=True)
 
 
 def variants() -> list[dict[str, Any]]:
@@ -74,7 +76,13 @@ def variants() -> list[dict[str, Any]]:
     ]
     found += [{"loss_type": kind, "num_mini_batches": 2} for kind in types]
     found += [{"scale_rewards": name} for name in ("group", "batch", "none")]
-    found += [{"epsilon_high": 0.28}, {"beta": 0.0}, {"algorithm": "rloo"}]
+    found += [{"loss_type": kind, "entropy_coef": 0.5} for kind in types]
+    found += [
+        {"use_bias_correction_kl": False},
+        {"epsilon_high": 0.28},
+        {"beta": 0.0},
+        {"algorithm": "rloo"},
+    ]
     return found
 
 
@@ -93,6 +101,11 @@ def compared(path: str, settings: dict[str, Any]) -> tuple[Result, Result]:
         beta = trainer.beta if is_rloo else settings.get("beta", BETA)
         rows = [{"prompt": query} for query in QUERIES for _ in range(GROUP)]
         drawn = trainer._generate_and_score_completions(rows)
+    # An untrained model seldom ends an answer: cut them, so that they are ragged.
+    lengths = torch.randint(1, LENGTH + 1, (len(rows), 1))
+    lengths[0] = LENGTH
+    drawn["completion_mask"] *= torch.arange(drawn["completion_ids"].shape[1]) < lengths
+    drawn["num_items_in_batch"] = drawn["completion_mask"].sum()
     tokens = torch.randn(2, *drawn["completion_ids"].shape)
     trainer.beta, trainer.current_gradient_accumulation_steps = beta, 1
     batch = ragged(drawn)
@@ -190,7 +203,11 @@ def our_settings(settings: dict[str, Any], num_mini_batches: int, is_rloo: bool)
     renamed = {key: value for key, value in settings.items() if key != "beta"}
     if "epsilon_high" in renamed:
         renamed["cliprange_high"] = renamed.pop("epsilon_high")
-    defaults: dict[str, Any] = {"advantage_estimator": "group", "loss_type": "dapo"}
+    defaults: dict[str, Any] = {
+        "advantage_estimator": "group",
+        "loss_type": "dapo",
+        "use_bias_correction_kl": True,
+    }
     if is_rloo:
         defaults = {
             "advantage_estimator": "leave_one_out",

@@ -25,7 +25,13 @@ from tests.tiny_runs import same_bits, snapshot, trainer
 GROUPS = {"advantage_estimator": "group", "num_generations": 4}
 FILTER = {"top_p": 0.9, "top_k": 20, "min_p": 0.02}
 VARIANTS: list[dict[str, Any]] = [
-    {"loss_type": "grpo", "kl_placement": "loss", "kl_estimator": "k3", "cliprange_high": 0.3},
+    {
+        "loss_type": "grpo",
+        "kl_placement": "loss",
+        "kl_estimator": "k3",
+        "use_bias_correction_kl": True,
+        "cliprange_high": 0.3,
+    },
     {"loss_type": "dapo", "num_mini_batches": 2, "entropy_coef": 0.1},
     {"loss_type": "dr_grpo", "scale_rewards": "none", **GROUPS},
     {"loss_type": "grpo", "importance_sampling_level": "sequence", **GROUPS},
@@ -79,7 +85,7 @@ def loss_of(agent: Agent, samples: TrainSamples) -> tuple[float, dict[str, Tenso
 
 
 def test_every_term_has_the_weights_of_the_loss_type(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
-    """Prevents a KL or an entropy that is still divided by tokens; formulas written out."""
+    """Prevents a KL that is still divided by tokens, or an entropy that is not."""
     options = {**GROUPS, "kl_placement": "loss", "kl_estimator": "k3", "entropy_coef": 0.3}
     team = trainer(
         tiny_gpt2_dir, tmp_path, loss_type="grpo", stop_strings=list("aeiou "), **options
@@ -104,7 +110,32 @@ def test_every_term_has_the_weights_of_the_loss_type(tiny_gpt2_dir: Path, tmp_pa
         mean_of_means(-samples.advantages), abs=1e-5
     )
     assert float(statistics["kl_loss"]) == pytest.approx(mean_of_means(kl), abs=1e-5)
-    assert float(statistics["entropy_loss"]) == pytest.approx(-mean_of_means(entropy), rel=1e-5)
+    # As in TRL, the bonus is the mean over tokens for every loss type.
+    mean_entropy = float(losses.masked_mean(entropy, mask))
+    assert float(statistics["entropy_loss"]) == pytest.approx(-mean_entropy, rel=1e-5)
+    assert abs(mean_of_means(entropy) - mean_entropy) > 1e-4
+
+
+def test_the_kl_correction_has_a_gradient(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a ratio that is a constant: at ratio 1 the loss is the same, its gradient is not."""
+    options = {"kl_placement": "loss", "kl_estimator": "k3", "kl_coef": 1.0}
+    team = trainer(tiny_gpt2_dir, tmp_path, use_bias_correction_kl=True, **options)
+    agent = team.agents[0]
+    disturb(agent.policy, seed=2)
+    _, samples = learnt(team)
+    loss, _, gradient = loss_of(agent, samples)
+    plain_loss, _, plain = loss_of(agent, replace(samples, kl_log_ratio=None))
+    assert loss == pytest.approx(plain_loss, abs=1e-5)
+    # By hand: the gradient of ρ · KL is that of KL, plus KL times that of log π.
+    mask, policy = samples.batch.response_mask, agent.policy
+    hidden = policy.response_hidden(samples.batch)
+    logprobs = policy.logprobs(hidden, samples.batch.response_tokens, 1.0)
+    assert samples.ref_logprobs is not None
+    kl = losses.k3(samples.old_logprobs, samples.ref_logprobs)[mask]
+    wanted = torch.autograd.grad((kl * logprobs).mean(), policy.language_parameters())
+    flat = torch.cat([one.flatten() for one in wanted])
+    torch.testing.assert_close(gradient - plain, flat, atol=1e-5, rtol=1e-3)
+    assert flat.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("filters", [{}, FILTER], ids=["whole", "filtered"])
@@ -227,7 +258,8 @@ def test_a_partners_answer_keeps_the_set_it_was_drawn_from(
     assert samples[0].kept.equal(kept)
     own = team.agents[0].scorer.token_filter
     mask, policy = spoken[1].batch.response_mask, team.policies[0]
-    logits = policy.logits(policy.response_hidden(spoken[1].batch), team.args.temperature)
+    with torch.no_grad():
+        logits = policy.logits(policy.response_hidden(spoken[1].batch), team.args.temperature)
     sets = unpacked(kept[mask], policy.vocab_size)
     assert not own.kept(logits).equal(sets)
     logprobs = restricted(logits, sets).log_softmax(-1)
