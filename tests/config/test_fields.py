@@ -8,6 +8,7 @@ import pytest
 
 from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.fields import (
+    ABOVE_ZERO_TO_ONE,
     AGENTS,
     BELOW_ONE,
     COUNT,
@@ -20,6 +21,7 @@ from cory.config.fields import (
     SEED,
     SIGNED,
     TEMPERATURE,
+    TOP_K,
     Facts,
     Placeholders,
     facts_of,
@@ -29,6 +31,7 @@ from cory.config.fields import (
 RANGES = {
     None: "any",
     NOT_EMPTY: "not_empty",
+    ABOVE_ZERO_TO_ONE: "above_zero",
     AGENTS: "agents",
     BELOW_ONE: "below_one",
     COUNT: "count",
@@ -40,6 +43,7 @@ RANGES = {
     SEED: "seed",
     SIGNED: "signed",
     TEMPERATURE: "temperature",
+    TOP_K: "top_k",
 }
 
 TABLE = """
@@ -95,6 +99,15 @@ normalize_rewards                 any           result  -       -    algorithm
 score_clip                        positive      result  -       -    algorithm
 elastic_reset_period              positive      result  -       arm  algorithm
 elastic_reset_decay               fraction      result  -       arm  algorithm
+loss_type                         any           result  -       arm  loss
+cliprange_high                    positive      result  -       arm  loss
+scale_rewards                     any           result  -       arm  loss
+importance_sampling_level         any           result  -       arm  loss
+entropy_coef                      non_negative  result  -       arm  loss
+use_bias_correction_kl            any           result  -       arm  loss
+top_p                             above_zero    result  -       -    sampling
+top_k                             top_k         result  -       -    sampling
+min_p                             below_one     result  -       -    sampling
 output_dir                        name          -       resume  -    run
 seed                              seed          result  -       -    run
 max_steps                         positive      result  resume  -    run

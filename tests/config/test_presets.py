@@ -41,8 +41,17 @@ def test_the_paper_preset_turns_everything_beyond_the_paper_off() -> None:
         transfer_back_weight=1.0,
         transfer_min_lift=0.0,
         partner_samples_weight=1.0,
+        advantage_estimator="group",
+        num_generations=2,
+        loss_type="grpo",
+        cliprange_high=0.3,
+        scale_rewards="none",
+        importance_sampling_level="sequence",
+        entropy_coef=0.01,
+        kl_placement="loss",
+        use_bias_correction_kl=True,
     ).to_dict()
-    names = {field.name for field in fields(THEMES["extensions"])}
+    names = {field.name for theme in ("extensions", "loss") for field in fields(THEMES[theme])}
     assert all(beyond[name] != getattr(CORYConfig(), name) for name in names)
     args = CORYConfig(**{**beyond, **preset_settings("paper")})
     assert all(getattr(args, name) == getattr(CORYConfig(), name) for name in names)

@@ -104,6 +104,35 @@ def group(
     return _broadcast_to_tokens(deviations / (std + 1e-4), response_mask)
 
 
+def group_by_batch(
+    token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], num_generations: int
+) -> Float[Tensor, "B T"]:
+    """`group`, with one standard deviation for all queries.
+
+        A_i = (G_i − mean(G)) / (std(all G) + 1e-4)        mean over the group, std over the batch
+
+    A query whose answers earn nearly the same is not blown up (Liu et al., arXiv 2508.08221). Equal
+    answers get exactly 0, whatever others earn.
+    """
+    deviations, _ = _deviations_in_groups(token_rewards, response_mask, num_generations)
+    rewards = zero_padding(token_rewards, response_mask).sum(1)[response_mask.any(1)]
+    std = rewards.std() if len(rewards) > 1 else rewards.new_zeros(())
+    return _broadcast_to_tokens(deviations / (std + 1e-4), response_mask)
+
+
+def group_unscaled(
+    token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], num_generations: int
+) -> Float[Tensor, "B T"]:
+    """How much an answer is above the mean of its group, A_i = G_i − mean(G).
+
+    The advantage of Dr. GRPO (arXiv 2503.20783): divided by a standard deviation, queries that are
+    nearly always or nearly never answered right would count more. `leave_one_out` is N / (N − 1)
+    times this.
+    """
+    deviations, _ = _deviations_in_groups(token_rewards, response_mask, num_generations)
+    return _broadcast_to_tokens(deviations, response_mask)
+
+
 def leave_one_out(
     token_rewards: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"], num_generations: int
 ) -> Float[Tensor, "B T"]:
@@ -228,3 +257,19 @@ ESTIMATORS: dict[str, Estimator] = {
     ),
 }
 """Every estimator by the name it has in `CORYConfig.advantage_estimator`."""
+
+GROUP_SCALES: dict[str, Estimator] = {
+    "group": ESTIMATORS["group"],
+    "batch": Estimator(
+        lambda rewards, response, _, size: group_by_batch(rewards, response, size), whiten=False
+    ),
+    "none": Estimator(
+        lambda rewards, response, _, size: group_unscaled(rewards, response, size), whiten=False
+    ),
+}
+"""What becomes of the estimator `group`, by the name in `CORYConfig.scale_rewards`."""
+
+
+def estimator_of(name: str, scale_rewards: str) -> Estimator:
+    """The estimator of a name; `scale_rewards` says what `group` divides by."""
+    return GROUP_SCALES[scale_rewards] if name == "group" else ESTIMATORS[name]

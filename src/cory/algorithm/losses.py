@@ -195,52 +195,48 @@ class PolicyLoss(NamedTuple):
     """How far the update has moved the policy: KL(old ‖ current) per token, by k3."""
 
 
+ClipRange = float | tuple[float, float]
+"""How far a ratio may be from 1: on both sides, or below it and above it."""
+
+
 def policy_loss(
     logprobs: Float[Tensor, "B T"],
     old_logprobs: Float[Tensor, "B T"],
     advantages: Float[Tensor, "B T"],
     response_mask: Bool[Tensor, "B T"],
-    cliprange: float,
+    cliprange: ClipRange,
     num_tokens: Scalar,
 ) -> PolicyLoss:
     """The clipped objective of PPO (Schulman et al., arXiv 1707.06347, Eq 7), negated.
 
         ρ_t  = exp(logprobs_t − old_logprobs_t)
-        loss = Σ_t max(−A_t ρ_t, −A_t clip(ρ_t, 1 − ε, 1 + ε)) / num_tokens
+        loss = Σ_t max(−A_t ρ_t, −A_t clip(ρ_t, 1 − ε, 1 + ε_high)) / num_tokens
 
+    One `cliprange` is ε and ε_high; DAPO has two (arXiv 2503.14476, Eq 10). Homogeneous in the
+    advantages: a token with w times its advantage counts w times (`policy_losses.LOSS_WEIGHTS`).
     `num_tokens` must be positive: a mini-batch without response tokens has no loss.
     """
     log_ratio = zero_padding(logprobs - old_logprobs, response_mask)
-    advantages = zero_padding(advantages, response_mask)
-    ratio = log_ratio.exp()
-    unclipped = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
-    return PolicyLoss(
-        loss=torch.maximum(unclipped, clipped).sum() / num_tokens,
-        clip_fraction=(clipped > unclipped).sum() / num_tokens,
-        approx_kl=(log_ratio.expm1() - log_ratio).detach().sum() / num_tokens,
+    return clipped_loss(
+        log_ratio, log_ratio, zero_padding(advantages, response_mask), cliprange, num_tokens
     )
 
 
-def likelihood_loss(
-    logprobs: Float[Tensor, "B T"],
-    old_logprobs: Float[Tensor, "B T"],
+def clipped_loss(
+    log_ratio: Float[Tensor, "B T"],
+    clipped_log_ratio: Float[Tensor, "B T"],
     advantages: Float[Tensor, "B T"],
-    response_mask: Bool[Tensor, "B T"],
-    cliprange: float,
+    cliprange: ClipRange,
     num_tokens: Scalar,
 ) -> PolicyLoss:
-    """The weighted likelihood, negated: what `policy_loss` is without ratio and clip.
-
-        loss = −Σ_t A_t log π(w_t) / num_tokens
-
-    It takes the same arguments, so that either can stand where the other does.
-    """
-    log_ratio = zero_padding(logprobs - old_logprobs, response_mask)
-    weighted = zero_padding(advantages, response_mask) * zero_padding(logprobs, response_mask)
+    """`policy_loss` from log-ratios: those of the tokens, and those of which ρ is made."""
+    low, high = cliprange if isinstance(cliprange, tuple) else (cliprange, cliprange)
+    ratio = clipped_log_ratio.exp()
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - low, 1 + high)
     return PolicyLoss(
-        loss=-weighted.sum() / num_tokens,
-        clip_fraction=torch.zeros_like(log_ratio.sum()),
+        loss=torch.maximum(unclipped, clipped).sum() / num_tokens,
+        clip_fraction=(clipped > unclipped).sum() / num_tokens,
         approx_kl=(log_ratio.expm1() - log_ratio).detach().sum() / num_tokens,
     )
 

@@ -47,6 +47,11 @@ POSITIVE = _positive(1_000_000_000)
 NON_NEGATIVE = _non_negative(1_000_000_000)
 FRACTION = _between(0, 1)
 BELOW_ONE = Range("must be from 0 to less than 1", lambda number: 0 <= number < 1)
+ABOVE_ZERO_TO_ONE = Range("must be greater than 0 and at most 1", lambda number: 0 < number <= 1)
+TOP_K = Range(
+    "must be 0, for all tokens, or from 2 to 1,000,000: of one token nothing can be learnt",
+    lambda number: number == 0 or 2 <= number <= 1_000_000,
+)
 NOT_EMPTY = Range("must hold texts that are not empty", bool)
 SIGNED = _between(-1e6, 1e6)
 AGENTS = _positive(64)

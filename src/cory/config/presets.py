@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from cory.config.losses import LossConfig
 from cory.config.themes import ExtensionsConfig
 from cory.io.files import look_up
 
-NOTHING_ELSE = {field.name: field.default for field in fields(ExtensionsConfig)}
+NOTHING_ELSE = {
+    field.name: field.default for theme in (ExtensionsConfig, LossConfig) for field in fields(theme)
+}
 """Every setting beyond the paper, off."""
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -83,6 +83,22 @@ RULES: tuple[Rule, ...] = (
         "needs num_generations of at least 2, not {args.num_generations}: set num_generations=4",
     ),
     _refuse_if(
+        lambda args: (
+            args.importance_sampling_level != "token"
+            and args.advantage_estimator not in GROUP_ESTIMATORS
+        ),
+        "importance_sampling_level={args.importance_sampling_level!r} takes one ratio per answer, "
+        "so it needs one advantage per answer, and advantage_estimator="
+        "{args.advantage_estimator!r} has one per token: set advantage_estimator='group' or "
+        "'leave_one_out', or importance_sampling_level='token'",
+    ),
+    _refuse_if(
+        lambda args: args.scale_rewards != "group" and args.advantage_estimator != "group",
+        "scale_rewards={args.scale_rewards!r} says what the estimator group divides by, and "
+        "advantage_estimator={args.advantage_estimator!r} divides by nothing: set "
+        "advantage_estimator='group', or scale_rewards='group', its default",
+    ),
+    _refuse_if(
         lambda args: (args.min_completion_length or 0) > args.max_completion_length,
         "min_completion_length={args.min_completion_length} is more than "
         "max_completion_length={args.max_completion_length}",
@@ -124,6 +140,15 @@ RULES: tuple[Rule, ...] = (
         "roles: it needs a role_exchange_period and knowledge_transfer=True",
     ),
     _learning_rates,
+    _refuse_if(
+        lambda args: (
+            args.use_bias_correction_kl
+            and (args.kl_placement != "loss" or args.kl_estimator == "full")
+        ),
+        "use_bias_correction_kl=True corrects an estimate of the KL in the loss, not kl_placement="
+        "{args.kl_placement!r} with kl_estimator={args.kl_estimator!r}: set kl_placement='loss' "
+        "and kl_estimator='k3' or 'k1', or use_bias_correction_kl=False",
+    ),
     _refuse_if(
         lambda args: args.kl_controller == "adaptive" and args.kl_coef == 0,
         "kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0",

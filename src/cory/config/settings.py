@@ -13,6 +13,8 @@ from typing import Any
 from cory.config import themes
 from cory.config.answers import AnswersConfig
 from cory.config.fields import Facts, facts_of
+from cory.config.losses import LossConfig
+from cory.config.sampling import SamplingConfig
 from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems, validate
 from cory.io.files import did_you_mean
@@ -26,6 +28,8 @@ class CORYConfig(
     themes.ProcessesConfig,
     themes.ServerConfig,
     themes.RunConfig,
+    SamplingConfig,
+    LossConfig,
     themes.AlgorithmConfig,
     themes.TeamConfig,
     themes.ModelConfig,

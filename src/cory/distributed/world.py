@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int
+from jaxtyping import Int, Num
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -95,8 +95,8 @@ class World:
         return [row for rows in self.gather(list(own)) for row in rows][:count]
 
     def join_rows(
-        self, own: Float[Tensor, "b t ..."], count: int, width: int
-    ) -> Float[Tensor, "B T ..."]:
+        self, own: Num[Tensor, "b t ..."], count: int, width: int
+    ) -> Num[Tensor, "B T ..."]:
         """All rows from everybody's part, filled up with zeros to one width."""
         parts = self._parts(count)
         longest = max(part.stop - part.start for part in parts)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cory.algorithm.filtering import WHOLE_DISTRIBUTION, TokenFilter
 from cory.distributed.fsdp import unsharded
 from cory.distributed.memory import PassSize
 from cory.distributed.world import SINGLE, World
@@ -56,7 +57,7 @@ class Sampler(Protocol):
 
 
 class LocalSampler:
-    """Samples from the policy's whole distribution, in this process, with a key-value cache.
+    """Samples from the policy's distribution, in this process, with a key-value cache.
 
     Which prompts are decoded together, or by which process, changes no answer: every token of every
     prompt has its own random number.
@@ -66,6 +67,7 @@ class LocalSampler:
         rows_per_pass: prompts decoded at once.
         world: who decodes which prompts; all get all tokens.
         stops: texts that end a response.
+        token_filter: which tokens may be drawn.
     """
 
     def __init__(
@@ -74,11 +76,13 @@ class LocalSampler:
         rows_per_pass: int,
         world: World = SINGLE,
         stops: StopStrings = NO_STOPS,
+        token_filter: TokenFilter = WHOLE_DISTRIBUTION,
     ) -> None:
         self.end_ids = end_ids
         self.rows_per_pass = rows_per_pass
         self.world = world
         self.stops = stops
+        self.token_filter = token_filter
         self.passes = PassSize("sampling")
 
     @torch.no_grad()
@@ -160,7 +164,8 @@ class LocalSampler:
         """
 
         def draw(hidden: Tensor, uniform: Tensor) -> Tensor:
-            return sample_tokens(policy.logits(hidden, temperature or 1.0), temperature, uniform)
+            logits = self.token_filter.applied(policy.logits(hidden, temperature or 1.0))
+            return sample_tokens(logits, temperature, uniform)
 
         kind = FixedDecoding if has_fixed_shapes(policy) else Decoding
         places = {question: place for place, question in enumerate(dict.fromkeys(questions))}

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int, Num
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -144,8 +144,8 @@ def make_batch(
 
 
 def to_rows(
-    flat: Float[Tensor, "N ..."], response_mask: Bool[Tensor, "B T"]
-) -> Float[Tensor, "B T ..."]:
+    flat: Num[Tensor, "N ..."], response_mask: Bool[Tensor, "B T"]
+) -> Num[Tensor, "B T ..."]:
     """What belongs to the response tokens, laid out as (B, T) with zeros on padding."""
     rows = flat.new_zeros(*response_mask.shape, *flat.shape[1:])
     is_token = response_mask.view(*response_mask.shape, *[1] * (flat.ndim - 1))

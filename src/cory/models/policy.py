@@ -14,13 +14,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from cory.algorithm import losses
+from cory.algorithm.filtering import restricted_to
 from cory.distributed.memory import PassSize
 from cory.io.quiet import padded_at_the_end
 from cory.models.batch import Batch
@@ -198,21 +199,37 @@ def differentiable_full_kl(
     reference: LanguageModel,
     ref_hidden: Float[Tensor, "N D"],
     temperature: float,
+    kept: UInt8[Tensor, "N _"] | None = None,
 ) -> Float[Tensor, " N"]:
     """Full KL to the reference at each token, with a gradient through the policy.
 
-    The logits of a piece are computed again in the backward pass instead of being kept.
+    Of both distributions on the tokens `kept`. The logits of a piece are computed again in the
+    backward pass instead of being kept.
     """
 
-    def kl(hidden_piece: Tensor, ref_piece: Tensor) -> Tensor:
+    def kl(hidden_piece: Tensor, ref_piece: Tensor, kept_piece: Tensor | None) -> Tensor:
         with torch.no_grad():
-            ref_logits = reference.logits(ref_piece, temperature)
-        return losses.full_kl(policy.logits(hidden_piece, temperature), ref_logits)
+            ref_logits = restricted_to(reference.logits(ref_piece, temperature), kept_piece)
+        logits = restricted_to(policy.logits(hidden_piece, temperature), kept_piece)
+        return losses.full_kl(logits, ref_logits)
 
+    return by_pieces(kl, policy, hidden, ref_hidden, kept)
+
+
+def by_pieces(
+    function: Callable[..., Tensor], policy: LanguageModel, *columns: Tensor | None
+) -> Float[Tensor, " N"]:
+    """A function of N tokens that visits the vocabulary, differentiable, piece by piece."""
+    first = columns[0]
+    assert first is not None, "the hidden states"
     return torch.cat(
         [
-            checkpoint(kl, hidden[piece], ref_hidden[piece], use_reentrant=False)
-            for piece in pieces_of(len(hidden), policy.vocab_size)
+            checkpoint(
+                function,
+                *(None if column is None else column[piece] for column in columns),
+                use_reentrant=False,
+            )
+            for piece in pieces_of(len(first), policy.vocab_size)
         ]
     )
 

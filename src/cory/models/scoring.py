@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cory.algorithm import losses
+from cory.algorithm.filtering import WHOLE_DISTRIBUTION, TokenFilter, restricted_to
 from cory.distributed.fsdp import unsharded_heads
 from cory.distributed.world import SINGLE, World
 from cory.models.batch import Batch, to_rows
@@ -22,7 +23,9 @@ from cory.models.policy import LanguageModel, Policy, pieces_of
 class TokenScores(NamedTuple):
     """Scores of sampled responses under a policy and the frozen reference; 0 on padding.
 
-    `full_kl` and `entropy` are in nats. `ref_hidden` is kept only when the loss needs it.
+    `full_kl` and `entropy` are in nats. `ref_hidden` is kept only when the loss needs it. `kept`
+    are the tokens that could be drawn (`filtering.packed`), None if all could; everything but
+    `values` is of the distributions on these, the reference's as well.
     """
 
     logprobs: Float[Tensor, "B T"]
@@ -31,6 +34,7 @@ class TokenScores(NamedTuple):
     ref_logprobs: Float[Tensor, "B T"]
     full_kl: Float[Tensor, "B T"]
     ref_hidden: Float[Tensor, "B T D"] | None = None
+    kept: UInt8[Tensor, "B T _"] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class TokenScorer:
         max_rows: sequences per forward pass; None: as many as are fast.
         keep_ref_hidden: also keep the reference's hidden states, for a KL in the loss.
         world: who scores which sequences; all get all scores.
+        token_filter: of sampling, used in scoring too.
     """
 
     reference: LanguageModel
@@ -52,10 +57,15 @@ class TokenScorer:
     max_rows: int | None = None
     keep_ref_hidden: bool = False
     world: World = SINGLE
+    token_filter: TokenFilter = WHOLE_DISTRIBUTION
 
     @torch.no_grad()
     def score(
-        self, policy: Policy, batch: Batch, hidden: Float[Tensor, "b T D"] | None = None
+        self,
+        policy: Policy,
+        batch: Batch,
+        hidden: Float[Tensor, "b T D"] | None = None,
+        kept: UInt8[Tensor, "B T _"] | None = None,
     ) -> TokenScores:
         """Score B responses.
 
@@ -64,9 +74,12 @@ class TokenScorer:
             batch: of all processes.
             hidden: the policy's hidden states from which the responses were sampled, of the rows
                 of this process; None: computed again.
+            kept: the tokens that could be drawn, of responses that another policy has given; None:
+                those that `token_filter` keeps of this one's.
         """
         count, width = batch.response_mask.shape
-        own = batch.select(self.world.rows(count, batch.input_ids.device))
+        own_rows = self.world.rows(count, batch.input_ids.device)
+        own, own_kept = batch.select(own_rows), None if kept is None else kept[own_rows]
 
         def attempt() -> dict[str, Tensor]:
             scores: dict[str, Tensor] = {}
@@ -75,8 +88,11 @@ class TokenScorer:
             for rows, _ in self.world.padded_microbatches(pieces, count):
                 piece = own.select(rows)
                 length = piece.response_mask.shape[1]
-                known = None if hidden is None else hidden[rows, :length][piece.response_mask]
-                for name, flat in self._score_piece(policy, piece, known).items():
+                known, known_kept = (
+                    None if one is None else one[rows, :length][piece.response_mask]
+                    for one in (hidden, own_kept)
+                )
+                for name, flat in self._score_piece(policy, piece, known, known_kept).items():
                     shape = (*own.response_mask.shape, *flat.shape[1:])
                     column = scores.setdefault(name, flat.new_zeros(shape))
                     column[rows, :length] = to_rows(flat, piece.response_mask)
@@ -89,7 +105,11 @@ class TokenScorer:
         )
 
     def _score_piece(
-        self, policy: Policy, piece: Batch, hidden: Float[Tensor, "N D"] | None
+        self,
+        policy: Policy,
+        piece: Batch,
+        hidden: Float[Tensor, "N D"] | None,
+        kept: UInt8[Tensor, "N _"] | None,
     ) -> dict[str, Tensor]:
         """The fields of `TokenScores` for the N response tokens of a few sequences."""
         reference, temperature = self.reference, self.temperature
@@ -99,11 +119,17 @@ class TokenScorer:
         tokens = piece.response_tokens
         parts: list[dict[str, Tensor]] = []
         for part in pieces_of(len(tokens), policy.vocab_size):
-            all_logprobs = policy.logits(hidden[part], temperature).log_softmax(-1)
-            ref_all_logprobs = reference.logits(ref_hidden[part], temperature).log_softmax(-1)
+            logits = policy.logits(hidden[part], temperature)
+            ref_logits = reference.logits(ref_hidden[part], temperature)
+            kept_part = None if kept is None else kept[part]
+            if kept_part is None and self.token_filter.is_on:
+                kept_part = self.token_filter.kept_with(logits, tokens[part])
+            all_logprobs = restricted_to(logits, kept_part).log_softmax(-1)
+            ref_all_logprobs = restricted_to(ref_logits, kept_part).log_softmax(-1)
             chosen = tokens[part, None]
             parts.append(
-                {
+                ({} if kept_part is None else {"kept": kept_part})
+                | {
                     "logprobs": all_logprobs.gather(1, chosen).squeeze(1),
                     "values": policy.values(hidden[part]),
                     "entropy": losses.entropy_of(all_logprobs),

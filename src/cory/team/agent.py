@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cory.algorithm import losses
-from cory.algorithm.advantages import ESTIMATORS, truncated_importance
+from cory.algorithm.advantages import estimator_of, truncated_importance
 from cory.algorithm.seeding import derive_generator
 from cory.config import CORYConfig
 from cory.distributed.fsdp import full_tensor, unsharded_heads
@@ -28,6 +28,7 @@ from cory.team.train_samples import (
     behaviour_logprobs,
     correct_sampler_mismatch,
     learnt_only,
+    loss_variant,
     plain_records,
     select_each,
     transfer_back_samples,
@@ -80,7 +81,7 @@ class Agent:
         policy, args = self.policy, self.args
         self.reference = self.scorer.reference
         self.world = self.scorer.world
-        self.estimator = ESTIMATORS[args.advantage_estimator]
+        self.estimator = estimator_of(args.advantage_estimator, args.scale_rewards)
         self.penalty = KL_PENALTIES[args.kl_estimator]
         self.placement = KL_PLACEMENTS[args.kl_placement]
         self.state = AgentState(args.kl_coef)
@@ -172,7 +173,7 @@ class Agent:
         weight, samples, metrics = self.args.partner_samples_weight, [], {}
         partners = plain_records(team, self.index) if weight else []
         for partner in filter(lambda one: one.is_learnt.any(), partners):
-            scores = self.scorer.score(self.policy, partner.batch)
+            scores = self.scorer.score(self.policy, partner.batch, kept=partner.scores.kept)
             made, _ = self.make_train_samples(replace(partner, scores=scores))
             drawn_with = behaviour_logprobs(partner, self.args)
             importance = truncated_importance(scores.logprobs, drawn_with)
@@ -229,6 +230,8 @@ class Agent:
             advantages=losses.masked_whiten(advantages, mask) if whiten else advantages,
             returns=returns,
             kl_weight=kl_weight if self.placement.in_loss else None,
+            kept=scores.kept,
+            **loss_variant(args),
         )
         return samples, metrics
 
@@ -241,7 +244,7 @@ class Agent:
         self, samples: Sequence[TrainSamples], rows: Sequence[Tensor]
     ) -> dict[str, float]:
         """One step on some rows of the samples; {} and no step if that is not finite."""
-        chosen = select_each(samples, rows)
+        chosen = select_each(samples, rows, self.args)
         totals = self.passes.attempt(lambda: self._gradient(chosen), self.world)
         weights = self.policy.trainable_parameters()
         limit = self.args.max_grad_norm or float("inf")
@@ -257,10 +260,7 @@ class Agent:
     def _gradient(self, samples: Sequence[TrainSamples]) -> dict[str, Tensor]:
         """The whole gradient on some samples, of which nothing was there before."""
         self.optimizer.zero_grad(set_to_none=True)
-        totals: dict[str, Tensor] = {}
-        for one in samples:
-            totals |= self._accumulate(one)
-        return totals
+        return {key: value for one in samples for key, value in self._accumulate(one).items()}
 
     def _accumulate(self, samples: TrainSamples) -> dict[str, Tensor]:
         """Add the gradient of this process's rows of a mini-batch, one micro-batch at a time."""

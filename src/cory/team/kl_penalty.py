@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cory.algorithm.losses import KL_ESTIMATORS, kl_to_come
@@ -21,13 +21,15 @@ from cory.models.scoring import TokenScores
 class LiveTokens:
     """Response tokens under the weights that are being trained.
 
-    `ref_hidden` is there if the penalty needs it.
+    `ref_hidden` is there if the penalty needs it; `kept` are the tokens that could be drawn, None
+    if all could.
     """
 
     hidden: Float[Tensor, "N D"]
     logprobs: Float[Tensor, " N"]
     ref_logprobs: Float[Tensor, " N"]
     ref_hidden: Float[Tensor, "N D"] | None
+    kept: UInt8[Tensor, "N _"] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class KLPenalty:
             return self.estimate(tokens.logprobs, tokens.ref_logprobs)
         assert tokens.ref_hidden is not None, "needs_ref_hidden"
         return differentiable_full_kl(
-            policy, tokens.hidden, reference, tokens.ref_hidden, temperature
+            policy, tokens.hidden, reference, tokens.ref_hidden, temperature, tokens.kept
         )
 
 

@@ -10,13 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from cory.algorithm.advantages import truncated_importance
-from cory.algorithm.losses import PolicyLoss, likelihood_loss, policy_loss
+from cory.algorithm.losses import PolicyLoss, policy_loss
+from cory.algorithm.policy_losses import (
+    LOG_RATIOS,
+    LOSS_WEIGHTS,
+    POLICY_LOSSES,
+    LossWeights,
+    likelihood_loss,
+)
 from cory.config import CORYConfig
 from cory.models.batch import Batch, make_batch
 from cory.team.types import RolloutRecord
@@ -36,6 +44,17 @@ class TrainSamples:
     ref_hidden: Float[Tensor, "B T D"] | None = None
     kl_weight: float | None = None
     """Weight of the KL in the loss; None: it is not there."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus; 0: it is not there."""
+    kl_log_ratio: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Makes of log-ratios of tokens those that the KL in the loss is multiplied by; None: it is
+    not (`policy_losses.LOG_RATIOS`)."""
+    kept: UInt8[Tensor, "B T _"] | None = None
+    """The tokens that could be drawn (`filtering.packed`); None: all."""
+    weigh: LossWeights | None = None
+    """Makes `loss_weights` of a mini-batch; None: there are none."""
+    loss_weights: Float[Tensor, "B 1"] | None = None
+    """How much each token counts; None: all the same."""
     weight: float = 1.0
     """Weight of their whole loss."""
     policy_loss: Callable[..., PolicyLoss] = policy_loss
@@ -53,6 +72,27 @@ class TrainSamples:
         }
         return replace(self, batch=batch, **rectangles)
 
+    def mini_batch(self, rows: Tensor, args: CORYConfig) -> TrainSamples:
+        """Some sequences for one optimizer step, with the weights of their tokens in its loss."""
+        chosen = self.select(rows)
+        if self.weigh is None:
+            return chosen
+        tokens_per_mini_batch = self.batch.num_tokens / args.num_mini_batches
+        mask = chosen.batch.response_mask
+        weights = self.weigh(mask, tokens_per_mini_batch, args.max_completion_length)
+        return replace(chosen, loss_weights=weights)
+
+    def weighted(self, values: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """Values of tokens by how much each counts in the loss."""
+        return values if self.loss_weights is None else values * self.loss_weights
+
+    def weighted_sum(self, values: Float[Tensor, " N"]) -> Float[Tensor, ""]:
+        """The sum over all response tokens, by how much each counts in the loss."""
+        if self.loss_weights is None:
+            return values.sum()
+        mask = self.batch.response_mask
+        return (values * self.loss_weights.expand(mask.shape)[mask]).sum()
+
     def logged(self, statistics: Iterable[str]) -> list[str]:
         """Which statistics are logged: all of one's own answers, two of a partner's."""
         return [key for key in statistics if not self.name or key in _OF_PARTNERS]
@@ -61,13 +101,27 @@ class TrainSamples:
 _OF_PARTNERS = ("policy_loss", "clip_fraction")
 
 
-def select_each(samples: Sequence[TrainSamples], rows: Sequence[Tensor]) -> list[TrainSamples]:
-    """Some rows of each; those of which there are none are left out.
+def select_each(
+    samples: Sequence[TrainSamples], rows: Sequence[Tensor], args: CORYConfig
+) -> list[TrainSamples]:
+    """A mini-batch of each; those of which there are no rows are left out.
 
     Few answers, split into more mini-batches, leave some without any.
     """
     pairs = zip(samples, rows, strict=True)
-    return [one.select(chosen) for one, chosen in pairs if len(chosen)]
+    return [one.mini_batch(chosen, args) for one, chosen in pairs if len(chosen)]
+
+
+def loss_variant(args: CORYConfig) -> dict[str, Any]:
+    """What the settings make of the loss on answers that an agent learns as its own."""
+    return {
+        "policy_loss": POLICY_LOSSES[args.importance_sampling_level],
+        "weigh": LOSS_WEIGHTS[args.loss_type],
+        "entropy_weight": args.entropy_coef,
+        "kl_log_ratio": (
+            LOG_RATIOS[args.importance_sampling_level] if args.use_bias_correction_kl else None
+        ),
+    }
 
 
 def learnt_only(samples: TrainSamples, record: RolloutRecord) -> TrainSamples:

@@ -17,6 +17,7 @@ from cory.config import CORYConfig
 from cory.io.errors import CoryRuntimeError
 from cory.models.batch import Batch, to_rows
 from cory.models.cpu import side_by_side
+from cory.models.live import live_entropy, live_logprobs
 from cory.models.policy import LanguageModel, Policy
 from cory.models.weights import FullCopy
 from cory.team.kl_penalty import KLPenalty, LiveTokens
@@ -108,10 +109,14 @@ def microbatch_loss(
     """
     mask = samples.batch.response_mask
     hidden = policy.response_hidden(samples.batch)
-    flat_logprobs = policy.logprobs(hidden, samples.batch.response_tokens, args.temperature)
+    kept = None if samples.kept is None else samples.kept[mask]
+    flat_logprobs = live_logprobs(
+        policy, hidden, samples.batch.response_tokens, args.temperature, kept
+    )
     logprobs = to_rows(flat_logprobs, mask)
+    advantages = samples.weighted(samples.advantages)
     policy_part = samples.policy_loss(
-        logprobs, samples.old_logprobs, samples.advantages, mask, args.cliprange, num_tokens
+        logprobs, samples.old_logprobs, advantages, mask, clip_range(args), num_tokens
     )
     loss = policy_part.loss
     statistics = {
@@ -129,12 +134,24 @@ def microbatch_loss(
         statistics |= dict(zip(("value_loss", "value_clip_fraction"), value_part, strict=True))
     if samples.kl_weight is not None and samples.ref_logprobs is not None:
         ref_hidden = None if samples.ref_hidden is None else samples.ref_hidden[mask]
-        live = LiveTokens(hidden, flat_logprobs, samples.ref_logprobs[mask], ref_hidden)
+        live = LiveTokens(hidden, flat_logprobs, samples.ref_logprobs[mask], ref_hidden, kept)
         kl = penalty.while_learning(live, policy, reference, args.temperature)
-        kl_loss = kl.sum() / num_tokens
-        loss = loss + samples.kl_weight * kl_loss
-        statistics["kl_loss"] = kl_loss
+        if samples.kl_log_ratio is not None:
+            log_ratio = losses.zero_padding(logprobs - samples.old_logprobs, mask)
+            kl = kl * samples.kl_log_ratio(log_ratio, mask).exp()[mask]
+        statistics["kl_loss"] = samples.weighted_sum(kl) / num_tokens
+        loss = loss + samples.kl_weight * statistics["kl_loss"]
+    if samples.entropy_weight:
+        entropy = live_entropy(policy, hidden, args.temperature, kept)
+        statistics["entropy_loss"] = -entropy.sum() / num_tokens
+        loss = loss + samples.entropy_weight * statistics["entropy_loss"]
     return samples.weight * loss, {key: value.detach() for key, value in statistics.items()}
+
+
+def clip_range(args: CORYConfig) -> losses.ClipRange:
+    """How far the ratio may be from 1: below, and above if that is something else."""
+    high = args.cliprange_high
+    return args.cliprange if high is None else (args.cliprange, high)
 
 
 LARGEST_RUN_OF_SKIPS = 2

@@ -12,6 +12,7 @@ from datasets import Dataset, IterableDataset
 from peft import PeftConfig, PeftModel
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from cory.algorithm.filtering import TokenFilter
 from cory.config import CORYConfig
 from cory.distributed.world import SINGLE, World
 from cory.generation.local import LocalSampler, Sampler
@@ -193,6 +194,7 @@ def _scorer(args: CORYConfig, reference: LanguageModel, world: World) -> TokenSc
         args.per_device_eval_batch_size,
         keep_ref_hidden=in_loss and KL_PENALTIES[args.kl_estimator].needs_ref_hidden,
         world=world,
+        token_filter=TokenFilter.of(args),
     )
 
 
@@ -267,7 +269,9 @@ def _sampler(
     end_ids, stops = encoder.end_ids, encoder.stops
     if args.vllm_server_base_url is not None:
         return VllmSampler(policies, end_ids, args, world, stops)
-    return LocalSampler(end_ids, args.per_device_eval_batch_size, world, stops)
+    return LocalSampler(
+        end_ids, args.per_device_eval_batch_size, world, stops, TokenFilter.of(args)
+    )
 
 
 def _context_length(reference: LanguageModel, sampler: Sampler) -> int | None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
 
 import torch
 
+from cory.algorithm.filtering import WHOLE_DISTRIBUTION, TokenFilter, restricted_to
 from cory.config import CORYConfig
 from cory.distributed.world import SINGLE, World
 from cory.generation.local import Answers, cut_after_ends
@@ -60,8 +62,13 @@ class VllmSampler:
         self.stops = stops
         self.rows_at_once = args.per_device_eval_batch_size
         vocabulary_size = policies[0].model.config.get_text_config().vocab_size
+        self.token_filter = TokenFilter.of(args)
         self.server = Server(
-            args.vllm_server_base_url, args.vllm_server_timeout, vocabulary_size, stops.texts
+            args.vllm_server_base_url,
+            args.vllm_server_timeout,
+            vocabulary_size,
+            stops.texts,
+            asdict(self.token_filter),
         )
         self.retry = RetryPolicy(args.vllm_server_timeout, self.server.base_url)
         directory = args.vllm_adapter_dir or str(Path(args.output_dir) / "vllm")
@@ -217,19 +224,25 @@ def check_same_distribution(
     batch = make_batch([prompt_ids], answers.token_ids, device=reference.device)
     hidden = reference.response_hidden(batch)
 
-    def difference(at: float) -> float:
-        ours = reference.logprobs(hidden, batch.response_tokens, at)
+    def difference(at: float, token_filter: TokenFilter) -> float:
+        logits, tokens = reference.logits(hidden, at), batch.response_tokens
+        kept = token_filter.kept_with(logits, tokens) if token_filter.is_on else None
+        ours = restricted_to(logits, kept).log_softmax(-1).gather(1, tokens[:, None])[:, 0]
         return float((served[0] - ours).abs().mean())
 
-    if temperature != 1 and difference(1.0) < difference(temperature):
+    token_filter = sampler.token_filter
+    of_drawing = difference(temperature, token_filter)
+    changes = temperature != 1 or token_filter.is_on
+    if changes and difference(1.0, WHOLE_DISTRIBUTION) < of_drawing:
         raise ValueError(
-            f"temperature={temperature}, but the vLLM server at {sampler.server.base_url} gives "
-            "log-probabilities from before the temperature: start it with "
+            f"temperature={temperature}, top_p={args.top_p}, top_k={args.top_k}, min_p="
+            f"{args.min_p}, but the vLLM server at {sampler.server.base_url} gives "
+            "log-probabilities from before the temperature and the filters: start it with "
             "--logprobs-mode processed_logprobs"
         )
-    if difference(temperature) > LARGEST_DIFFERENCE:
+    if of_drawing > LARGEST_DIFFERENCE:
         raise ValueError(
             f"the vLLM server at {sampler.server.base_url} serves {sampler.base!r}, which is not "
-            f"the initial model: its log-probabilities differ by {difference(temperature):.2f} "
+            f"the initial model: its log-probabilities differ by {of_drawing:.2f} "
             "nats per token. Start it with the model of model_name_or_path"
         )

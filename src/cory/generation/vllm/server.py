@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx2
@@ -26,6 +26,8 @@ WHOLE_DISTRIBUTION = {
     "top_p": 1.0,
     "top_k": 0,
     "min_p": 0.0,
+}
+NO_PENALTIES = {
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
@@ -48,6 +50,7 @@ class Server:
         request_timeout: seconds that one completion may take.
         vocabulary_size: of the model; token ids are below it.
         stop_strings: texts that end a response and stay part of it.
+        filters: `top_p`, `top_k` and `min_p` of sampling.
 
     Raises:
         ValueError: `base_url` is no address, or the environment names no usable proxy.
@@ -59,10 +62,12 @@ class Server:
         request_timeout: float,
         vocabulary_size: int = 2**31,
         stop_strings: Sequence[str] = (),
+        filters: Mapping[str, float] = WHOLE_DISTRIBUTION,
     ) -> None:
         self.base_url = without_password(base_url.rstrip("/"))
         self.request_timeout = request_timeout
         self.vocabulary_size = vocabulary_size
+        self.filters = dict(filters)
         self.stops: dict[str, Any] = {}
         if stop_strings:
             self.stops = {"stop": list(stop_strings), "include_stop_str_in_output": True}
@@ -168,7 +173,7 @@ class Server:
         seed: int,
         end_ids: list[int],
     ) -> Completion:
-        """One response to one prompt, drawn from the whole distribution.
+        """One response to one prompt, drawn from the distribution that the filters leave.
 
         Args:
             model: name of the base or of an adapter.
@@ -193,7 +198,8 @@ class Server:
                 "ignore_eos": True,
                 "logprobs": 0,
                 "return_token_ids": True,
-                **WHOLE_DISTRIBUTION,
+                **self.filters,
+                **NO_PENALTIES,
             },
         )
         if reply.status >= 500 or reply.status in (404, 429):
