@@ -11,7 +11,7 @@ from cory.models import packing
 from cory.models.packing import packed
 
 pytestmark = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 products here"
+    not packing.has_bfloat16_products(torch.device("cpu")), reason="no bfloat16 products here"
 )
 
 

@@ -193,9 +193,9 @@ class RunConfig:
     """ε of AdamW."""
     max_grad_norm: float = setting(1.0, NON_NEGATIVE)
     """Maximum norm of each agent's gradient; a larger one is scaled down. 0: no limit."""
-    bf16: bool = setting(False)
+    bf16: bool | Literal["auto"] = setting(False)
     """Autocast to bfloat16 in sampling, scoring and training. Weights and statistics keep their
-    number format."""
+    number format. `auto`: where the device has instructions for it; without, it is slow."""
     gradient_checkpointing: bool = setting(False)
     """Recompute activations in the backward pass. This takes less memory and more time."""
     use_cpu: bool = setting(False, resume_may_change=True)

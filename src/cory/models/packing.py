@@ -21,6 +21,14 @@ LARGEST_SHARE = 1 / 4
 """Of the memory that is free: what a second layout of the weights may take."""
 
 
+def has_bfloat16_products(device: torch.device) -> bool:
+    """Whether a device has instructions for them; where it has none they are slow."""
+    if device.type == "cpu":
+        cpu: Any = torch.cpu
+        return cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
     """Context, for inference on a CPU, in which linear layers multiply packed bfloat16 weights.
@@ -43,7 +51,7 @@ def _can_be_packed(weight: Tensor) -> bool:
         weight.device.type == "cpu"
         and type(weight.data) is Tensor
         and torch.backends.mkldnn.is_available()
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and has_bfloat16_products(weight.device)
     )
 
 

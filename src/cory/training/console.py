@@ -99,6 +99,8 @@ def _team(args: Any) -> str:
         parts.append(f"roles exchanged every {args.role_exchange_period} steps")
     if not args.knowledge_transfer:
         parts.append("no knowledge transfer")
+    if args.bf16:
+        parts.append("bfloat16")
     return " · ".join(part for part in parts if part)
 
 

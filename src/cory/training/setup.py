@@ -22,6 +22,7 @@ from cory.models.complete import check_object
 from cory.models.cpu import keep_freed_memory
 from cory.models.layers import hold_in_bfloat16
 from cory.models.loading import build_policies, ensure_pad_token, load_model, load_tokenizer
+from cory.models.packing import has_bfloat16_products
 from cory.models.policy import LanguageModel, Policy
 from cory.models.scoring import TokenScorer
 from cory.models.weights import Adapter, check_mergeable
@@ -84,6 +85,11 @@ class RunComponents:
     def reference(self) -> LanguageModel:
         """The frozen initial model."""
         return self.scorer.reference
+
+
+def settled(args: CORYConfig, device: torch.device) -> CORYConfig:
+    """The settings with `bf16="auto"` decided for a device, as the run records them."""
+    return args.replace(bf16=has_bfloat16_products(device)) if args.bf16 == "auto" else args
 
 
 def build_components(

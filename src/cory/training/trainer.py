@@ -33,7 +33,7 @@ from cory.training.query_checks import trained_queries
 from cory.training.records import COMMAND, Records, flat_settings
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
-from cory.training.setup import UserObjects, build_components
+from cory.training.setup import UserObjects, build_components, settled
 from cory.training.standstill import Standstill
 from cory.training.state import RunState
 
@@ -84,8 +84,8 @@ class CORYTrainer:
             args = args.replace(num_agents=self.team_size)
         if isinstance(model, str):
             args, model = args.replace(model_name_or_path=model), None
-        self.args = args
         self.accelerator = make_accelerator(args)
+        self.args = args = settled(args, self.accelerator.device)
         self.world = make_world(self.accelerator, args)
         self.records = Records(args, writes=self.world.is_main)
         seed_global_generators(args.seed)
