@@ -17,7 +17,12 @@ OWNER = re.compile(r"(agent_\d+|merged|pioneer|observer(_\d+)?)/")
 WAYS_OF_LEARNING: tuple[dict[str, Any], ...] = (
     {"num_agents": 3, "evaluate_merged": True},
     {"transfer_back_weight": 1.0, "partner_samples_weight": 1.0},
-    {"kl_placement": "loss", "advantage_estimator": "group", "num_generations": 2},
+    {
+        "kl_placement": "loss",
+        "advantage_estimator": "group",
+        "num_generations": 2,
+        "entropy_coef": 0.01,
+    },
 )
 
 

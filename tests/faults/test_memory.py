@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from cory.distributed.memory import MemoryLimitError, PassSize, is_out_of_memory
@@ -50,10 +51,9 @@ def little_memory(policy: Policy, rows: int, only_backward: bool = False) -> Ite
 
 
 def first_layer(policy: Policy) -> nn.Module:
-    """The first that has weights of the policy: the embedding, or half of an adapter."""
+    """The first that has weights of the policy: the embedding, or a layer with an adapter."""
     if isinstance(policy.weights, Adapter):
-        end = f"lora_A.{policy.weights.name}"
-        return next(part for name, part in policy.model.named_modules() if name.endswith(end))
+        return next(part for part in policy.model.modules() if isinstance(part, LoraLayer))
     return policy.model.get_input_embeddings()
 
 

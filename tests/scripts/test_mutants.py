@@ -21,6 +21,8 @@ THEMES = {
     "masks_and_batch",
     "losses",
     "advantages",
+    "filtering",
+    "loss_variants",
     "kl",
     "update_and_optimizer",
     "transfer_and_partner_samples",
