@@ -202,7 +202,9 @@ def test_another_task_brings_its_questions_only() -> None:
     [
         (["trian"], "no command 'trian': did you mean train?"),
         (["train", "--max_step", "3"], "unknown option --max_step: did you mean max_steps?"),
-        (["train", "--num-agents=3"], "unknown option --num-agents: did you mean num_agents?"),
+        (["train", "--num-agents=0"], "num_agents=0 must be greater than 0"),
+        (["train", "--max-new-tokens", "3"], "unknown option --max_new_tokens: here it is max_com"),
+        (["train", "--advantage_estimator", "rloo"], "reinforce: here it is leave_one_out"),
         (["train", "--seed", "x"], "--seed: 'x' is not a whole number"),
         (["train", "--save_steps", "0.5"], "'0.5' is not a whole number or null"),
         (["train", "--kl_placement", "all"], "'all' is not one of reward, loss, both"),
@@ -237,6 +239,8 @@ def test_mistakes_get_one_message_and_status_2(
     ("text", "message"),
     [
         ("max_step: 3", "unknown key 'max_step': did you mean max_steps?"),
+        ("lr: 1.0e-5", "unknown key 'lr': here it is learning_rate"),
+        ("advantage_estimator: grpo", "'grpo' is not one of gae, group, leave_one_out"),
         ("preset: best of all", "no preset 'best of all'; there is paper, team"),
         ("seed: many", "seed: 'many' is not a whole number"),
         ("- seed", "must hold `key: value` lines"),

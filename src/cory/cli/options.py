@@ -18,10 +18,10 @@ from jsonargparse import ArgumentParser
 from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter
 from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.fields import NAME
+from cory.config.names import fix, value_fix
 from cory.config.presets import preset_settings
-from cory.config.saved import ADVICE
 from cory.config.validation import own_problems, refuse_problems
-from cory.io.files import did_you_mean, is_file
+from cory.io.files import is_file
 from cory.io.yaml import read_yaml
 
 REFUSALS = (argparse.ArgumentError, OverflowError)
@@ -210,11 +210,7 @@ def refuse_unknown_settings(keys: Iterable[Any], where: str) -> None:
         ValueError: some are not; the message has the fix for each.
     """
     unknown = [key for key in keys if key not in FIELD_NAMES]
-    refuse_problems([f"{where}: unknown key {key!r}{_fix(key, FIELD_NAMES)}" for key in unknown])
-
-
-def _fix(name: Any, known: Iterable[str]) -> str:
-    return f": {ADVICE[name]}" if name in ADVICE else did_you_mean(str(name), known)
+    refuse_problems([f"{where}: unknown key {key!r}{fix(key, FIELD_NAMES)}" for key in unknown])
 
 
 def gather_lists(words: Sequence[str]) -> list[str]:
@@ -254,7 +250,7 @@ def _refuse_unknown_options(parser: ArgumentParser, words: Iterable[str]) -> Non
     ]
     names = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
     unknown = [name for name in names if name not in known]
-    refuse_problems([f"unknown option --{name}{_fix(name, known)}" for name in unknown])
+    refuse_problems([f"unknown option --{name}{fix(name, known)}" for name in unknown])
 
 
 def readable(error: Exception, where: str) -> str:
@@ -275,7 +271,8 @@ def readable(error: Exception, where: str) -> str:
         dash = f" (one that begins with - is written {lone[1]}=-…)" if lone else ""
         return f"{message}{dash}; see --help"
     # What is not a setting and has a type is a count.
-    return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS.get(name[1], int))}"
+    other = value_fix(name[1], value[1])
+    return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS.get(name[1], int))}{other}"
 
 
 def describe(hint: Any) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 from cory.config import themes
 from cory.config.answers import AnswersConfig
 from cory.config.fields import Facts, facts_of
+from cory.config.names import fix
 from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems, validate
-from cory.io.files import did_you_mean
 
 
 # The one list of themes. A dataclass takes the fields of its last base first.
@@ -73,14 +73,14 @@ SETTINGS: Mapping[str, Facts] = {field.name: facts_of(field) for field in fields
 """The facts about each setting, by its name."""
 
 FIELD_NAMES = frozenset(SETTINGS)
+LISTED = ": `cory train --help` lists them"
 
 
 def unknown_setting(name: str) -> str:
     """The error message for a name that is not a setting: what to write instead."""
     if name in ADVICE:
         return f"{name!r} is no longer a setting of CORYConfig: {ADVICE[name]}"
-    fix = did_you_mean(name, FIELD_NAMES) or ": `cory train --help` lists them"
-    return f"{name!r} is not a setting of CORYConfig{fix}"
+    return f"{name!r} is not a setting of CORYConfig{fix(name, FIELD_NAMES) or LISTED}"
 
 
 def refuse_unknown_names(names: Iterable[str]) -> None:
