@@ -153,7 +153,7 @@ def test_options_win_over_the_file_and_the_file_over_the_task(tmp_path: Path) ->
     ):
         args = training_settings(settings_of(words))
         assert (args.max_steps, args.kl_coef, args.learning_rate) == (3, 0.7, 2e-5)
-        assert args.report_to == ["wandb"]
+        assert args.trackers == ["wandb"]
         assert args.batch_size == task_defaults("imdb")["batch_size"]
 
 

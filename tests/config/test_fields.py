@@ -121,11 +121,12 @@ num_eval_queries                  positive      result  resume  -    run
 num_eval_samples                  count         result  resume  -    run
 save_steps                        positive      -       resume  -    run
 save_total_limit                  positive      -       resume  -    run
-report_to                         any           -       resume  -    run
-run_name                          any           -       resume  -    run
 metric_for_best_model             any           -       resume  -    run
 greater_is_better                 any           -       resume  -    run
 resume                            any           -       resume  -    run
+report_to                         any           -       resume  -    watching
+project                           any           -       resume  -    watching
+run_name                          any           -       resume  -    watching
 vllm_server_base_url              any           result  resume  -    server
 vllm_server_timeout               seconds       -       resume  -    server
 vllm_adapter_dir                  name          -       resume  -    server

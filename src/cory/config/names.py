@@ -107,7 +107,7 @@ DIFFERENT = {
     "refused with its length",
     "sync_ref_model": "set elastic_reset_period, which moves the reference too",
     "wandb_project": "set project, or the environment's WANDB_PROJECT",
-    "num_processes": "start the processes with torchrun or accelerate; shard_weights spreads weights",
+    "num_processes": "start them with torchrun or accelerate; shard_weights spreads weights",
     **{
         name: f"set advantage_estimator to {value}"
         for name, value in (

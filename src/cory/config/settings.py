@@ -14,8 +14,10 @@ from cory.config import themes
 from cory.config.answers import AnswersConfig
 from cory.config.fields import Facts, facts_of
 from cory.config.names import fix
+from cory.config.rules import trackers_of
 from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems, validate
+from cory.config.watching import WatchingConfig
 
 
 # The one list of themes. A dataclass takes the fields of its last base first.
@@ -25,6 +27,7 @@ class CORYConfig(
     themes.ExtensionsConfig,
     themes.ProcessesConfig,
     themes.ServerConfig,
+    WatchingConfig,
     themes.RunConfig,
     themes.AlgorithmConfig,
     themes.TeamConfig,
@@ -54,6 +57,11 @@ class CORYConfig(
     def load_best_model_at_end(self) -> bool:
         """Always False: the agents of the last step are the result, every checkpoint is kept."""
         return False
+
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers of `report_to`; [] for none."""
+        return trackers_of(self.report_to)
 
     def replace(self, **changes: Any) -> CORYConfig:
         """A copy with some fields changed."""

@@ -33,7 +33,7 @@ from cory.training.samples import INITIAL_MODEL
 
 MAX_SETS = 20
 """Named held-out sets that a page shows."""
-NOT_SHOWN = frozenset({"output_dir", "resume", "report_to", "run_name"})
+NOT_SHOWN = frozenset({"output_dir", "resume", "report_to", "run_name", "project"})
 """Settings that say nothing about what was learnt."""
 
 

@@ -33,7 +33,7 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
     Raises:
         ValueError: accelerate is configured for something that cory does not do.
     """
-    trackers: Any = args.report_to
+    trackers: Any = args.trackers or None
     # On a CPU, accelerate joins other processes only where it is told that it is one.
     is_on_cpu = args.use_cpu or not torch.accelerator.is_available()
     timeout = InitProcessGroupKwargs(timeout=timedelta(seconds=args.ddp_timeout))
@@ -45,10 +45,10 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     check_launch(accelerator.distributed_type, accelerator.num_processes, started)
-    if missing := set(args.report_to or ()) - {*map(str, accelerator.log_with), "all"}:
+    if missing := set(args.trackers) - {*map(str, accelerator.log_with), "all"}:
         raise ValueError(
-            f"report_to={args.report_to} names {missing.pop()!r}, which is not installed: install "
-            "it (pip install with that name), or leave it away"
+            f"report_to={args.report_to!r} names {missing.pop()!r}, which is not installed: "
+            "install it (pip install with that name), or leave it away"
         )
     return accelerator
 

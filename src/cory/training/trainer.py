@@ -29,12 +29,13 @@ from cory.training.given import EvalRows, GivenRows
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.optimizer import make_optimizer, make_scheduler, next_iteration
 from cory.training.query_checks import trained_queries
-from cory.training.records import COMMAND, Records, flat_settings
+from cory.training.records import COMMAND, Records
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components
 from cory.training.standstill import Standstill
 from cory.training.state import RunState
+from cory.training.trackers import Trackers
 
 
 class CORYTrainer:
@@ -111,6 +112,7 @@ class CORYTrainer:
         self.checkpoints = self.run_state.checkpoints
         self.alone: dict[str, Evaluation] = {}
         """The last evaluation of each agent, on the first of the held-out sets."""
+        self.trackers = Trackers(self.accelerator, self.args)
         self.console = Console(is_quiet=not self.world.is_main)
         self.standstill = Standstill(self.agents, self.args)
         self.events = Events(self, [self.console, *callbacks])
@@ -171,7 +173,8 @@ class CORYTrainer:
         answered = time.perf_counter()
         period = self.args.log_samples_steps
         if period is not None and (step + 1) % period == 0:
-            write_samples(self.components, iteration)
+            answers = write_samples(self.components, iteration)
+            self.trackers.log_answers(step + 1, answers)
         self.rescue.forget()
         learning = time.perf_counter()
         records = iteration.records
@@ -205,8 +208,7 @@ class CORYTrainer:
         reason = reason_to_stop(interruption, self.world) or collapse(self.agents, step, self.args)
         if reason is not None:
             path = self.save(step)
-            if self.args.report_to:
-                self.accelerator.end_training()
+            self.trackers.finish()
             self._tell([f"cory: saved {path}; --resume goes on there"])
             raise reason
 
@@ -257,8 +259,7 @@ class CORYTrainer:
         else:
             with self.world.fail_together():
                 self.records.begin()
-        if self.args.report_to:
-            self.accelerator.init_trackers(self.args.run_name or "cory", flat_settings(self.args))
+        self.trackers.start()
         self.events.begin()
         if newest is None:
             return self.evaluate(0) if self.args.eval_steps is not None else {}
@@ -276,8 +277,7 @@ class CORYTrainer:
         if self.events.last_evaluated != step:
             metrics = self.evaluate(step) or metrics
         self.events.tell("on_train_end")
-        if self.args.report_to:
-            self.accelerator.end_training()
+        self.trackers.finish()
         # Nothing was left to do for a finished run that is resumed.
         metrics = metrics or self.evaluate() or self.records.newest()
         return means_over([agent.name for agent in self.agents], metrics) | metrics
@@ -285,8 +285,7 @@ class CORYTrainer:
     def _log(self, step: int, metrics: dict[str, float]) -> None:
         with self.world.fail_together():
             self.records.write(step, metrics)
-        if self.args.report_to:
-            self.accelerator.log(metrics, step=step)
+        self.trackers.log(step, metrics)
         self.events.logged(step, metrics)
 
 
