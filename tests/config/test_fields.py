@@ -127,6 +127,9 @@ resume                            any           -       resume  -    run
 report_to                         any           -       resume  -    watching
 project                           any           -       resume  -    watching
 run_name                          any           -       resume  -    watching
+push_to_hub                       any           -       resume  -    watching
+hub_model_id                      name          -       resume  -    watching
+hub_private_repo                  any           -       resume  -    watching
 vllm_server_base_url              any           result  resume  -    server
 vllm_server_timeout               seconds       -       resume  -    server
 vllm_adapter_dir                  name          -       resume  -    server

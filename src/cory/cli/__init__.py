@@ -1,4 +1,4 @@
-"""The command line: `cory train`, `eval`, `compare`, `report`, `generate` and `merge`.
+"""The command line: `cory train`, `eval`, `compare`, `report` and others.
 
 Options are parsed and checked before torch is imported, so that help and mistakes take no time.
 """
@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "run arms × seeds under equal settings, and say which differences are real",
     "generate": "answer a prompt with an agent, a whole team, or any model",
     "merge": "write the mean of a run's agents as one plain model",
+    "push": "upload the agents of a run to the Hugging Face Hub",
     "report": "write a run or a comparison as one HTML page",
 }
 HELP = """\

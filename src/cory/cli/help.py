@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from cory.config import CORYConfig
 
@@ -39,6 +39,16 @@ def metavar(name: str) -> str:
     if name in LIST_ITEMS:
         return "A B …"
     return KINDS.get(get_args(hint)[0] if get_args(hint) else hint, "TEXT")
+
+
+class PlainParser(argparse.ArgumentParser):
+    """The parser of a command without settings; what is wrong is said in one line."""
+
+    def __init__(self, command: str, **about: Any) -> None:
+        super().__init__(command, allow_abbrev=False, **about)
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see `{self.prog} --help`")
 
 
 class HelpFormatter(argparse.HelpFormatter):

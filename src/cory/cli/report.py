@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from typing import NoReturn
 
+from cory.cli.help import PlainParser
 from cory.io.terminal import say
 
 USAGE = "cory report RUN|COMPARISON [--out FILE]"
@@ -14,20 +13,13 @@ Write a run or a comparison as one HTML page that works offline: results, curves
 answers. The plots lie beside it as PNG files, in `plots/`."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Leaves what is wrong to `cory.cli.main`, which says it in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see `cory report --help`")
-
-
 def run(words: Sequence[str]) -> None:
     """Carry out `cory report` with the words after it.
 
     Raises:
         ValueError: there is no such run or comparison, or nothing was measured yet.
     """
-    parser = _Parser(usage=USAGE, description=DESCRIPTION, allow_abbrev=False)
+    parser = PlainParser("cory report", usage=USAGE, description=DESCRIPTION)
     parser.add_argument("target", metavar="RUN|COMPARISON", help="directory of it")
     parser.add_argument("--out", metavar="FILE", help="the page [report.html in the directory]")
     options = parser.parse_args(words)

@@ -102,6 +102,7 @@ class CORYTrainer:
             Agent(index, policy, self.components.scorer, self.optimizer, args)
             for index, policy in enumerate(self.policies)
         ]
+        self.has_own_rows = train_dataset is not None
         self.rollout = self.components.rollout
         self.queries = partial(queries_at, self.components.train_dataset, args)
         self._build_records([*(callbacks or ())])
@@ -240,6 +241,7 @@ class CORYTrainer:
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
             self.events.evaluated(metrics)
+            self.run_state.describe(step)
         return metrics
 
     def save(self, step: int) -> Path:
@@ -259,6 +261,7 @@ class CORYTrainer:
         else:
             with self.world.fail_together():
                 self.records.begin()
+        self.run_state.prepare_push()
         self.trackers.start()
         self.events.begin()
         if newest is None:
@@ -278,6 +281,7 @@ class CORYTrainer:
             metrics = self.evaluate(step) or metrics
         self.events.tell("on_train_end")
         self.trackers.finish()
+        self._tell(self.run_state.push())
         # Nothing was left to do for a finished run that is resumed.
         metrics = metrics or self.evaluate() or self.records.newest()
         return means_over([agent.name for agent in self.agents], metrics) | metrics
