@@ -39,7 +39,8 @@ the run that `--resume` continues, the task, the default below."""
 OWN_SECTIONS = {"positional arguments:": "Arguments:", "options:": "Options:"}
 CLI_INTRODUCTION = """\
 `cory COMMAND --help` prints the same. Every [setting](settings.md) is an option of each command,
-except of `cory report`. [Exit statuses](../how-to/faults.md) say how a command ended."""
+except of `cory report`, `push` and `completion`. [Exit statuses](../how-to/faults.md) say how a
+command ended."""
 
 
 def settings_page() -> str:

@@ -15,9 +15,10 @@ import yaml
 from transformers import AutoTokenizer
 
 from cory.cli import main
-from cory.cli.options import gather_lists, make_parser, parse
+from cory.cli.options import gather_lists, make_parser, parse, read_settings
 from cory.cli.settings import model_settings, run_settings, training_settings
 from cory.config import CORYConfig
+from cory.config.presets import recipe_path
 from cory.tasks import for_task, task_defaults
 from cory.team.metrics import read_metrics
 from cory.team.prompts import PromptEncoder
@@ -456,3 +457,33 @@ def test_generate_asks_as_training_did(
     main([*words, "--resume", "--max_steps", "3"])
     main(["eval", str(tmp_path / "run")])
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["eval", "generate", "merge"])
+def test_help_shows_a_commands_own_options(
+    command: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents ten options among a hundred that only matter to a training."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "--step N" in text
+    assert "Every setting of `cory train` is an option, too" in text
+    assert "--learning_rate" not in text
+    assert "optimizer" not in text
+    given, _ = parse(make_parser("", "", lists_settings=False), ["--max_steps", "3"])
+    assert given == {"max_steps": 3}
+
+
+def test_a_recipe_is_a_file_of_the_package(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents recipes that only a checkout has, and two files of settings at once."""
+    assert read_settings(recipe_path("gsm8k-qwen"))["task"] == "gsm8k"
+    for words, message in (
+        (["--recipe", "gsm8k-quen"], "no recipe 'gsm8k-quen': did you mean gsm8k-qwen?"),
+        (["--recipe", "gsm8k-qwen", "--config", "run.yaml"], "leave one away"),
+    ):
+        (tmp_path / "run.yaml").write_text("seed: 1\n")
+        with pytest.raises(SystemExit):
+            main(["train", *(str(tmp_path / w) if w == "run.yaml" else w for w in words)])
+        assert message in capsys.readouterr().err

@@ -130,6 +130,8 @@ run_name                          any           -       resume  -    watching
 push_to_hub                       any           -       resume  -    watching
 hub_model_id                      name          -       resume  -    watching
 hub_private_repo                  any           -       resume  -    watching
+quiet                             any           -       resume  -    watching
+log_level                         any           -       resume  -    watching
 vllm_server_base_url              any           result  resume  -    server
 vllm_server_timeout               seconds       -       resume  -    server
 vllm_adapter_dir                  name          -       resume  -    server

@@ -22,6 +22,8 @@ COMMANDS = {
     "compare": "run arms × seeds under equal settings, and say which differences are real",
     "generate": "answer a prompt with an agent, a whole team, or any model",
     "merge": "write the mean of a run's agents as one plain model",
+    "chat": "talk to an agent of a run, or to the whole team",
+    "completion": "print a script that completes commands and options in a shell",
     "push": "upload the agents of a run to the Hugging Face Hub",
     "report": "write a run or a comparison as one HTML page",
 }

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter
+from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter, describe
 from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.fields import NAME
 from cory.config.names import fix, value_fix
@@ -27,11 +26,21 @@ from cory.io.yaml import read_yaml
 REFUSALS = (argparse.ArgumentError, OverflowError)
 """What the parser raises for a value; the second for an integer that no float can hold."""
 OWN_PATHS = ("target", "config", "reference", "output", "out")
-TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
-def make_parser(usage: str, description: str) -> ArgumentParser:
-    """A parser of all settings; those that are not given stay out of its result."""
+SETTINGS_ARE_OPTIONS = "Every setting of `cory train` is an option, too; its help lists them."
+
+
+def make_parser(usage: str, description: str, *, lists_settings: bool = True) -> ArgumentParser:
+    """A parser of all settings; those that are not given stay out of its result.
+
+    Args:
+        usage: of the command.
+        description: of the command.
+        lists_settings: whether its help has the settings. Without, it says that they are options.
+    """
+    if not lists_settings:
+        description = f"{description} {SETTINGS_ARE_OPTIONS}"
     parser = ArgumentParser(
         usage=usage,
         description=description,
@@ -47,9 +56,11 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
     )
     for title, theme in THEMES.items():
         documentation = docstring_parser.parse_from_object(theme)
-        group = parser.add_argument_group(title, documentation.short_description)
+        about = documentation.short_description
+        group = parser.add_argument_group(title, about) if lists_settings else parser
         for parameter in documentation.params:
-            _add_setting(group, parameter.arg_name, parameter.description or "")
+            text = (parameter.description or "") if lists_settings else None
+            _add_setting(group, parameter.arg_name, text)
     return parser
 
 
@@ -57,17 +68,18 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
 _settings_parser = cache(partial(make_parser, "", ""))
 
 
-def _add_setting(group: Any, name: str, description: str) -> None:
+def _add_setting(group: Any, name: str, description: str | None) -> None:
+    """Add an option; without a description the help leaves it out."""
     default = getattr(CORYConfig, name)
     if not isinstance(default, str) or "\n" in default:
         default = json.dumps(default)
     is_switch = HINTS[name] is bool
-    text = f"{' '.join(description.split())} [{default}]"
+    text = "" if description is None else f"{' '.join(description.split())} [{default}]"
     group.add_argument(
         f"--{name}",
         type=HINTS[name],
         default=argparse.SUPPRESS,
-        help=text.replace("%", "%%"),
+        help=text.replace("%", "%%") or argparse.SUPPRESS,
         **({"nargs": "?", "const": True} if is_switch else {}),
     )
 
@@ -273,20 +285,3 @@ def readable(error: Exception, where: str) -> str:
     # What is not a setting and has a type is a count.
     other = value_fix(name[1], value[1])
     return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS.get(name[1], int))}{other}"
-
-
-def describe(hint: Any) -> str:
-    """What values a type takes, in words.
-
-    >>> describe(int | None), describe(float | list[float])
-    ('a whole number or null', 'a number or a list')
-    """
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is list:
-        return "a list"
-    if get_origin(hint) is dict:
-        return "a mapping"
-    if hint is NoneType:
-        return "null"
-    return TYPE_NAMES.get(hint) or " or ".join(describe(part) for part in get_args(hint))

@@ -99,6 +99,8 @@ DIFFERENT = {
     "optim_target_modules": "leave it out; the optimizer is AdamW for every weight",
     "load_best_model_at_end": "leave it out; save_steps keeps checkpoints to choose from",
     "hub_token": "log in with `hf auth login`, or set the environment's HF_TOKEN",
+    "disable_tqdm": "set quiet",
+    "verbose": "set quiet to False, or log_level to info",
     "missing_eos_penalty": "write a reward function (reward_funcs) that reads completion_ids",
     "ref_model": "leave it out; the frozen model_name_or_path is the reference",
     "value_model": "leave it out; a value head is made on model_name_or_path",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cory.config.fields import NAME, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchingConfig:
-    """Trackers and the Hub: where a run can be watched, and where its agents go."""
+    """Trackers, the Hub and the console: where a run is watched, and where its agents go."""
 
     report_to: str | list[str] | None = setting(None, affects_result=False)
     """Trackers of accelerate, one or several: tensorboard, wandb, trackio, mlflow …; all: every one
@@ -26,3 +27,9 @@ class WatchingConfig:
     -1 … behind the name. None: the name of `output_dir`."""
     hub_private_repo: bool | None = setting(None, affects_result=False)
     """Make new repositories private, or public. None: as the owner's account says."""
+    quiet: bool = setting(False, affects_result=False)
+    """Print no progress and no sample answers. Warnings, and what was saved, are still said."""
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "warning", affects_result=False
+    )
+    """Least important messages of transformers, datasets, accelerate and peft that are shown."""

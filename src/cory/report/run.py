@@ -27,6 +27,7 @@ from cory.report.run_figures import (
     training_figures,
     transfer_figure,
 )
+from cory.report.verdicts import run_verdict
 from cory.tasks import task_defaults
 from cory.training.records import load_config
 from cory.training.samples import INITIAL_MODEL
@@ -82,6 +83,7 @@ def describe_run(directory: Path) -> Contents:
         sections=without_empty(sections),
         runs={directory.resolve().name: directory},
         appendix=[Section("settings", "Settings", "", tables=_settings_tables(args))],
+        verdict=run_verdict(args, agents, records),
     )
 
 

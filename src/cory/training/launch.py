@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,8 @@ from cory.distributed.world import SINGLE, Processes, World
 from cory.io.files import alone_in
 from cory.io.signals import Interruption, Stopped
 
+LIBRARIES = ("transformers", "datasets", "accelerate", "peft", "huggingface_hub")
+"""Whose messages `log_level` is about."""
 ALONE_OR_ALIKE = (
     DistributedType.NO,
     DistributedType.MULTI_CPU,
@@ -33,6 +36,7 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
     Raises:
         ValueError: accelerate is configured for something that cory does not do.
     """
+    set_log_level(args.log_level)
     trackers: Any = args.trackers or None
     # On a CPU, accelerate joins other processes only where it is told that it is one.
     is_on_cpu = args.use_cpu or not torch.accelerator.is_available()
@@ -51,6 +55,13 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
             "install it (pip install with that name), or leave it away"
         )
     return accelerator
+
+
+def set_log_level(name: str) -> None:
+    """Show messages of the libraries from this level on: debug, info, warning or error."""
+    level = getattr(logging, name.upper())
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(level)
 
 
 def check_launch(kind: DistributedType, joined: int, started: int) -> None:

@@ -114,7 +114,7 @@ class CORYTrainer:
         self.alone: dict[str, Evaluation] = {}
         """The last evaluation of each agent, on the first of the held-out sets."""
         self.trackers = Trackers(self.accelerator, self.args)
-        self.console = Console(is_quiet=not self.world.is_main)
+        self.console = Console(is_quiet=self.args.quiet or not self.world.is_main)
         self.standstill = Standstill(self.agents, self.args)
         self.events = Events(self, [self.console, *callbacks])
         self.rescue = Rescue(self.run_state.write, is_alone=self.world.size == 1)
@@ -176,6 +176,7 @@ class CORYTrainer:
         if period is not None and (step + 1) % period == 0:
             answers = write_samples(self.components, iteration)
             self.trackers.log_answers(step + 1, answers)
+            self.console.show_answers(answers)
         self.rescue.forget()
         learning = time.perf_counter()
         records = iteration.records
