@@ -105,8 +105,8 @@ def command_line_page() -> str:
         blocks += [f"## `cory {command}`", _wrapped(description), f"```text\n{_usage(usage)}\n```"]
         for section in sections:
             heading, _, entries = section.partition("\n")
-            if heading in OWN_SECTIONS:
-                blocks += [OWN_SECTIONS[heading], "\n".join(_options(entries))]
+            if heading in OWN_SECTIONS and (own := "\n".join(_options(entries))):
+                blocks += [OWN_SECTIONS[heading], own]
     return _page(blocks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ QUERIES = [{"prompt": f"Say {number}|"} for number in range(4)]
 SPEAKERS = ("pioneer", "observer", "initial model")
 
 
-def train(model: Path, directory: Path, **settings: Any) -> CORYConfig:
-    """A run of two iterations with answers at each, sent to `report_to`."""
+def train(
+    model: Path, directory: Path, look: Callable[[], None] = lambda: None, **settings: Any
+) -> CORYConfig:
+    """A run of two iterations with answers at each, sent to `report_to`; it calls `look`."""
     args = CORYConfig(
         model_name_or_path=str(model),
         output_dir=str(directory / "first"),
@@ -32,6 +35,7 @@ def train(model: Path, directory: Path, **settings: Any) -> CORYConfig:
     )
 
     def lengths(completions: list[str], **_: Any) -> list[float]:
+        look()
         return [float(len(text)) for text in completions]
 
     CORYTrainer(args=args, reward_funcs=lengths, train_dataset=QUERIES).train()
@@ -85,15 +89,18 @@ def test_wandb_has_project_run_and_answers(
     tiny_gpt2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents a run that is called a project, and WANDB_PROJECT without effect."""
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_PROJECT", "of-the-shell")
-    train(tiny_gpt2_dir, tmp_path, report_to="wandb", run_name="mine")
-    records = wandb_records(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
-    (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
-    assert (run.project, run.display_name) == ("of-the-shell", "mine")
+    seen: list[tuple[str, str]] = []
+
+    def look() -> None:
+        seen.append((wandb.run.project, wandb.run.name))
+
+    train(tiny_gpt2_dir, tmp_path, look, report_to="wandb", run_name="mine")
+    assert set(seen) == {("of-the-shell", "mine")}
     files = sorted(tmp_path.glob("wandb/offline-run-*/files/media/table/answers_*.json"))
     assert len(files) == 2
     table = json.loads(files[0].read_text())
@@ -102,27 +109,13 @@ def test_wandb_has_project_run_and_answers(
     assert {row[0] for row in table["data"]} <= {row["prompt"] for row in QUERIES}
 
 
-def wandb_records(path: Path) -> list[Any]:
-    """What wandb would send of an offline run."""
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
-    store, records = DataStore(), []
-    store.open_for_scan(str(path))
-    while data := store.scan_data():
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        records.append(record)
-    return records
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_mlflow_has_experiment_run_and_answers(
     tiny_gpt2_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents runs without names in an experiment of the run's name."""
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.chdir(tmp_path)
     train(tiny_gpt2_dir, tmp_path, report_to="mlflow", project="sums")
     (experiment,) = mlflow.search_experiments(filter_string="name = 'sums'")
