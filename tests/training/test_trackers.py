@@ -115,6 +115,7 @@ def test_mlflow_has_experiment_run_and_answers(
 ) -> None:
     """Prevents runs without names in an experiment of the run's name."""
     mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.chdir(tmp_path)
     train(tiny_gpt2_dir, tmp_path, report_to="mlflow", project="sums")
