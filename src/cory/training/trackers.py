@@ -133,13 +133,13 @@ def _to_wandb(tracker: Any, step: int, table: dict[str, list[Any]]) -> None:
 
 def _to_trackio(tracker: Any, step: int, table: dict[str, list[Any]]) -> None:
     import pandas
-    import trackio
+    import trackio  # pyright: ignore[reportMissingImports]
 
     tracker.log({ANSWERS: trackio.Table(dataframe=pandas.DataFrame(table))}, step=step)
 
 
 def _to_mlflow(tracker: Any, step: int, table: dict[str, list[Any]]) -> None:
-    import mlflow
+    import mlflow  # pyright: ignore[reportMissingImports]
 
     mlflow.log_table(table, f"{ANSWERS}/step-{step:06d}.json")
 
