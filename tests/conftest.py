@@ -98,7 +98,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory that looks like the checkout, and keeps what is run out of it."""
-    for name in ("examples", "recipes"):
+    for name in ("examples",):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path

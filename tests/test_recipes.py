@@ -13,7 +13,7 @@ from cory.cli.settings import training_settings
 from cory.tasks import task_defaults
 from cory.team.metrics import read_metrics
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = Path(__file__).resolve().parents[1] / "src" / "cory" / "recipes"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 ARCHITECTURES = {"imdb-gpt2-large": "gpt2", "gsm8k-llama2-7b": "llama", "gsm8k-qwen": "llama"}
 SIZES = (

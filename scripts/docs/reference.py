@@ -39,7 +39,8 @@ the run that `--resume` continues, the task, the default below."""
 OWN_SECTIONS = {"positional arguments:": "Arguments:", "options:": "Options:"}
 CLI_INTRODUCTION = """\
 `cory COMMAND --help` prints the same. Every [setting](settings.md) is an option of each command,
-except of `cory report`. [Exit statuses](../how-to/faults.md) say how a command ended."""
+except of `cory report`, `push` and `completion`. [Exit statuses](../how-to/faults.md) say how a
+command ended."""
 
 
 def settings_page() -> str:
@@ -104,8 +105,8 @@ def command_line_page() -> str:
         blocks += [f"## `cory {command}`", _wrapped(description), f"```text\n{_usage(usage)}\n```"]
         for section in sections:
             heading, _, entries = section.partition("\n")
-            if heading in OWN_SECTIONS:
-                blocks += [OWN_SECTIONS[heading], "\n".join(_options(entries))]
+            if heading in OWN_SECTIONS and (own := "\n".join(_options(entries))):
+                blocks += [OWN_SECTIONS[heading], own]
     return _page(blocks)
 
 

@@ -49,7 +49,7 @@ def seeds(parser: str) -> list[str]:
             r"Thus \boxed{\frac{3}{4}}.",
             "Answer: 16 - 3 = 13 eggs.\n\nQuestion: next? 5",
         ]
-    patterns = {"settings": ["recipes/*"], "comparison": ["examples/*", "experiments/*/*"]}
+    patterns = {"settings": ["src/cory/recipes/*"], "comparison": ["examples/*", "experiments/*/*"]}
     files = [path for pattern in patterns[parser] for path in sorted(ROOT.glob(f"{pattern}.yaml"))]
     return [re.sub(r"^ *#.*\n", "", path.read_text(), flags=re.MULTILINE) for path in files]
 

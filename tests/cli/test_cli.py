@@ -15,9 +15,10 @@ import yaml
 from transformers import AutoTokenizer
 
 from cory.cli import main
-from cory.cli.options import gather_lists, make_parser, parse
+from cory.cli.options import gather_lists, make_parser, parse, read_settings
 from cory.cli.settings import model_settings, run_settings, training_settings
 from cory.config import CORYConfig
+from cory.config.presets import recipe_path
 from cory.tasks import for_task, task_defaults
 from cory.team.metrics import read_metrics
 from cory.team.prompts import PromptEncoder
@@ -153,7 +154,7 @@ def test_options_win_over_the_file_and_the_file_over_the_task(tmp_path: Path) ->
     ):
         args = training_settings(settings_of(words))
         assert (args.max_steps, args.kl_coef, args.learning_rate) == (3, 0.7, 2e-5)
-        assert args.report_to == ["wandb"]
+        assert args.trackers == ["wandb"]
         assert args.batch_size == task_defaults("imdb")["batch_size"]
 
 
@@ -202,7 +203,9 @@ def test_another_task_brings_its_questions_only() -> None:
     [
         (["trian"], "no command 'trian': did you mean train?"),
         (["train", "--max_step", "3"], "unknown option --max_step: did you mean max_steps?"),
-        (["train", "--num-agents=3"], "unknown option --num-agents: did you mean num_agents?"),
+        (["train", "--num-agents=0"], "num_agents=0 must be greater than 0"),
+        (["train", "--max-new-tokens", "3"], "unknown option --max_new_tokens: here it is max_com"),
+        (["train", "--advantage_estimator", "rloo"], "reinforce: here it is leave_one_out"),
         (["train", "--seed", "x"], "--seed: 'x' is not a whole number"),
         (["train", "--save_steps", "0.5"], "'0.5' is not a whole number or null"),
         (["train", "--kl_placement", "all"], "'all' is not one of reward, loss, both"),
@@ -237,6 +240,8 @@ def test_mistakes_get_one_message_and_status_2(
     ("text", "message"),
     [
         ("max_step: 3", "unknown key 'max_step': did you mean max_steps?"),
+        ("lr: 1.0e-5", "unknown key 'lr': here it is learning_rate"),
+        ("advantage_estimator: grpo", "'grpo' is not one of gae, group, leave_one_out"),
         ("preset: best of all", "no preset 'best of all'; there is paper, team"),
         ("seed: many", "seed: 'many' is not a whole number"),
         ("- seed", "must hold `key: value` lines"),
@@ -452,3 +457,33 @@ def test_generate_asks_as_training_did(
     main([*words, "--resume", "--max_steps", "3"])
     main(["eval", str(tmp_path / "run")])
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["eval", "generate", "merge"])
+def test_help_shows_a_commands_own_options(
+    command: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents ten options among a hundred that only matter to a training."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "--step N" in text
+    assert "Every setting of `cory train` is an option, too" in text
+    assert "--learning_rate" not in text
+    assert "optimizer" not in text
+    given, _ = parse(make_parser("", "", lists_settings=False), ["--max_steps", "3"])
+    assert given == {"max_steps": 3}
+
+
+def test_a_recipe_is_a_file_of_the_package(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents recipes that only a checkout has, and two files of settings at once."""
+    assert read_settings(recipe_path("gsm8k-qwen"))["task"] == "gsm8k"
+    for words, message in (
+        (["--recipe", "gsm8k-quen"], "no recipe 'gsm8k-quen': did you mean gsm8k-qwen?"),
+        (["--recipe", "gsm8k-qwen", "--config", "run.yaml"], "leave one away"),
+    ):
+        (tmp_path / "run.yaml").write_text("seed: 1\n")
+        with pytest.raises(SystemExit):
+            main(["train", *(str(tmp_path / w) if w == "run.yaml" else w for w in words)])
+        assert message in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_misspelt_settings_are_found_in_arms_and_in_allow() -> None:
     """Prevents an arm that silently equals the base."""
     with pytest.raises(ValueError, match="did you mean num_agents"):
         refuse_unfair_arms({"a": {"num_agent": 1}}, allow=[])
-    with pytest.raises(ValueError, match="did you mean kl_coef"):
+    with pytest.raises(ValueError, match="here it is kl_coef"):
         refuse_unfair_arms({"a": {"num_agents": 1}}, allow=["kl_coeff"])
 
 

@@ -157,6 +157,9 @@ def test_a_task_brings_its_defaults() -> None:
         ({"load_in_4bit": True}, r"load_in_4bit=True .* set use_peft=True"),
         ({"collapse_alarms": "on"}, r"collapse_alarms='on' is not one of off, warn, stop"),
         ({"run_name": "a/b", "report_to": ["wandb"]}, r"run_name 'a/b' becomes a folder"),
+        ({"project": "..", "report_to": "wandb"}, r"project '\.\.' becomes a folder"),
+        ({"report_to": ["wandb", "none"]}, "all and none stand alone"),
+        ({"report_to": "comet"}, "has no tracker 'comet': choose from all, none, tensorboard"),
         ({"output_dir": "~/runs"}, r"output_dir='~/runs' must be a name: .*without a - or ~"),
         ({"kl_placement": "both"}, r"kl_estimator='k1': set kl_estimator='full'"),
         (

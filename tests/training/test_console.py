@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,32 @@ def test_closing_twice_gives_the_terminal_back_once(tiny_gpt2_dir: Path, tmp_pat
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
     team.console.close()
     assert text.getvalue() == shown
+
+
+def test_answers_are_shown_while_training(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents hours of numbers, in which nobody sees what the agents say."""
+    team, text = watched(
+        trainer(tiny_gpt2_dir, tmp_path, log_samples_steps=1, max_steps=1), width=200
+    )
+    team.train()
+    lines = text.getvalue().splitlines()
+    first = next(place for place, line in enumerate(lines) if "┌" in line)
+    assert [line.split()[1] for line in lines[first + 1 : first + 4]] == [
+        "pioneer",
+        "observer",
+        "initial",
+    ]
+    assert lines[first + 3].lstrip().startswith("└")
+
+
+def test_quiet_prints_no_progress(
+    tiny_gpt2_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents a log of lines that nobody asked for, and libraries that speak anyway."""
+    trainer(tiny_gpt2_dir, tmp_path, log_samples_steps=1, quiet=True, log_level="error").train()
+    error = capsys.readouterr().err
+    assert "pioneer" not in error
+    assert "cory →" not in error
+    assert logging.getLogger("transformers").level == logging.ERROR
+    trainer(tiny_gpt2_dir, tmp_path / "loud", log_samples_steps=1)
+    assert logging.getLogger("transformers").level == logging.WARNING

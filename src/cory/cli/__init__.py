@@ -1,4 +1,4 @@
-"""The command line: `cory train`, `eval`, `compare`, `report`, `generate` and `merge`.
+"""The command line: `cory train`, `eval`, `compare`, `report` and others.
 
 Options are parsed and checked before torch is imported, so that help and mistakes take no time.
 """
@@ -22,6 +22,9 @@ COMMANDS = {
     "compare": "run arms × seeds under equal settings, and say which differences are real",
     "generate": "answer a prompt with an agent, a whole team, or any model",
     "merge": "write the mean of a run's agents as one plain model",
+    "chat": "talk to an agent of a run, or to the whole team",
+    "completion": "print a script that completes commands and options in a shell",
+    "push": "upload the agents of a run to the Hugging Face Hub",
     "report": "write a run or a comparison as one HTML page",
 }
 HELP = """\
@@ -87,6 +90,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+def _underscored(word: str) -> str:
+    """An option as it is called here, where it was written with dashes.
+
+    >>> _underscored("--max-steps=3"), _underscored("a-b"), _underscored("--run_name=a-b")
+    ('--max_steps=3', 'a-b', '--run_name=a-b')
+    """
+    name, equals, value = word.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + equals + value if name[:2] == "--" else word
+
+
 def _is_about_a_path(error: OSError) -> bool:
     return error.errno in NO_SUCH_PLACE and error.filename is not None
 
@@ -103,7 +116,7 @@ def _run(words: list[str]) -> None:
                 f"`cory {words[0]}` works in one process: start it without torchrun or accelerate "
                 "(only `cory train` shares its work)"
             )
-        import_module(f"cory.cli.{words[0]}").run(words[1:])
+        import_module(f"cory.cli.{words[0]}").run([*map(_underscored, words[1:])])
     else:
         from cory.io.files import did_you_mean
 

@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         ValueError: there is no such run or model, or an option does not fit.
     """
-    parser = make_parser(USAGE, DESCRIPTION)
+    parser = make_parser(USAGE, DESCRIPTION, lists_settings=False)
     parser.add_argument("target", metavar="RUN|MODEL", help="run directory, or model")
     parser.add_argument("--step", type=int, help="checkpoint of a run [the newest]")
     parser.add_argument(

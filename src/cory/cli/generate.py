@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         ValueError: there is no such run, model or agent, or an option does not fit.
     """
-    parser = make_parser(USAGE, DESCRIPTION)
+    parser = make_parser(USAGE, DESCRIPTION, lists_settings=False)
     parser.add_argument("target", metavar="RUN|MODEL", help="run directory, or model")
     parser.add_argument("--prompt", required=True, metavar="TEXT", help="the query")
     parser.add_argument("--chat", action="store_true", help="send it as a user's chat message")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from cory.config import CORYConfig
 
+TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 KINDS: dict[Any, str] = {int: "N", float: "X"}
 HINTS = get_type_hints(CORYConfig)
 LIST_ITEMS = {
@@ -39,6 +41,33 @@ def metavar(name: str) -> str:
     if name in LIST_ITEMS:
         return "A B …"
     return KINDS.get(get_args(hint)[0] if get_args(hint) else hint, "TEXT")
+
+
+def describe(hint: Any) -> str:
+    """What values a type takes, in words.
+
+    >>> describe(int | None), describe(float | list[float])
+    ('a whole number or null', 'a number or a list')
+    """
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if get_origin(hint) is list:
+        return "a list"
+    if get_origin(hint) is dict:
+        return "a mapping"
+    if hint is NoneType:
+        return "null"
+    return TYPE_NAMES.get(hint) or " or ".join(describe(part) for part in get_args(hint))
+
+
+class PlainParser(argparse.ArgumentParser):
+    """The parser of a command without settings; what is wrong is said in one line."""
+
+    def __init__(self, command: str, **about: Any) -> None:
+        super().__init__(command, allow_abbrev=False, **about)
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see `{self.prog} --help`")
 
 
 class HelpFormatter(argparse.HelpFormatter):

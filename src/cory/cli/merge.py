@@ -23,7 +23,7 @@ def run(words: Sequence[str]) -> None:
     Raises:
         ValueError: there is no such run, or nowhere to write.
     """
-    parser = make_parser(USAGE, DESCRIPTION)
+    parser = make_parser(USAGE, DESCRIPTION, lists_settings=False)
     parser.add_argument("target", metavar="RUN", help="run directory")
     parser.add_argument("--step", type=int, help="checkpoint of the run [the newest]")
     parser.add_argument("--weights", metavar="W0,W1,…", help="weight of each agent [all equal]")

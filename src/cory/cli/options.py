@@ -9,29 +9,38 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter
+from cory.cli.help import HINTS, LIST_ITEMS, LONE_ITEMS, HelpFormatter, describe
 from cory.config import FIELD_NAMES, THEMES, CORYConfig
 from cory.config.fields import NAME
+from cory.config.names import fix, value_fix
 from cory.config.presets import preset_settings
-from cory.config.saved import ADVICE
 from cory.config.validation import own_problems, refuse_problems
-from cory.io.files import did_you_mean, is_file
+from cory.io.files import is_file
 from cory.io.yaml import read_yaml
 
 REFUSALS = (argparse.ArgumentError, OverflowError)
 """What the parser raises for a value; the second for an integer that no float can hold."""
 OWN_PATHS = ("target", "config", "reference", "output", "out")
-TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
-def make_parser(usage: str, description: str) -> ArgumentParser:
-    """A parser of all settings; those that are not given stay out of its result."""
+SETTINGS_ARE_OPTIONS = "Every setting of `cory train` is an option, too; its help lists them."
+
+
+def make_parser(usage: str, description: str, *, lists_settings: bool = True) -> ArgumentParser:
+    """A parser of all settings; those that are not given stay out of its result.
+
+    Args:
+        usage: of the command.
+        description: of the command.
+        lists_settings: whether its help has the settings. Without, it says that they are options.
+    """
+    if not lists_settings:
+        description = f"{description} {SETTINGS_ARE_OPTIONS}"
     parser = ArgumentParser(
         usage=usage,
         description=description,
@@ -47,9 +56,11 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
     )
     for title, theme in THEMES.items():
         documentation = docstring_parser.parse_from_object(theme)
-        group = parser.add_argument_group(title, documentation.short_description)
+        about = documentation.short_description
+        group = parser.add_argument_group(title, about) if lists_settings else parser
         for parameter in documentation.params:
-            _add_setting(group, parameter.arg_name, parameter.description or "")
+            text = (parameter.description or "") if lists_settings else None
+            _add_setting(group, parameter.arg_name, text)
     return parser
 
 
@@ -57,17 +68,18 @@ def make_parser(usage: str, description: str) -> ArgumentParser:
 _settings_parser = cache(partial(make_parser, "", ""))
 
 
-def _add_setting(group: Any, name: str, description: str) -> None:
+def _add_setting(group: Any, name: str, description: str | None) -> None:
+    """Add an option; without a description the help leaves it out."""
     default = getattr(CORYConfig, name)
     if not isinstance(default, str) or "\n" in default:
         default = json.dumps(default)
     is_switch = HINTS[name] is bool
-    text = f"{' '.join(description.split())} [{default}]"
+    text = "" if description is None else f"{' '.join(description.split())} [{default}]"
     group.add_argument(
         f"--{name}",
         type=HINTS[name],
         default=argparse.SUPPRESS,
-        help=text.replace("%", "%%"),
+        help=text.replace("%", "%%") or argparse.SUPPRESS,
         **({"nargs": "?", "const": True} if is_switch else {}),
     )
 
@@ -210,11 +222,7 @@ def refuse_unknown_settings(keys: Iterable[Any], where: str) -> None:
         ValueError: some are not; the message has the fix for each.
     """
     unknown = [key for key in keys if key not in FIELD_NAMES]
-    refuse_problems([f"{where}: unknown key {key!r}{_fix(key, FIELD_NAMES)}" for key in unknown])
-
-
-def _fix(name: Any, known: Iterable[str]) -> str:
-    return f": {ADVICE[name]}" if name in ADVICE else did_you_mean(str(name), known)
+    refuse_problems([f"{where}: unknown key {key!r}{fix(key, FIELD_NAMES)}" for key in unknown])
 
 
 def gather_lists(words: Sequence[str]) -> list[str]:
@@ -254,7 +262,7 @@ def _refuse_unknown_options(parser: ArgumentParser, words: Iterable[str]) -> Non
     ]
     names = [word[2:].partition("=")[0] for word in words if word.startswith("--")]
     unknown = [name for name in names if name not in known]
-    refuse_problems([f"unknown option --{name}{_fix(name, known)}" for name in unknown])
+    refuse_problems([f"unknown option --{name}{fix(name, known)}" for name in unknown])
 
 
 def readable(error: Exception, where: str) -> str:
@@ -275,21 +283,5 @@ def readable(error: Exception, where: str) -> str:
         dash = f" (one that begins with - is written {lone[1]}=-…)" if lone else ""
         return f"{message}{dash}; see --help"
     # What is not a setting and has a type is a count.
-    return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS.get(name[1], int))}"
-
-
-def describe(hint: Any) -> str:
-    """What values a type takes, in words.
-
-    >>> describe(int | None), describe(float | list[float])
-    ('a whole number or null', 'a number or a list')
-    """
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is list:
-        return "a list"
-    if get_origin(hint) is dict:
-        return "a mapping"
-    if hint is NoneType:
-        return "null"
-    return TYPE_NAMES.get(hint) or " or ".join(describe(part) for part in get_args(hint))
+    other = value_fix(name[1], value[1])
+    return f"{where}{name[1]}: {value[1]!r} is not {describe(HINTS.get(name[1], int))}{other}"

@@ -1,12 +1,13 @@
-"""Settings with a name: `cory train --preset paper`, `for_task("imdb", preset="paper")`.
+"""Settings with a name: `cory train --preset paper`, `--recipe gsm8k-qwen`.
 
 A preset says how a team learns. What is learnt and at what size, rates and KL coefficients
-included, is the task's.
+included, is the task's. A recipe says all of a training.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from cory.config.losses import LossConfig
@@ -60,6 +61,21 @@ differ in them.
 answer, learns from all answers to the plain query and from the better ones of those who saw more;
 the two become one at every exchange, and what counts is the average over time.
 """
+
+
+def recipe_path(name: str) -> Path:
+    """The settings file of a recipe, which comes with the package.
+
+    Raises:
+        ValueError: there is no such recipe; the message lists those there are.
+    """
+    return look_up("recipe", name, recipes())
+
+
+def recipes() -> dict[str, Path]:
+    """The settings files that come with the package, by name."""
+    directory = Path(__file__).parents[1] / "recipes"
+    return {path.stem: path for path in sorted(directory.glob("*.yaml"))}
 
 
 def preset_settings(name: str | None) -> dict[str, Any]:

@@ -10,6 +10,10 @@ from cory.io.files import check_folder_name
 from cory.io.urls import without_password
 
 GROUP_ESTIMATORS = ("group", "leave_one_out")
+TRACKERS = tuple(
+    "all none tensorboard wandb trackio mlflow comet_ml clearml aim dvclive swanlab".split()
+)
+"""What `report_to` may name."""
 
 Rule = Callable[[Any], str | None]
 
@@ -59,14 +63,37 @@ def _learning_rates(args: Any) -> str | None:
     )
 
 
-def _folder_for_trackers(args: Any) -> str | None:
-    """Trackers make the run's name a folder in their directory."""
-    if args.run_name is None or not args.report_to:
+def trackers_of(report_to: str | list[str] | None) -> list[str]:
+    """The names in `report_to`; "none" is no tracker.
+
+    >>> trackers_of("wandb"), trackers_of("none"), trackers_of(["trackio", "wandb"])
+    (['wandb'], [], ['trackio', 'wandb'])
+    """
+    names = [report_to] if isinstance(report_to, str) else report_to or []
+    return [name for name in names if name != "none"]
+
+
+def _known_trackers(args: Any) -> str | None:
+    names = [args.report_to] if isinstance(args.report_to, str) else args.report_to or []
+    given = f"report_to={args.report_to!r:.300}"
+    if len(names) > 1 and not {"all", "none"}.isdisjoint(names):
+        return f"{given}: all and none stand alone; name single trackers, or one of these"
+    wrong = [name for name in names if name not in TRACKERS]
+    if not wrong:
         return None
-    try:
-        check_folder_name(args.run_name, "run_name")
-    except ValueError as error:
-        return str(error)
+    return f"{given} has no tracker {wrong[0]!r:.100}: choose from {', '.join(TRACKERS)}"
+
+
+def _folders_for_trackers(args: Any) -> str | None:
+    """Trackers make the names of the run and the project folders in their directory."""
+    for what in ("run_name", "project"):
+        name = getattr(args, what)
+        if name is None or not trackers_of(args.report_to):
+            continue
+        try:
+            check_folder_name(name, what)
+        except ValueError as error:
+            return str(error)
     return None
 
 
@@ -171,5 +198,6 @@ RULES: tuple[Rule, ...] = (
         "metric_for_best_model={args.metric_for_best_model!r} is watched at evaluations, but "
         "eval_steps is None: set eval_steps",
     ),
-    _folder_for_trackers,
+    _known_trackers,
+    _folders_for_trackers,
 )

@@ -14,10 +14,12 @@ from cory.config import themes
 from cory.config.answers import AnswersConfig
 from cory.config.fields import Facts, facts_of
 from cory.config.losses import LossConfig
+from cory.config.names import fix
+from cory.config.rules import trackers_of
 from cory.config.sampling import SamplingConfig
 from cory.config.saved import ADVICE
 from cory.config.validation import refuse_problems, validate
-from cory.io.files import did_you_mean
+from cory.config.watching import WatchingConfig
 
 
 # The one list of themes. A dataclass takes the fields of its last base first.
@@ -27,6 +29,7 @@ class CORYConfig(
     themes.ExtensionsConfig,
     themes.ProcessesConfig,
     themes.ServerConfig,
+    WatchingConfig,
     themes.RunConfig,
     SamplingConfig,
     LossConfig,
@@ -59,6 +62,11 @@ class CORYConfig(
         """Always False: the agents of the last step are the result, every checkpoint is kept."""
         return False
 
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers of `report_to`; [] for none."""
+        return trackers_of(self.report_to)
+
     def replace(self, **changes: Any) -> CORYConfig:
         """A copy with some fields changed."""
         return replace(self, **changes)
@@ -77,14 +85,14 @@ SETTINGS: Mapping[str, Facts] = {field.name: facts_of(field) for field in fields
 """The facts about each setting, by its name."""
 
 FIELD_NAMES = frozenset(SETTINGS)
+LISTED = ": `cory train --help` lists them"
 
 
 def unknown_setting(name: str) -> str:
     """The error message for a name that is not a setting: what to write instead."""
     if name in ADVICE:
         return f"{name!r} is no longer a setting of CORYConfig: {ADVICE[name]}"
-    fix = did_you_mean(name, FIELD_NAMES) or ": `cory train --help` lists them"
-    return f"{name!r} is not a setting of CORYConfig{fix}"
+    return f"{name!r} is not a setting of CORYConfig{fix(name, FIELD_NAMES) or LISTED}"
 
 
 def refuse_unknown_names(names: Iterable[str]) -> None:

@@ -214,10 +214,6 @@ class RunConfig:
     """Iterations between two checkpoints. None: only at the end."""
     save_total_limit: int | None = setting(None, POSITIVE, affects_result=False)
     """Number of checkpoints to keep; older ones are deleted. None: keep all."""
-    report_to: list[str] | None = setting(None, affects_result=False)
-    """Trackers of accelerate: tensorboard, wandb, trackio …"""
-    run_name: str | None = setting(None, affects_result=False)
-    """Name of the run in trackers."""
     metric_for_best_model: str | None = setting(None, affects_result=False)
     """Evaluation metric that callbacks such as EarlyStoppingCallback read."""
     greater_is_better: bool = setting(True, affects_result=False)

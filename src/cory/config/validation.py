@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cory.config.fields import facts_of
+from cory.config.names import value_fix
 from cory.config.rules import RULES, Rule
 from cory.io.objects import shown
 
@@ -54,7 +55,8 @@ def own_problems(kind: type, name: str, values: Mapping[str, Any]) -> list[str]:
 
 def _wrong_type(name: str, value: Any, hint: Any) -> str:
     if get_origin(hint) is Literal:
-        return f"{name}={shown(value)} is not one of {', '.join(get_args(hint))}"
+        choices = ", ".join(get_args(hint))
+        return f"{name}={shown(value)} is not one of {choices}{value_fix(name, value)}"
     if any(get_origin(part) is dict for part in get_args(hint)):
         return (
             f"{name}={shown(value)} must be a mapping from names to texts, numbers, true, false, "

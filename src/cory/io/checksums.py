@@ -9,10 +9,13 @@ from pathlib import Path
 SUMS = "sha256sums.txt"
 """Written in the format of `sha256sum`, so `sha256sum --check` verifies it, too."""
 
+CARD = "README.md"
+"""Describes a model and no part of it: people change it, so it has no checksum."""
+
 
 def write_sums(directory: Path) -> None:
-    """Write the checksums of all files under a directory into it."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    """Write the checksums of all files under a directory, but model cards, into it."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != CARD)
     with ThreadPoolExecutor() as executor:
         digests = list(executor.map(file_digest, paths))
     lines = [

@@ -250,9 +250,17 @@ def path_inside(directory: Path, name: str) -> Path:
     return path
 
 
+CLOSE = 0.75
+"""Share of the letters of two names that must be the same, in order, for one to be a slip of the
+other. `seed` in `deepspeed` is none."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`: did you mean …?` for an error message, or nothing if no known name is close."""
-    matches = get_close_matches(name.replace("-", "_"), list(known), n=1)
+    """`: did you mean …?` for an error message, or nothing if no known name is a slip away."""
+    choices = list(known)
+    matches = get_close_matches(name, choices, 1, CLOSE) or get_close_matches(
+        name.replace("-", "_"), choices, 1, CLOSE
+    )
     return f": did you mean {matches[0]}?" if matches else ""
 
 

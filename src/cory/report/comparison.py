@@ -37,6 +37,7 @@ from cory.report.measures import (
     setting,
 )
 from cory.report.results import AGAIN, MEAN, Results, Row, Setting, in_common, read_results
+from cory.report.verdicts import comparison_verdict
 
 ARM, SEEDS = Column("arm", is_text=True), Column("seeds")
 
@@ -58,6 +59,7 @@ def describe_comparison(directory: Path) -> Contents:
             for run, row in results.runs.items()
         },
         appendix=[Section("arms", "Arms and settings", "", tables=_plan_tables(results.plan))],
+        verdict=comparison_verdict(results),
     )
 
 

@@ -71,7 +71,7 @@ def curves_figure(results: Results) -> Figure:
         for agent, which, looks in _lines(results):
             if points := results.curve(which, agent, measure.key):
                 x = {axis.key: [row[axis.key] for row in points] for axis in AXES}
-                yield Curve(x=x, **_with_band(points, measure.key), **looks)
+                yield Curve(x=x, **_with_band(points, measure), **looks)
 
     return Figure(
         key="curves",
@@ -83,10 +83,15 @@ def curves_figure(results: Results) -> Figure:
     )
 
 
-def _with_band(rows: Sequence[Row], key: str) -> dict[str, Any]:
-    """Values and the ends of their 95% band; no band where a point has one seed only."""
+def _with_band(rows: Sequence[Row], measure: Measure, key: str | None = None) -> dict[str, Any]:
+    """Values and the ends of their 95% band; no band where a point has one seed only.
+
+    They stand in the column `key`, else in the measure's own.
+    """
+    key = key or measure.key
     values = [row[key] for row in rows]
-    return {"y": values, **band(values, [row.get(f"{key}_interval") for row in rows])}
+    halves = [row.get(f"{key}_interval") for row in rows]
+    return {"y": values, **band(values, halves, measure.possible)}
 
 
 def frontier_figure(results: Results) -> Figure:
@@ -97,7 +102,7 @@ def frontier_figure(results: Results) -> Figure:
             Curve(
                 x={KL.key: [row[KL.key] for row in points]},
                 x_half_width=points[-1].get(f"{KL.key}_interval"),
-                **_with_band(points, reward.key),
+                **_with_band(points, reward),
                 **looks,
             )
             for agent, which, looks in _lines(results)
@@ -162,7 +167,9 @@ def robustness_figure(results: Results) -> Figure:
         for key in results.rewards:
             if rows := _final_rewards(results, arm, key):
                 x = {"learning_rate": [row["learning_rate"] for row in rows]}
-                rewards[key].append(Curve(x=x, **_with_band(rows, "final_reward"), **looks))
+                rewards[key].append(
+                    Curve(x=x, **_with_band(rows, reward_measure(key), "final_reward"), **looks)
+                )
     panels = panels_of([(ALIVE, alive), *((reward_measure(key), rewards[key]) for key in rewards)])
     return Figure(
         key="robustness",

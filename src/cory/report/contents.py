@@ -54,6 +54,7 @@ class Contents:
 
     Args:
         facts: what one wants to know first, by its name.
+        verdict: the outcome in a sentence or two; "" if there is none.
         sections: in order; the browser of answers comes after them.
         runs: run directories whose answers can be browsed, by the name to show.
         appendix: sections after the answers.
@@ -65,6 +66,7 @@ class Contents:
     sections: Sequence[Section]
     runs: Mapping[str, Path]
     appendix: Sequence[Section] = ()
+    verdict: str = ""
 
 
 def without_empty(sections: Iterable[Section]) -> list[Section]:

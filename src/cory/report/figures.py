@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,12 +114,26 @@ def is_chosen(curve: Curve, choice: Mapping[str, str]) -> bool:
     return all(choice.get(key, value) in (ALL, value) for key, value in curve.choice.items())
 
 
-def band(values: Sequence[float], half_widths: Sequence[float | None]) -> dict[str, Any]:
-    """`lower` and `upper` of a curve with these intervals; nothing if one of them is unknown."""
+def band(
+    values: Sequence[float],
+    half_widths: Sequence[float | None],
+    possible: tuple[float, float] = (-math.inf, math.inf),
+) -> dict[str, Any]:
+    """`lower` and `upper` of a curve with these intervals; nothing if one of them is unknown.
+
+    A band ends where no value is `possible`: a share is none above 1.
+
+    >>> band([0.9], [0.2], possible=(0, 1))
+    {'lower': [0.7], 'upper': [1]}
+    """
     pairs = [(y, half) for y, half in zip(values, half_widths, strict=True) if half is not None]
     if len(pairs) < len(values):
         return {}
-    return {"lower": [y - half for y, half in pairs], "upper": [y + half for y, half in pairs]}
+    least, most = possible
+    return {
+        "lower": [max(y - half, min(least, y)) for y, half in pairs],
+        "upper": [min(y + half, max(most, y)) for y, half in pairs],
+    }
 
 
 def every_so_many(records: Sequence[Any], most: int = MAX_POINTS) -> Sequence[Any]:

@@ -15,6 +15,8 @@ LARGE = 1e5
 
 SHARE = (-0.04, 1.04)
 """An axis from none to all."""
+PART, POSITIVE = (0.0, 1.0), (0.0, math.inf)
+"""What is possible for a share, and for what is never negative."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Measure:
     """A metric, its label on an axis, its short title in a table, and how its value is written.
 
     `interval` is the metric that holds half its 95% interval over queries, `limits` are those of an
-    axis, where the values of every run shall be seen on the same one.
+    axis, where the values of every run shall be seen on the same one. `possible` are the least and
+    the greatest value that there can be.
     """
 
     key: str
@@ -31,6 +34,7 @@ class Measure:
     form: str = "{:z.3f}"
     interval: str | None = None
     limits: tuple[float, float] | None = None
+    possible: tuple[float, float] = (-math.inf, math.inf)
 
     def write(self, value: float | None, half_width: float | None = None) -> str:
         """A value, with ± half its interval where that is known.
@@ -49,16 +53,30 @@ class Measure:
 
 
 REWARD = Measure("task_reward", "task reward per answer", "reward", interval="task_reward_ci95")
-KL = Measure("kl", "KL to the initial model (nats)", "KL (nats)", interval="kl_ci95")
-DISTINCT = Measure("distinct_2", "distinct-2 (share of token pairs)", "distinct-2")
-UNIQUE = Measure("unique_share", "share of distinct answers", "unique", "{:z.1%}", limits=SHARE)
-ENTROPY = Measure("entropy", "entropy per token (nats)", "entropy")
-PERPLEXITY = Measure("ref_perplexity", "perplexity to the initial model", "perplexity", "{:z.2f}")
-LENGTH = Measure("completion_length", "tokens per answer", "tokens", "{:z.1f}")
-COPY_RATE = Measure("copy_rate", "copied share of an observer's words", "copied")
+KL = Measure(
+    "kl", "KL to the initial model (nats)", "KL (nats)", interval="kl_ci95", possible=POSITIVE
+)
+DISTINCT = Measure("distinct_2", "distinct-2 (share of token pairs)", "distinct-2", possible=PART)
+UNIQUE = Measure(
+    "unique_share", "share of distinct answers", "unique", "{:z.1%}", limits=SHARE, possible=PART
+)
+ENTROPY = Measure("entropy", "entropy per token (nats)", "entropy", possible=POSITIVE)
+PERPLEXITY = Measure(
+    "ref_perplexity",
+    "perplexity to the initial model",
+    "perplexity",
+    "{:z.2f}",
+    possible=(1.0, math.inf),
+)
+LENGTH = Measure("completion_length", "tokens per answer", "tokens", "{:z.1f}", possible=POSITIVE)
+COPY_RATE = Measure("copy_rate", "copied share of an observer's words", "copied", possible=PART)
 LIFT = Measure("lift", "observer's reward − pioneer's", "lift")
-ALIVE = Measure("alive", "share of runs not collapsed", "not collapsed", limits=SHARE)
-HYPERVOLUME = Measure("hypervolume", "hypervolume of the frontier", "hypervolume")
+ALIVE = Measure(
+    "alive", "share of runs not collapsed", "not collapsed", limits=SHARE, possible=PART
+)
+HYPERVOLUME = Measure(
+    "hypervolume", "hypervolume of the frontier", "hypervolume", possible=POSITIVE
+)
 
 TRAINING = (REWARD, KL, DISTINCT, ENTROPY)
 """Drawn over the iterations of a training."""

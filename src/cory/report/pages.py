@@ -27,6 +27,7 @@ from cory.report.contents import Contents
 from cory.report.figures import COLOURS, DASHES
 from cory.report.pictures import draw
 from cory.report.run import describe_run
+from cory.report.several import describe_runs
 
 MAX_BYTES = 7_500_000
 """Of a page: mail and browsers take it."""
@@ -36,12 +37,20 @@ SCRIPTS = ("dom.js", "figures.js", "tables.js", "answers.js", "report.js")
 _HALF = re.compile("[\\ud800-\\udfff]")
 
 
-def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
+def write_report(
+    directory: str | Path,
+    out: str | Path | None = None,
+    *others: str | Path,
+    refresh: int | None = None,
+) -> Path:
     """Write a run or a comparison as one HTML page, and its plots as PNG files beside it.
 
     Args:
         directory: of a run (it holds config.yaml) or of a comparison (comparison.yaml).
-        out: the HTML file; None: `report.html` in the directory. Plots go to `plots/` beside it.
+        out: the HTML file; None: `report.html` in the directory, of several runs in the working
+            directory. Plots go to `plots/` beside it.
+        others: runs to show beside that one.
+        refresh: seconds after which a browser loads the page again; None: never.
 
     Returns:
         the HTML file.
@@ -50,12 +59,14 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
         ValueError: the directory holds neither, or nothing was measured yet.
     """
     directory = Path(directory)
-    path = directory / "report.html" if out is None else Path(out)
-    contents = describe(directory)
+    place = Path() if others else directory
+    path = place / "report.html" if out is None else Path(out)
+    runs = [directory, *map(Path, others)]
+    contents = describe_runs(runs) if others else describe(directory)
     refuse_unwritable_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     refuse_links(path.parent, "plots")
-    replace_text(path, render(contents))
+    replace_text(path, render(contents, refresh))
     for section in contents.sections:
         for figure in section.figures:
             draw(figure, path.parent / "plots" / f"{figure.key}.png")
@@ -74,8 +85,8 @@ def describe(directory: Path) -> Contents:
     )
 
 
-def render(contents: Contents) -> str:
-    """The page as HTML."""
+def render(contents: Contents, refresh: int | None = None) -> str:
+    """The page as HTML; a browser loads it again after `refresh` seconds, None: never."""
     page = asdict(contents) | {"palette": COLOURS, "dashes": DASHES, "version": __version__}
     runs = page.pop("runs")
     plotly = _read("plotly-basic.min.js")
@@ -84,6 +95,7 @@ def render(contents: Contents) -> str:
     room = min(MAX_ANSWER_BYTES, MAX_BYTES - rest)
     page["answers"] = browse(runs, max_bytes=room)
     parts = {
+        "refresh": f'<meta http-equiv="refresh" content="{refresh}">' if refresh else "",
         "title": html.escape(printable(contents.title)),
         "policy": f"'{_digest(plotly)}' '{_digest(script)}'",
         "style": _read("page.css"),

@@ -109,8 +109,11 @@ def _draw_panel(place: Axes, figure: Figure, panel: Panel, axis: Axis) -> None:
             _draw_curve(place, curve, axis, marks_end=figure.marks_end)
     # A thin line wherever a row of the timeline changes.
     rows = (figure.timeline or {}).values()
-    for start in sorted({span.start for spans in rows for span in spans[1:]}):
-        place.axvline(start - 0.5, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+    exchanges = sorted({span.start for spans in rows for span in spans[1:]})
+    for start, label in zip(
+        exchanges, ["exchange of roles", *[None] * len(exchanges)], strict=False
+    ):
+        place.axvline(start - 0.5, color="0.6", linewidth=0.8, linestyle=":", zorder=0, label=label)
 
 
 def _draw_curve(place: Axes, curve: Curve, axis: Axis, *, marks_end: bool) -> None:

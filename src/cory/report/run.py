@@ -27,13 +27,14 @@ from cory.report.run_figures import (
     training_figures,
     transfer_figure,
 )
+from cory.report.verdicts import run_verdict
 from cory.tasks import task_defaults
 from cory.training.records import load_config
 from cory.training.samples import INITIAL_MODEL
 
 MAX_SETS = 20
 """Named held-out sets that a page shows."""
-NOT_SHOWN = frozenset({"output_dir", "resume", "report_to", "run_name"})
+NOT_SHOWN = frozenset({"output_dir", "resume", "report_to", "run_name", "project"})
 """Settings that say nothing about what was learnt."""
 
 
@@ -82,6 +83,7 @@ def describe_run(directory: Path) -> Contents:
         sections=without_empty(sections),
         runs={directory.resolve().name: directory},
         appendix=[Section("settings", "Settings", "", tables=_settings_tables(args))],
+        verdict=run_verdict(args, agents, records),
     )
 
 

@@ -81,7 +81,7 @@ def frontier_figure(agents: Sequence[str], records: Records) -> Figure:
     curves = [
         curve
         for index, agent in enumerate(agents)
-        for curve in _curves(records, f"eval/{agent}", REWARD, KL, index, index)
+        for curve in curves_of(records, f"eval/{agent}", REWARD, KL, index, index)
     ]
     return Figure(
         key="frontier",
@@ -118,14 +118,14 @@ def _panels(
             [
                 curve
                 for line, (owner, colour) in enumerate(colours.items())
-                for curve in _curves(records, owner, measure, None, colour, line)
+                for curve in curves_of(records, owner, measure, None, colour, line)
             ],
         )
         for measure in measures
     )
 
 
-def _curves(
+def curves_of(
     records: Records, owner: str, measure: Measure, over: Measure | None, colour: int, line: int
 ) -> Iterable[Curve]:
     """The curve of an owner's measure over another one, or over iterations; none without values."""
@@ -142,5 +142,9 @@ def _curves(
         x={over.key if over else ITERATIONS.key: [record[x_key] for record in found]},
         y=values,
         x_half_width=found[-1].get(f"{owner}/{over.interval}") if over else None,
-        **band(values, [record.get(f"{owner}/{measure.interval}") for record in found]),
+        **band(
+            values,
+            [record.get(f"{owner}/{measure.interval}") for record in found],
+            measure.possible,
+        ),
     )

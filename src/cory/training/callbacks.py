@@ -54,6 +54,8 @@ class Events:
         )
         self.control = TrainerControl()
         self.last_evaluated: int | None = None
+        self.last_metrics: dict[str, float] | None = None
+        """What was measured then, in this process."""
         self.handler = CallbackHandler(
             [Schedule(), *callbacks],
             nn.ModuleList(trainer.policies),
@@ -104,7 +106,7 @@ class Events:
         Raises:
             ValueError: `metric_for_best_model` is not among them.
         """
-        self.last_evaluated = self.state.global_step
+        self.last_evaluated, self.last_metrics = self.state.global_step, metrics
         named = {f"eval_{key}": value for key, value in metrics.items()}
         watched = self.args.metric_for_best_model
         key = None if watched is None else f"eval_{watched.removeprefix('eval_')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,8 @@ from cory.io.terminal import model_text, new_console
 from cory.team.roles import role_name, roles_at
 
 SECONDS_BETWEEN_LINES = 2.0
+SHOWN_CHARACTERS = 70
+"""Of a query or an answer."""
 
 
 class Console(TrainerCallback):
@@ -80,6 +82,19 @@ class Console(TrainerCallback):
         self.close()
         self._print(f"saved {args.output_dir}/checkpoints/step-{state.global_step}")
 
+    def show_answers(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print what each speaker answered to the first query, with its reward.
+
+        Args:
+            rows: those of a file in samples/, one per query and speaker.
+        """
+        first = [row for row in rows if row["index"] == 0]
+        self._print(f"       ┌ {_one_line(first[0]['query'])}", style="dim")
+        for row, corner in zip(first, ["├"] * (len(first) - 1) + ["└"], strict=True):
+            reward = _number(math.nan if row["task_reward"] is None else row["task_reward"])
+            line = f"       {corner} {row['role']:<13} {reward}  {_one_line(row['answer'])}"
+            self._print(line, style="dim")
+
     def close(self) -> None:
         """Take the bar off the screen and give the terminal its cursor back."""
         if self.progress is not None:
@@ -91,6 +106,16 @@ class Console(TrainerCallback):
         with suppress(OSError):
             # A line that is folded at the terminal's width is no table any more.
             self.console.print(model_text(line), style=style, soft_wrap=True)
+
+
+def _one_line(text: str, width: int = SHOWN_CHARACTERS) -> str:
+    r"""The beginning of a text, on one line.
+
+    >>> _one_line("3 + 4 =\n  7", 7)
+    '3 + 4 …'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 1].rstrip()} …"
 
 
 def _team(args: Any) -> str:

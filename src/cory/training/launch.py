@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,8 @@ from cory.distributed.world import SINGLE, Processes, World
 from cory.io.files import alone_in
 from cory.io.signals import Interruption, Stopped
 
+LIBRARIES = ("transformers", "datasets", "accelerate", "peft", "huggingface_hub")
+"""Whose messages `log_level` is about."""
 ALONE_OR_ALIKE = (
     DistributedType.NO,
     DistributedType.MULTI_CPU,
@@ -33,7 +36,8 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
     Raises:
         ValueError: accelerate is configured for something that cory does not do.
     """
-    trackers: Any = args.report_to
+    set_log_level(args.log_level)
+    trackers: Any = args.trackers or None
     # On a CPU, accelerate joins other processes only where it is told that it is one.
     is_on_cpu = args.use_cpu or not torch.accelerator.is_available()
     timeout = InitProcessGroupKwargs(timeout=timedelta(seconds=args.ddp_timeout))
@@ -45,12 +49,19 @@ def make_accelerator(args: CORYConfig) -> Accelerator:
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     check_launch(accelerator.distributed_type, accelerator.num_processes, started)
-    if missing := set(args.report_to or ()) - {*map(str, accelerator.log_with), "all"}:
+    if missing := set(args.trackers) - {*map(str, accelerator.log_with), "all"}:
         raise ValueError(
-            f"report_to={args.report_to} names {missing.pop()!r}, which is not installed: install "
-            "it (pip install with that name), or leave it away"
+            f"report_to={args.report_to!r} names {missing.pop()!r}, which is not installed: "
+            "install it (pip install with that name), or leave it away"
         )
     return accelerator
+
+
+def set_log_level(name: str) -> None:
+    """Show messages of the libraries from this level on: debug, info, warning or error."""
+    level = getattr(logging, name.upper())
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(level)
 
 
 def check_launch(kind: DistributedType, joined: int, started: int) -> None:

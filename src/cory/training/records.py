@@ -14,7 +14,6 @@ from cory.config import SETTINGS, CORYConfig
 from cory.config.saved import CONFIG_FILE, saved_settings
 from cory.io.files import is_file, refuse_taken, refuse_unwritable, replace_text, writing
 from cory.io.terminal import say
-from cory.io.urls import without_password
 from cory.rewards.failures import RewardFailures
 from cory.team.metrics import MetricsFile, read_metrics, record_metrics, transfer_metrics
 from cory.team.types import Iteration
@@ -217,11 +216,3 @@ def load_config(directory: Path) -> CORYConfig:
     if saved is None:
         raise ValueError(f"{directory} is not a run directory: it has no config.yaml")
     return CORYConfig(**saved)
-
-
-def flat_settings(args: CORYConfig) -> dict[str, Any]:
-    """Settings as every tracker can store them."""
-    return {
-        name: value if isinstance(value, (int, float, bool)) else without_password(str(value))
-        for name, value in args.to_dict().items()
-    }

@@ -193,36 +193,78 @@ def save_merged(subject: Subject, directory: Path, shares: Sequence[float] | Non
         (partial / MERGED).rmdir()
 
 
+class Answerer:
+    """Answers queries with the agents of a subject, whose models are built once.
+
+    Args:
+        subject: whose agents answer.
+        query: the first one, checked like a training's; None: any.
+
+    Raises:
+        ValueError: the subject's models, or the query, do not fit its settings.
+    """
+
+    def __init__(self, subject: Subject, query: Query | None = None) -> None:
+        # Nothing is held out where one query is asked; nor may a watched metric be missed.
+        args = subject.args.replace(eval_steps=None, metric_for_best_model=None)
+        if query is None:
+            query = [{"role": "user", "content": "?"}] if subject.is_chat else "?"
+        self.args = args
+        self.components = build(
+            replace(subject, args=args),
+            train_dataset=Dataset.from_list([{args.prompt_column: query}]),
+            reward_funcs=lambda **columns: [],  # nobody is paid
+        )
+        take_weights(self.components.policies, subject)
+        self.num_queries = 0
+
+    def answer(
+        self, speakers: Sequence[int], query: Query, num_samples: int, temperature: float
+    ) -> list[list[str]]:
+        """The answers of each speaker to a query, later ones in view of the earlier answers.
+
+        Args:
+            speakers: agent numbers in the order of speaking; one alone gets the plain query.
+            query: a text or chat messages.
+            num_samples: answers of each speaker; sample i sees the earlier samples i.
+            temperature: of sampling; 0 takes the likeliest tokens.
+
+        Raises:
+            ValueError: the query leaves no room for an answer.
+        """
+        parts, args, again = self.components, self.args, [self.num_queries] * bool(self.num_queries)
+        token_ids: list[list[list[int]]] = []
+        for speaker in speakers:
+            policy = parts.policies[speaker]
+            prompts = [
+                parts.encoder.encode(query, [earlier[index] for earlier in token_ids])
+                for index in range(num_samples)
+            ]
+            self._refuse_too_long(max(map(len, prompts)))
+            generator = derive_generator(
+                args.seed, "generate", speaker, *again, device=policy.device
+            )
+            token_ids.append(
+                parts.sampler.generate(
+                    policy, prompts, args.max_completion_length, temperature, generator
+                ).token_ids
+            )
+        self.num_queries += 1
+        return [parts.encoder.decode(ids) for ids in token_ids]
+
+    def _refuse_too_long(self, length: int) -> None:
+        config = self.components.reference.model.config.get_text_config()
+        most = getattr(config, "max_position_embeddings", None)
+        if most is not None and length + self.args.max_completion_length > most:
+            raise ValueError(
+                f"a prompt of {length} tokens and max_completion_length="
+                f"{self.args.max_completion_length} do not fit into the model's {most} tokens: "
+                "ask less, begin a new conversation, or lower max_completion_length"
+            )
+
+
 def answer(
     subject: Subject, speakers: Sequence[int], query: Query, num_samples: int, temperature: float
 ) -> list[list[str]]:
-    """The answers of each speaker to a query, later ones given in view of the earlier answers.
-
-    Args:
-        speakers: agent numbers in the order of speaking; one alone gets the plain query.
-        query: a text or chat messages.
-        num_samples: answers of each speaker; sample i sees the earlier samples i.
-        temperature: of sampling; 0 takes the likeliest tokens.
-    """
-    # Nothing is held out where one query is asked; nor may a watched metric be missed.
-    args = subject.args.replace(eval_steps=None, metric_for_best_model=None)
-    components = build(
-        replace(subject, args=args),
-        train_dataset=Dataset.from_list([{args.prompt_column: query}]),
-        reward_funcs=lambda **columns: [],  # nobody is paid
-    )
-    take_weights(components.policies, subject)
-    token_ids: list[list[list[int]]] = []
-    for speaker in speakers:
-        policy = components.policies[speaker]
-        prompts = [
-            components.encoder.encode(query, [earlier[index] for earlier in token_ids])
-            for index in range(num_samples)
-        ]
-        generator = derive_generator(args.seed, "generate", speaker, device=policy.device)
-        token_ids.append(
-            components.sampler.generate(
-                policy, prompts, args.max_completion_length, temperature, generator
-            ).token_ids
-        )
-    return [components.encoder.decode(ids) for ids in token_ids]
+    """`Answerer.answer` for a single query, with models that are built for it."""
+    return Answerer(subject, query).answer(speakers, query, num_samples, temperature)

@@ -21,8 +21,8 @@ INITIAL_MODEL = "initial model"
 """Stands as agent and as role in the rows of the initial model."""
 
 
-def write_samples(run: RunComponents, iteration: Iteration) -> None:
-    """Write samples/step-N.parquet.
+def write_samples(run: RunComponents, iteration: Iteration) -> list[dict[str, Any]]:
+    """Write samples/step-N.parquet, and return its rows.
 
     A file has a row for each query and speaker: every agent in its role, as it answered in
     training, and the frozen initial model, alone on the plain query. The initial model answers for
@@ -47,6 +47,7 @@ def write_samples(run: RunComponents, iteration: Iteration) -> None:
                 path.parent.mkdir(exist_ok=True)
             with replacing(path) as partial:
                 pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), partial)
+    return table
 
 
 def _initial_answers(run: RunComponents, iteration: Iteration) -> Iterator[dict[str, Any]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cory.io.files import refuse_links, writing
 from cory.io.objects import finite, shown
 from cory.models.loading import readable
+from cory.training.cards import card_facts, write_cards
 from cory.training.checkpoint import Checkpoints, load_checkpoint
+from cory.training.hub import make_repositories, repositories, upload_at_the_end
 
 
 class RunState:
@@ -17,6 +22,20 @@ class RunState:
         self.trainer = trainer
         args = trainer.args
         self.checkpoints = Checkpoints(Path(args.output_dir), args.save_total_limit, trainer.world)
+
+    def describe(self, step: int) -> None:
+        """Write the model cards of this run's checkpoint of a step, if it is there.
+
+        They have the results of an evaluation if that was at this step.
+        """
+        if not self.checkpoints.has(step):
+            return
+        trainer, path = self.trainer, self.checkpoints.path(step)
+        metrics = trainer.events.last_metrics if trainer.events.last_evaluated == step else None
+        with trainer.world.fail_together(), writing(path):
+            if trainer.world.is_main:
+                agents = [agent.name for agent in trainer.agents]
+                write_cards(path, agents, trainer.args, card_facts(trainer), metrics)
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint holds besides the agents; JSON values."""
@@ -35,7 +54,56 @@ class RunState:
         with trainer.world.fail_together():
             trainer.records.flush()
         agents, optimizer, tokenizer = trainer.agents, trainer.optimizer, trainer.tokenizer
-        return self.checkpoints.save(step, agents, optimizer, tokenizer, progress)
+        path = self.checkpoints.save(step, agents, optimizer, tokenizer, progress)
+        self.describe(step)
+        with trainer.world.fail_together():
+            if trainer.world.is_main:
+                self._leave_trainer_state(step)
+        return path
+
+    def _leave_trainer_state(self, step: int) -> None:
+        """Write `checkpoint-N/trainer_state.json`, which `get_last_checkpoint` and others look for.
+
+        Those whose checkpoint is gone are removed.
+        """
+        run, there = self.checkpoints.directory.parent, self.checkpoints.steps()
+        folder = run / f"checkpoint-{step}"
+        state = replace(self.trainer.events.state, global_step=step)
+        with writing(folder):
+            refuse_links(run, folder.name)
+            folder.mkdir(exist_ok=True)
+            state.save_to_json(str(folder / "trainer_state.json"))
+        for path in run.glob("checkpoint-*"):
+            if path.name not in {f"checkpoint-{step}" for step in there}:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def prepare_push(self) -> None:
+        """Make the repositories that `push_to_hub` will need.
+
+        Raises:
+            ValueError: nobody is logged in.
+            CoryRuntimeError: the Hub refused, or is out of reach.
+        """
+        args, world = self.trainer.args, self.trainer.world
+        if args.push_to_hub:
+            names = [*repositories(args).values()]
+            with world.fail_together():
+                if world.is_main:
+                    make_repositories(names, args.hub_private_repo)
+
+    def push(self) -> list[str]:
+        """Upload the agents of the last checkpoint if `push_to_hub` is set; returns what to say.
+
+        Raises:
+            CoryRuntimeError: the Hub did not take them.
+        """
+        trainer, addresses = self.trainer, []
+        if trainer.args.push_to_hub:
+            path = self.checkpoints.path(trainer.events.state.global_step)
+            with trainer.world.fail_together():
+                if trainer.world.is_main:
+                    addresses = upload_at_the_end(trainer.args, path)
+        return [f"cory: uploaded {address}" for address in addresses]
 
     def load(self, path: Path) -> dict[str, Any]:
         """Go on from a checkpoint; returns its progress. Newer ones are set aside.

@@ -30,12 +30,13 @@ from cory.training.initial import initial_answers
 from cory.training.launch import first_alone_in, make_accelerator, make_world, reason_to_stop
 from cory.training.optimizer import make_optimizer, make_scheduler, next_iteration
 from cory.training.query_checks import trained_queries
-from cory.training.records import COMMAND, Records, flat_settings
+from cory.training.records import COMMAND, Records
 from cory.training.rescue import Rescue
 from cory.training.samples import write_samples
 from cory.training.setup import UserObjects, build_components, settled
 from cory.training.standstill import Standstill
 from cory.training.state import RunState
+from cory.training.trackers import Trackers
 
 
 class CORYTrainer:
@@ -102,6 +103,7 @@ class CORYTrainer:
             Agent(index, policy, self.components.scorer, self.optimizer, args)
             for index, policy in enumerate(self.policies)
         ]
+        self.has_own_rows = train_dataset is not None
         self.rollout = self.components.rollout
         self.queries = partial(queries_at, self.components.train_dataset, args)
         self._build_records([*(callbacks or ())])
@@ -112,7 +114,8 @@ class CORYTrainer:
         self.checkpoints = self.run_state.checkpoints
         self.alone: dict[str, Evaluation] = {}
         """The last evaluation of each agent, on the first of the held-out sets."""
-        self.console = Console(is_quiet=not self.world.is_main)
+        self.trackers = Trackers(self.accelerator, self.args)
+        self.console = Console(is_quiet=self.args.quiet or not self.world.is_main)
         self.standstill = Standstill(self.agents, self.args)
         self.events = Events(self, [self.console, *callbacks])
         self.rescue = Rescue(self.run_state.write, is_alone=self.world.size == 1)
@@ -172,7 +175,9 @@ class CORYTrainer:
         answered = time.perf_counter()
         period = self.args.log_samples_steps
         if period is not None and (step + 1) % period == 0:
-            write_samples(self.components, iteration)
+            answers = write_samples(self.components, iteration)
+            self.trackers.log_answers(step + 1, answers)
+            self.console.show_answers(answers)
         self.rescue.forget()
         learning = time.perf_counter()
         records = iteration.records
@@ -206,8 +211,7 @@ class CORYTrainer:
         reason = reason_to_stop(interruption, self.world) or collapse(self.agents, step, self.args)
         if reason is not None:
             path = self.save(step)
-            if self.args.report_to:
-                self.accelerator.end_training()
+            self.trackers.finish()
             self._tell([f"cory: saved {path}; --resume goes on there"])
             raise reason
 
@@ -240,6 +244,7 @@ class CORYTrainer:
         if step is not None:
             self._log(step, {f"eval/{key}": value for key, value in metrics.items()})
             self.events.evaluated(metrics)
+            self.run_state.describe(step)
         return metrics
 
     def save(self, step: int) -> Path:
@@ -259,8 +264,8 @@ class CORYTrainer:
         else:
             with self.world.fail_together():
                 self.records.begin()
-        if self.args.report_to:
-            self.accelerator.init_trackers(self.args.run_name or "cory", flat_settings(self.args))
+        self.run_state.prepare_push()
+        self.trackers.start()
         self.events.begin()
         if newest is None:
             return self.evaluate(0) if self.args.eval_steps is not None else {}
@@ -278,8 +283,8 @@ class CORYTrainer:
         if self.events.last_evaluated != step:
             metrics = self.evaluate(step) or metrics
         self.events.tell("on_train_end")
-        if self.args.report_to:
-            self.accelerator.end_training()
+        self.trackers.finish()
+        self._tell(self.run_state.push())
         # Nothing was left to do for a finished run that is resumed.
         metrics = metrics or self.evaluate() or self.records.newest()
         return means_over([agent.name for agent in self.agents], metrics) | metrics
@@ -287,8 +292,7 @@ class CORYTrainer:
     def _log(self, step: int, metrics: dict[str, float]) -> None:
         with self.world.fail_together():
             self.records.write(step, metrics)
-        if self.args.report_to:
-            self.accelerator.log(metrics, step=step)
+        self.trackers.log(step, metrics)
         self.events.logged(step, metrics)
 
 

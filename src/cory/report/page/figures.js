@@ -159,7 +159,7 @@ function traces(report, curve, shown, axis, marksEnd) {
 
 function layout(report, figure, panel, axis, isEmpty) {
   const quiet = pageColour("--quiet");
-  const line = { gridcolor: pageColour("--grid"), linecolor: pageColour("--line"), zerolinecolor: pageColour("--line"), automargin: true };
+  const line = { gridcolor: pageColour("--grid"), linecolor: pageColour("--line"), zerolinecolor: pageColour("--line"), automargin: true, exponentformat: "power" };
   const made = {
     font: { family: "system-ui, sans-serif", size: 11.5, color: quiet },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

@@ -18,6 +18,7 @@ function drawReport(report) {
     element("header", {},
       element("p", { class: "overline" }, `CORY · report of a ${report.kind}`),
       element("h1", {}, ...visible(report.title)),
+      report.verdict ? element("p", { class: "verdict" }, ...visible(report.verdict)) : null,
       element("dl", { class: "facts" }, ...Object.entries(report.facts).map(([name, value]) =>
         element("div", {}, element("dt", {}, name), element("dd", {}, ...visible(value))))),
       element("nav", { "aria-label": "Sections" }, element("ul", {}, ...sections.map((section) =>
