@@ -258,10 +258,8 @@ class CORYTrainer:
         """Begin or go on; returns the evaluation that was due, if there was one."""
         self.records.begin_once()
         newest = self.checkpoints.newest_for_all() if self.args.resume else None
-        progress: dict[str, Any] = {}
-        if newest is not None:
-            progress = self.run_state.load(newest)
-        else:
+        progress = {} if newest is None else self.run_state.load(newest)
+        if newest is None:
             with self.world.fail_together():
                 self.records.begin()
         self.run_state.prepare_push()
