@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -87,8 +88,16 @@ seed {args.seed}.
     return ModelCard(text)
 
 
-def push(trainer: Any, message: str, token: str | None, revision: str | None, tags: Any) -> Any:
+def push(
+    trainer: Any, message: str, where: Mapping[str, str | None], card: Mapping[str, Any]
+) -> Any:
     """Upload what `save_model` writes, and nothing else of the run.
+
+    Args:
+        trainer: whose agents are uploaded.
+        message: of the commit.
+        where: `token` and `revision`, before those of the arguments.
+        card: arguments of `create_model_card`.
 
     Returns:
         what the Hub's client says of the commit; None in processes that do not write.
@@ -98,8 +107,8 @@ def push(trainer: Any, message: str, token: str | None, revision: str | None, ta
         trainer.save_model(temporary)
         if not trainer.core.world.is_main:
             return None
-        trainer.create_model_card(tags=tags, directory=temporary)
-        api = HfApi(token=token or args.hub_token)
+        trainer.create_model_card(**card, directory=temporary)
+        api = HfApi(token=where.get("token") or args.hub_token)
         repo = api.create_repo(
             trainer.hub_model_id or Path(args.output_dir).resolve().name,
             private=args.hub_private_repo,
@@ -109,5 +118,5 @@ def push(trainer: Any, message: str, token: str | None, revision: str | None, ta
             repo_id=repo.repo_id,
             folder_path=temporary,
             commit_message=message,
-            revision=revision or args.hub_revision,
+            revision=where.get("revision") or args.hub_revision,
         )

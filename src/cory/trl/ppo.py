@@ -7,9 +7,15 @@ from typing import Any, ClassVar
 
 import torch
 
+from cory.io.terminal import write
+from cory.training.data import held_out_queries
+from cory.training.given import given_rows
 from cory.trl.config import PPOConfig
 from cory.trl.data import check_same_tokens, with_texts
 from cory.trl.trainer import Parts, TeamTrainer, check_arguments
+
+SHOWN = 10
+"""Queries that `generate_completions` answers."""
 
 
 class MissingEnd:
@@ -81,6 +87,18 @@ class PPOTrainer(TeamTrainer):
             check_same_tokens(rows, ids, lambda text: encode(text, []), "train_dataset")
         if value_model is not None:
             self._say(["value_model is not trained: a head on the policy gives the values"])
+
+    def generate_completions(self, sampling: bool = False) -> None:
+        """Print what agent 0 answers to a few held-out queries, and what that earns."""
+        core = self.core
+        if self.eval_dataset is None:
+            return
+        _, sets = given_rows(None, self.eval_dataset, core.args)
+        with core.agents[0].as_result():
+            rows = held_out_queries(next(iter(sets.values())), SHOWN)
+            shown = core.components.evaluator.evaluate(core.policies[0], rows, 1)
+        for row, answer, reward in zip(rows, shown.completions, shown.task_rewards, strict=True):
+            write(f"{row['prompt']} → {answer} ({reward})")
 
 
 def _functions(args: Any, reward_model: Any, reward_funcs: Any, tokenizer: Any) -> list[Any]:

@@ -224,6 +224,10 @@ class TeamTrainer:
             core.components, core.args = before, args
         return self.bridge.evaluated(metrics, self.control, metric_key_prefix)
 
+    def end(self) -> None:
+        """Leave the group of processes, as scripts do at their end."""
+        self.core.world.close()
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write agent 0 as plain transformers or peft loads it; a team's others beside it."""
         save_agents(self, Path(output_dir or self.core.args.output_dir))
@@ -250,7 +254,11 @@ class TeamTrainer:
         **card: Any,
     ) -> Any:
         """Upload the result with its card to `hub_model_id`."""
-        return push(self, commit_message or "End of training", token, revision, card.get("tags"))
+        known = {
+            name: card[name] for name in ("model_name", "dataset_name", "tags") if name in card
+        }
+        where = {"token": token, "revision": revision}
+        return push(self, commit_message or "End of training", where, known)
 
 
 def check_arguments(trainer: type, args: Any, config: type, **unused: Any) -> list[str]:
