@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cory.algorithm import losses
 from cory.algorithm.advantages import GROUP_SCALES, estimator_of
-from cory.algorithm.policy_losses import LOSS_WEIGHTS, POLICY_LOSSES
+from cory.algorithm.policy_losses import LOG_RATIOS, LOSS_WEIGHTS, POLICY_LOSSES
 from cory.config.losses import LossConfig
 from tests.algorithm.test_losses import ragged_mask
 
@@ -142,6 +142,28 @@ def test_an_answer_is_clipped_as_a_whole() -> None:
     assert float(product.clip_fraction) == 1.0
 
 
+@pytest.mark.parametrize("name", ["k1", "k3"])
+def test_the_corrected_kl_has_the_gradient_of_the_full_one(name: str) -> None:
+    """Prevents a ratio that is a constant, or on the wrong side; all words enumerated.
+
+    Away from the weights that drew, too. Without the correction k3 has another gradient.
+    """
+    generator = torch.Generator().manual_seed(0)
+    old, start, logits = torch.randn(3, 1, 6, generator=generator, dtype=torch.float64)
+    logits.requires_grad_()
+    now, drawn = logits.log_softmax(-1), old.log_softmax(-1)
+    kl = losses.KL_ESTIMATORS[name](now, start.log_softmax(-1))
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    for log_ratio in LOG_RATIOS["token"], LOG_RATIOS["sequence"]:
+        ratios = log_ratio((now - drawn)[0, :, None], mask.mT).exp()[:, 0]
+        mean = (drawn.exp() * kl * ratios).sum()
+        (gradient,) = torch.autograd.grad(mean, logits, retain_graph=True)
+        (wanted,) = torch.autograd.grad(losses.full_kl(logits, start).sum(), logits)
+        torch.testing.assert_close(gradient, wanted)
+    (plain,) = torch.autograd.grad((drawn.exp() * kl).sum(), logits)
+    assert (plain - wanted).abs().max() > 1e-2
+
+
 REWARDS = torch.tensor([[1.0], [2.0], [6.0], [0.0], [0.0], [3.0], [4.0], [4.0], [4.0]]).double()
 ROWS = torch.ones(9, 1, dtype=torch.bool)
 
@@ -191,4 +213,5 @@ def test_every_variant_that_can_be_set_exists() -> None:
     hints = get_type_hints(LossConfig)
     assert set(LOSS_WEIGHTS) == set(get_args(hints["loss_type"]))
     assert set(POLICY_LOSSES) == set(get_args(hints["importance_sampling_level"]))
+    assert set(LOG_RATIOS) == set(POLICY_LOSSES)
     assert set(GROUP_SCALES) == set(get_args(hints["scale_rewards"]))

@@ -104,6 +104,7 @@ cliprange_high                    positive      result  -       arm  loss
 scale_rewards                     any           result  -       arm  loss
 importance_sampling_level         any           result  -       arm  loss
 entropy_coef                      non_negative  result  -       arm  loss
+use_bias_correction_kl            any           result  -       arm  loss
 top_p                             above_zero    result  -       -    sampling
 top_k                             top_k         result  -       -    sampling
 min_p                             below_one     result  -       -    sampling

@@ -48,6 +48,8 @@ def test_the_paper_preset_turns_everything_beyond_the_paper_off() -> None:
         scale_rewards="none",
         importance_sampling_level="sequence",
         entropy_coef=0.01,
+        kl_placement="loss",
+        use_bias_correction_kl=True,
     ).to_dict()
     names = {field.name for theme in ("extensions", "loss") for field in fields(THEMES[theme])}
     assert all(beyond[name] != getattr(CORYConfig(), name) for name in names)

@@ -128,6 +128,7 @@ def test_a_task_brings_its_defaults() -> None:
         ({"top_k": 1}, r"top_k=1 must be 0, for all tokens, or from 2 .* nothing can be learnt"),
         ({"importance_sampling_level": "sequence"}, r"='gae' has one per token: set advantage_est"),
         ({"scale_rewards": "none"}, r"='gae' divides by nothing: set advantage_estimator='group'"),
+        ({"use_bias_correction_kl": True}, r"not kl_placement='reward' with .*: set kl_placement="),
         ({"kl_coef": float("nan")}, r"kl_coef=nan must be finite"),
         ({"learning_rate": [1e-3, float("inf")]}, r"learning_rate=.* must be finite"),
         ({"kl_placement": "all"}, r"kl_placement='all' is not one of reward, loss, both"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cory.algorithm import losses, policy_losses
+from cory.algorithm import policy_losses
 from cory.algorithm.advantages import LARGEST_IMPORTANCE, truncated_importance
 from cory.config import CORYConfig
 from cory.team.controllers import RewardScaler
@@ -61,7 +61,9 @@ def test_the_likelihood_loss_by_hand() -> None:
     logprobs = torch.tensor([[-1.0, -2.0], [-4.0, torch.nan]], requires_grad=True)
     mask = torch.tensor([[True, True], [True, False]])
     advantages = torch.tensor([[1.0, 0.0], [3.0, torch.nan]])
-    result = policy_losses.likelihood_loss(logprobs, 2 * logprobs.detach(), advantages, mask, 0.2, 10)
+    result = policy_losses.likelihood_loss(
+        logprobs, 2 * logprobs.detach(), advantages, mask, 0.2, 10
+    )
     assert result.loss.item() == pytest.approx((1 + 3 * 4) / 10)
     result.loss.backward()
     torch.testing.assert_close(logprobs.grad, torch.tensor([[-0.1, 0.0], [-0.3, 0.0]]))

@@ -20,6 +20,36 @@ from cory.algorithm.losses import (
 )
 
 
+def token_log_ratio(
+    log_ratio: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """Each token's own."""
+    return log_ratio
+
+
+def mean_log_ratio(
+    log_ratio: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """That of the geometric mean of an answer's ratios; padding must be 0."""
+    lengths = response_mask.sum(1, keepdim=True).clamp(min=1)
+    return (log_ratio.sum(1, keepdim=True) / lengths).expand_as(log_ratio)
+
+
+def whole_log_ratio(
+    log_ratio: Float[Tensor, "B T"], response_mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """That of the product of an answer's ratios; padding must be 0."""
+    return log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
+
+
+LOG_RATIOS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "token": token_log_ratio,
+    "sequence": mean_log_ratio,
+    "sequence_product": whole_log_ratio,
+}
+"""`(log_ratio, response_mask) -> log_ratio` by the name in `importance_sampling_level`."""
+
+
 def sequence_loss(
     logprobs: Float[Tensor, "B T"],
     old_logprobs: Float[Tensor, "B T"],
@@ -37,8 +67,7 @@ def sequence_loss(
     all tokens of an answer have one advantage.
     """
     log_ratio = zero_padding(logprobs - old_logprobs, response_mask)
-    lengths = response_mask.sum(1, keepdim=True).clamp(min=1)
-    of_answer = (log_ratio.sum(1, keepdim=True) / lengths).expand_as(log_ratio)
+    of_answer = mean_log_ratio(log_ratio, response_mask)
     advantages = zero_padding(advantages, response_mask)
     return clipped_loss(log_ratio, of_answer, advantages, cliprange, num_tokens)
 
@@ -59,7 +88,7 @@ def sequence_product_loss(
     weights of `grpo` it is the mean over answers of max(−A ρ, −A clip(ρ)).
     """
     log_ratio = zero_padding(logprobs - old_logprobs, response_mask)
-    of_answer = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
+    of_answer = whole_log_ratio(log_ratio, response_mask)
     advantages = zero_padding(advantages, response_mask)
     return clipped_loss(log_ratio, of_answer, advantages, cliprange, num_tokens)
 

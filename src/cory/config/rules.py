@@ -141,6 +141,15 @@ RULES: tuple[Rule, ...] = (
     ),
     _learning_rates,
     _refuse_if(
+        lambda args: (
+            args.use_bias_correction_kl
+            and (args.kl_placement != "loss" or args.kl_estimator == "full")
+        ),
+        "use_bias_correction_kl=True corrects an estimate of the KL in the loss, not kl_placement="
+        "{args.kl_placement!r} with kl_estimator={args.kl_estimator!r}: set kl_placement='loss' "
+        "and kl_estimator='k3' or 'k1', or use_bias_correction_kl=False",
+    ),
+    _refuse_if(
         lambda args: args.kl_controller == "adaptive" and args.kl_coef == 0,
         "kl_controller='adaptive' multiplies kl_coef, so kl_coef=0 would stay 0",
     ),

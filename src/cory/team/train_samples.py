@@ -19,6 +19,7 @@ from torch import Tensor
 from cory.algorithm.advantages import truncated_importance
 from cory.algorithm.losses import PolicyLoss, policy_loss
 from cory.algorithm.policy_losses import (
+    LOG_RATIOS,
     LOSS_WEIGHTS,
     POLICY_LOSSES,
     LossWeights,
@@ -45,6 +46,9 @@ class TrainSamples:
     """Weight of the KL in the loss; None: it is not there."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus; 0: it is not there."""
+    kl_log_ratio: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Makes of log-ratios of tokens those that the KL in the loss is multiplied by; None: it is
+    not (`policy_losses.LOG_RATIOS`)."""
     kept: UInt8[Tensor, "B T _"] | None = None
     """The tokens that could be drawn (`filtering.packed`); None: all."""
     weigh: LossWeights | None = None
@@ -114,6 +118,9 @@ def loss_variant(args: CORYConfig) -> dict[str, Any]:
         "policy_loss": POLICY_LOSSES[args.importance_sampling_level],
         "weigh": LOSS_WEIGHTS[args.loss_type],
         "entropy_weight": args.entropy_coef,
+        "kl_log_ratio": (
+            LOG_RATIOS[args.importance_sampling_level] if args.use_bias_correction_kl else None
+        ),
     }
 
 

@@ -136,11 +136,14 @@ def microbatch_loss(
         ref_hidden = None if samples.ref_hidden is None else samples.ref_hidden[mask]
         live = LiveTokens(hidden, flat_logprobs, samples.ref_logprobs[mask], ref_hidden, kept)
         kl = penalty.while_learning(live, policy, reference, args.temperature)
+        if samples.kl_log_ratio is not None:
+            log_ratio = losses.zero_padding(logprobs - samples.old_logprobs, mask)
+            kl = kl * samples.kl_log_ratio(log_ratio, mask).exp()[mask]
         statistics["kl_loss"] = samples.weighted_sum(kl) / num_tokens
         loss = loss + samples.kl_weight * statistics["kl_loss"]
     if samples.entropy_weight:
         entropy = live_entropy(policy, hidden, args.temperature, kept)
-        statistics["entropy_loss"] = -samples.weighted_sum(entropy) / num_tokens
+        statistics["entropy_loss"] = -entropy.sum() / num_tokens
         loss = loss + samples.entropy_weight * statistics["entropy_loss"]
     return samples.weight * loss, {key: value.detach() for key, value in statistics.items()}
 

@@ -79,13 +79,25 @@ class Engine:
         with torch.no_grad():
             for _ in range(body["max_tokens"]):
                 logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
-                scaled = (logits / body["temperature"]).log_softmax(-1)
+                scaled = self._filtered(logits / body["temperature"], body).log_softmax(-1)
                 ids.append(int(torch.multinomial(scaled.exp(), 1, generator=generator)))
                 said = logits.log_softmax(-1) if body["raw"] else scaled
                 logprobs.append(float(said[ids[-1]]))
                 if ids[-1] in body["stop_token_ids"] or self._has_stopped(ids, body):
                     break
         return ids[len(body["prompt"]) :], logprobs
+
+    def _filtered(self, logits: Any, body: dict[str, Any]) -> Any:
+        """By transformers' filters, in vLLM's order; cory must come to the same set by its own."""
+        from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+        filters: list[Any] = [MinPLogitsWarper(body["min_p"])] if body["min_p"] else []
+        filters += [TopKLogitsWarper(body["top_k"])] if body["top_k"] else []
+        filters += [TopPLogitsWarper(body["top_p"])] if body["top_p"] < 1 else []
+        rows = logits[None]
+        for one in filters:
+            rows = one(None, rows)
+        return rows[0]
 
     def _has_stopped(self, ids: list[int], body: dict[str, Any]) -> bool:
         text = self.tokenizer.decode(ids[len(body["prompt"]) :], skip_special_tokens=True)

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cory.generation.local import Answers, Sampler
 from cory.generation.vllm.sampler import VllmSampler
 from cory.generation.vllm.server import ServerLostError
+from cory.models.batch import make_batch
 from cory.models.loading import build_policies, load_model
 from cory.models.policy import LanguageModel, Policy
 from cory.training.setup import RunComponents, UserObjects, build_components
@@ -172,6 +173,38 @@ def test_logprobs_from_before_the_temperature_are_refused(
     computing.meets("raw")
     with pytest.raises(ValueError, match=r"--logprobs-mode processed_logprobs"):
         team_on(computing, tiny_llama_dir, tmp_path / "two", temperature=0.5)
+
+
+FILTERS = [{"top_p": 0.8}, {"top_k": 5}, {"min_p": 0.3}, {"top_p": 0.9, "top_k": 9, "min_p": 0.1}]
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=str)
+def test_filtered_answers_are_scored_as_they_were_drawn(
+    filters: dict[str, float], tiny_llama_dir: Path, tmp_path: Path, computing: Running
+) -> None:
+    """Prevents importance weights between a filtered and a whole distribution.
+
+    The stand-in filters with transformers' own classes.
+    """
+    team = team_on(computing, tiny_llama_dir, tmp_path, temperature=0.7, **filters)
+    policy = team.policies[0]
+    disturb(policy, seed=0)
+    answers = ask(team, policy, prompts=PROMPTS * 4)
+    assert answers.logprobs is not None
+    batch = make_batch(PROMPTS * 4, answers.token_ids)
+    scores = team.scorer.score(policy, batch)
+    torch.testing.assert_close(scores.logprobs, answers.logprobs, atol=1e-4, rtol=1e-4)
+    whole = own_logprobs(policy, PROMPTS[0], answers.token_ids[0], 0.7)
+    assert (answers.logprobs[0, : len(whole)] - whole).max() > 0.05
+
+
+def test_logprobs_from_before_the_filters_are_refused(
+    tiny_llama_dir: Path, tmp_path: Path, computing: Running
+) -> None:
+    """Prevents importance weights that are the same few percent too small for every token."""
+    computing.meets("raw")
+    with pytest.raises(ValueError, match=r"top_k=5.*--logprobs-mode processed_logprobs"):
+        team_on(computing, tiny_llama_dir, tmp_path, top_k=5)
 
 
 def test_queries_must_fit_the_servers_context(

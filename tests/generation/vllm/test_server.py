@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from cory.generation.vllm.exchange import Reply
 from cory.generation.vllm.server import (
     Completion,
     NoAnswerError,
@@ -17,6 +18,8 @@ from cory.generation.vllm.server import (
     ServerLostError,
 )
 from tests.generation.vllm.servers import Running, fake_server, free_port
+
+_REFUSED = Reply(400, b"{}")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,20 @@ def test_stop_strings_are_part_of_the_request(
     complete(Server(server.base_url, 2.0, stop_strings=("\n\n", "Q:")))
     assert sent[1] == sent[0] | {"stop": ["\n\n", "Q:"], "include_stop_str_in_output": True}
     assert "stop" not in sent[0]
+
+
+def test_the_filters_are_part_of_every_request(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents a server that draws from another distribution than the one that is scored."""
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(Server, "_post", lambda self, path, body: sent.append(body) or _REFUSED)
+    filters = {"top_p": 0.9, "top_k": 5, "min_p": 0.1}
+    for asked in (server, Server(server.base_url, 2.0, filters=filters)):
+        with pytest.raises(ValueError, match="refused"):
+            complete(asked)
+    assert {name: sent[0][name] for name in filters} == {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
+    assert sent[1] == sent[0] | filters
 
 
 def test_a_server_that_is_not_there() -> None:
