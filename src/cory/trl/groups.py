@@ -45,20 +45,37 @@ class _GroupTrainer(TeamTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
+        functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+        tokenizers = _one_each(reward_processing_classes, functions, problems)
+        self.reward_funcs, self.reward_processing_classes = functions, tokenizers
         rows = train_dataset
         if not getattr(args, "shuffle_dataset", True):
             rows = in_own_order(rows)
         parts = Parts(
             model,
-            reward_funcs=reward_funcs,
+            reward_funcs=functions,
             train_dataset=rows,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
-            reward_processing_classes=reward_processing_classes,
+            reward_processing_classes=tokenizers,
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
         self._set_up(args, parts, callbacks, problems, train_dataset)
+
+
+def _one_each(given: Any, functions: list[Any], problems: list[str]) -> list[Any]:
+    """A tokenizer for each reward function, None where it takes none or its own."""
+    if given is None:
+        return [None] * len(functions)
+    found = list(given) if isinstance(given, list | tuple) else [given]
+    if len(found) == len(functions):
+        return found
+    problems.append(
+        f"{len(found)} reward_processing_classes for {len(functions)} reward_funcs: give one to "
+        "each, None where it takes none"
+    )
+    return [None] * len(functions)
 
 
 class GRPOTrainer(_GroupTrainer):

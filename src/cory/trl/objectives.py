@@ -154,7 +154,7 @@ OBJECTIVES: Mapping[str, Row] = {
     "vllm_importance_sampling_clip_min": no_op("weights have no lower bound"),
     "vllm_importance_sampling_cap": renamed("vllm_importance_sampling_clip_max"),
     "off_policy_mask_threshold": refused("no answer is left out for its KL: leave it out"),
-    "use_bias_correction_kl": used("the KL in the loss of `beta`"),
+    "use_bias_correction_kl": same("use_bias_correction_kl"),
     "log_completions": used("True: answers are also printed"),
     **dict.fromkeys(
         (
