@@ -178,5 +178,9 @@ class Bridge(TrainerCallback):
             "total_flos": 0.0,
             "train_loss": sum(known) / len(known) if known else 0.0,
         }
-        self.trainer.log(dict(self.summary))
+        # What was measured since the last entry comes with the last one, as in TRL.
+        pending = averages(self.since_logged)
+        self.since_logged.clear()
+        known_ones = {key: value for key, value in pending.items() if not math.isnan(value)}
+        self.trainer.log({**known_ones, **self.summary})
         self.tell("on_train_end", control)

@@ -49,6 +49,8 @@ class SharedFields(TrainingArguments):
             self.bf16 = not self.fp16 and (self.use_cpu or is_torch_bf16_gpu_available())
         if self.activation_checkpointing is None:
             self.activation_checkpointing = self.gradient_checkpointing
+        if self.activation_checkpointing_kwargs is None:
+            self.activation_checkpointing_kwargs = self.gradient_checkpointing_kwargs
         if self.evaluation_strategy is not None:
             self.eval_strategy = self.evaluation_strategy
         super().__post_init__()
