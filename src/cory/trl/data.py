@@ -40,7 +40,7 @@ def with_texts(dataset: Any, tokenizer: Any, name: str) -> tuple[Any, list[list[
     ids = [_without_padding(row, tokenizer.pad_token_id) for row in dataset["input_ids"]]
     texts = [tokenizer.decode(_without_start(row, tokenizer)) for row in ids]
     removed = [one for one in ("input_ids", "attention_mask") if one in dataset.column_names]
-    return dataset.remove_columns(removed).add_column("prompt", texts), ids  # pyright: ignore
+    return dataset.add_column("prompt", texts).remove_columns(removed), ids  # pyright: ignore
 
 
 def check_same_tokens(

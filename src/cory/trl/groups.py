@@ -72,8 +72,8 @@ def _one_each(given: Any, functions: list[Any], problems: list[str]) -> list[Any
     if len(found) == len(functions):
         return found
     problems.append(
-        f"{len(found)} reward_processing_classes for {len(functions)} reward_funcs: give one to "
-        "each, None where it takes none"
+        f"{len(found)} reward_processing_classes must match {len(functions)} reward_funcs: give "
+        "one to each, None where it takes none"
     )
     return [None] * len(functions)
 

@@ -77,7 +77,8 @@ class TeamTrainer:
         self.steps_per_epoch = translation.steps_per_epoch or settings.max_steps
         self.logging_period = period(args.logging_steps, self.sizes, settings.max_steps)
         is_due = settings.eval_steps is not None
-        reporting = get_reporting_integration_callbacks(args.report_to)
+        trackers = [one for one in args.report_to if one is not None]
+        reporting = get_reporting_integration_callbacks(trackers)
         self.bridge = Bridge(self, [*reporting, *(callbacks or ())])
         self.core = Core(
             given.model,
