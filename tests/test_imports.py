@@ -17,7 +17,7 @@ MAX_LINES = 300
 
 # Each package may import those below it. Packages on one line do not know each other.
 PACKAGES = (
-    ("cli",),
+    ("cli", "trl"),
     ("compare", "report"),
     ("training",),
     ("tasks",),

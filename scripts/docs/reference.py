@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import Field, fields
 from pathlib import Path
@@ -27,6 +27,9 @@ from cory.cli.help import HINTS
 from cory.config import SETTINGS, THEMES, CORYConfig
 from cory.config.presets import PRESETS
 from cory.tasks import TASKS, task_defaults
+from cory.trl.arguments import ARGUMENTS
+from cory.trl.objectives import CLASSIC_PPO, CLASSIC_RLOO, OBJECTIVES
+from cory.trl.rows import Row
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "docs" / "reference"
 MADE = "<!-- Made from the source by `make reference`. Change the source, not this page. -->"
@@ -41,6 +44,19 @@ CLI_INTRODUCTION = """\
 `cory COMMAND --help` prints the same. Every [setting](settings.md) is an option of each command,
 except of `cory report`, `push` and `completion`. [Exit statuses](../how-to/faults.md) say how a
 command ended."""
+
+
+TRL_INTRODUCTION = """\
+What `cory.trl` makes of each argument of TRL 1.16 and of `TrainingArguments`, those of earlier
+releases included. A value that is refused is named with all other problems of the call. One that
+has no effect gets a line on standard error. All [settings](settings.md) are arguments as well;
+[Coming from TRL](../how-to/from-trl.md) shows how."""
+TRL_KINDS = {
+    "setting": "setting, ",
+    "used": "used, ",
+    "no-op": "no effect: ",
+    "refused": "refused: ",
+}
 
 
 def settings_page() -> str:
@@ -110,6 +126,24 @@ def command_line_page() -> str:
     return _page(blocks)
 
 
+def trl_page() -> str:
+    """What becomes of every field of TRL's configurations."""
+    tables = {
+        "TrainingArguments": ARGUMENTS,
+        "GRPOConfig and RLOOConfig": {**OBJECTIVES, **CLASSIC_RLOO},
+        "PPOConfig of TRL 0.12 to 1.15": CLASSIC_PPO,
+    }
+    blocks = ["# TRL's arguments", MADE, TRL_INTRODUCTION]
+    for title, table in tables.items():
+        blocks += [f"## {title}", "\n".join(_rows_of(table))]
+    return _page(blocks)
+
+
+def _rows_of(table: Mapping[str, Row]) -> Iterator[str]:
+    for name, row in table.items():
+        yield _item(f"`{name}`: {TRL_KINDS[row.kind]}{row.words}")
+
+
 def _help_of(command: str) -> str:
     """What `cory COMMAND --help` prints on a wide terminal."""
     printed = io.StringIO()
@@ -160,6 +194,7 @@ def _page(blocks: list[str]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "cli.md": command_line_page,
+    "trl.md": trl_page,
 }
 
 

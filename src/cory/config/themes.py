@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cory.config import fields
 from cory.config.fields import FRACTION, NAME, NON_NEGATIVE, POSITIVE, Placeholders, setting
@@ -181,6 +181,9 @@ class RunConfig:
     """Peak learning rate. A list gives one per agent."""
     lr_scheduler_type: str = setting("constant")
     """Name of any learning-rate scheduler of transformers. It advances once per iteration."""
+    lr_scheduler_kwargs: dict[str, Any] | None = setting(None)
+    """Further arguments of that scheduler, by name, such as `min_lr_rate: 0.1` for
+    cosine_with_min_lr. On the command line as JSON: `'{"min_lr_rate": 0.1}'`."""
     warmup_steps: int = setting(0, NON_NEGATIVE)
     """Iterations of linear warm-up."""
     weight_decay: float = setting(0.0, NON_NEGATIVE)

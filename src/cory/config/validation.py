@@ -27,18 +27,27 @@ def validate(args: Any) -> None:
     refuse_problems([*chain.from_iterable(broken.values()), *map(sound.judge, RULES)])
 
 
+class SettingsError(ValueError):
+    """All `problems` of some settings: one is the message, several are listed, one a line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"- {problem}" for problem in problems)
+        is_one = len(problems) == 1
+        super().__init__(
+            problems[0] if is_one else f"{len(problems)} problems with the settings:\n{lines}"
+        )
+
+
 def refuse_problems(found: Iterable[str | None]) -> None:
-    """Raise a ValueError with all problems, unless there are none; None is no problem.
+    """Raise an error with all problems, unless there are none; None is no problem.
 
     Raises:
-        ValueError: a single problem is the message; several are listed, one a line.
+        SettingsError: there are some.
     """
     problems = [problem for problem in found if problem is not None]
-    if len(problems) == 1:
-        raise ValueError(problems[0])
     if problems:
-        lines = "\n".join(f"- {problem}" for problem in problems)
-        raise ValueError(f"{len(problems)} problems with the settings:\n{lines}")
+        raise SettingsError(problems)
 
 
 def own_problems(kind: type, name: str, values: Mapping[str, Any]) -> list[str]:

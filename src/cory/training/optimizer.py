@@ -49,9 +49,17 @@ def make_scheduler(optimizer: torch.optim.Optimizer, args: CORYConfig) -> Lambda
     """
     name = args.lr_scheduler_type
     try:
-        scheduler = get_scheduler(name, optimizer, args.warmup_steps, args.max_steps)
+        scheduler = get_scheduler(
+            name,
+            optimizer,
+            args.warmup_steps,
+            args.max_steps,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
     except (TypeError, ValueError) as error:
-        raise ValueError(f"lr_scheduler_type={name!r} cannot be used: {error}") from error
+        further = args.lr_scheduler_kwargs
+        given = "" if further is None else f" with lr_scheduler_kwargs={further}"
+        raise ValueError(f"lr_scheduler_type={name!r}{given} cannot be used: {error}") from error
     if not isinstance(scheduler, LambdaLR):
         raise ValueError(
             f"lr_scheduler_type={name!r} watches a loss, which this training has not: choose "
