@@ -202,3 +202,10 @@ def test_a_vllm_server_is_asked_for() -> None:
     """Prevents a server that was started and is never used."""
     found = translated(use_vllm=True, vllm_mode="server", vllm_server_port=8100)
     assert found.vllm_server_base_url == "http://localhost:8100"
+
+
+def test_generation_kwargs_win_over_the_arguments() -> None:
+    """Prevents a filter that TRL would have applied, and one of beams that is refused."""
+    given = {"do_sample": True, "top_k": 50, "length_penalty": -0.1, "stop_strings": "\n"}
+    found = translated(generation_kwargs=given, top_k=7, top_p=0.9)
+    assert (found.top_k, found.top_p, found.stop_strings) == (50, 0.9, ["\n"])

@@ -46,18 +46,30 @@ def _reward_clip(value: Any) -> dict[str, Any]:
     )
 
 
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+"""What `generation_kwargs` may hold, where it wins over the argument of the same name."""
+WITHOUT_BEAMS = {"do_sample": True, "num_beams": 1, "repetition_penalty": 1.0}
+"""Values that say what is done in any case."""
+OF_BEAMS = ("length_penalty", "early_stopping", "use_cache")
+"""What has no effect where answers are sampled."""
+
+
 def _generation(value: Any) -> dict[str, Any]:
-    known = {"stop_strings": "stop_strings", "stop": "stop_strings"}
-    value = dict(value or {})
-    quiet = {"do_sample": True, "num_beams": 1, "use_cache": True, "repetition_penalty": 1.0}
-    if others := [key for key, one in value.items() if key not in known and quiet.get(key) != one]:
+    given = dict(value or {})
+    found = {name: given.pop(name) for name in SAMPLING if name in given}
+    texts = given.pop("stop_strings", given.pop("stop", None))
+    if others := [
+        name
+        for name, one in given.items()
+        if name not in OF_BEAMS and WITHOUT_BEAMS.get(name) != one
+    ]:
         raise ValueError(
             f"generation_kwargs={value}: cory would sample from another distribution than it "
-            f"scores; leave {', '.join(others)} out (top_p, top_k, min_p, temperature and "
-            "stop_strings are arguments)"
+            f"scores; leave {', '.join(others)} out ({', '.join(SAMPLING)} and stop_strings stay)"
         )
-    texts = next((value[key] for key in known if key in value), None)
-    return {} if texts is None else {"stop_strings": [texts] if isinstance(texts, str) else texts}
+    if texts is not None:
+        found["stop_strings"] = [texts] if isinstance(texts, str) else texts
+    return found
 
 
 OBJECTIVES: Mapping[str, Row] = {
@@ -80,7 +92,9 @@ OBJECTIVES: Mapping[str, Row] = {
     "top_p": renamed("top_p"),
     "top_k": converted("`top_k`; 0, -1 or None: all tokens", lambda k: {"top_k": max(0, k or 0)}),
     "min_p": renamed("min_p"),
-    "generation_kwargs": converted("`stop_strings`; others are refused", _generation),
+    "generation_kwargs": converted(
+        "`temperature`, `top_p`, `top_k`, `min_p`, `stop_strings`; others are refused", _generation
+    ),
     "chat_template_kwargs": converted(
         "the same name", lambda value: {"chat_template_kwargs": value or None}
     ),
