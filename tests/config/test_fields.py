@@ -118,6 +118,7 @@ temperature                       temperature   result  -       -    run
 recompute_logprobs                any           result  -       -    run
 learning_rate                     non_negative  result  -       -    run
 lr_scheduler_type                 any           result  -       -    run
+lr_scheduler_kwargs               any           result  -       -    run
 warmup_steps                      non_negative  result  -       -    run
 weight_decay                      non_negative  result  -       -    run
 adam_beta1                        below_one     result  -       -    run

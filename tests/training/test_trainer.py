@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cory import CORYTrainer, PPOTrainer
 from cory.config.presets import PRESETS
 from cory.team.agent import Agent, AgentState
-from cory.training.optimizer import make_scheduler
+from cory.training.optimizer import make_scheduler, next_iteration
 from tests.tiny_runs import (
     queries,
     records,
@@ -333,6 +333,24 @@ def test_learning_rate_schedules(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
         rates.append([group["lr"] for group in team.optimizer.param_groups])
         team.iterate(step)
     assert rates == [pytest.approx([rate] * 2) for rate in (0.0, 1e-3, 2e-3 / 3, 1e-3 / 3)]
+
+
+def test_a_schedule_gets_its_own_arguments(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
+    """Prevents a least rate that is set and never held."""
+    args = settings(
+        tiny_gpt2_dir,
+        tmp_path,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        max_steps=2,
+    )
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = make_scheduler(optimizer, args)
+    for _ in range(2):
+        next_iteration(scheduler)
+    assert scheduler.get_last_lr() == pytest.approx([0.1])
+    with pytest.raises(ValueError, match="'nonsense': 1} cannot be used"):
+        make_scheduler(optimizer, args.replace(lr_scheduler_kwargs={"nonsense": 1}))
 
 
 @pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "warmup_stable_decay", "slow"])

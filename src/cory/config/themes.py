@@ -77,8 +77,7 @@ class ModelConfig:
     """Number format of the weights. Full copies are trained in float32 only, 16 bytes per weight
     with gradient and moments; `bf16` computes in bfloat16. The base of adapters may have any."""
     attn_implementation: str | None = setting(None)
-    """Attention implementation of transformers: sdpa, eager, flash_attention_2 … None: the default
-    of transformers."""
+    """Attention of transformers: sdpa, eager, flash_attention_2 … None: its default."""
     trust_remote_code: bool = setting(False, read_from_run=False)
     """Run Python code that comes with a model or a reward model. It is never read from a run
     directory: give it again to evaluate or use such a run."""
@@ -167,8 +166,7 @@ class RunConfig:
     batch_size: int = setting(128, fields.COUNT, arm_may_change=True)
     """Answers per agent and iteration: queries × `num_generations`."""
     per_device_train_batch_size: int | None = setting(None, POSITIVE, resume_may_change=True)
-    """Maximum number of sequences per forward and backward pass. It changes memory, not results.
-    None: as many as are fast."""
+    """Sequences per forward and backward pass at most: memory, not results. None: what is fast."""
     per_device_eval_batch_size: int = setting(256, POSITIVE, resume_may_change=True)
     """Maximum number of sequences that are generated or scored at once without a gradient."""
     temperature: float = setting(1.0, fields.TEMPERATURE)
@@ -182,8 +180,7 @@ class RunConfig:
     lr_scheduler_type: str = setting("constant")
     """Name of any learning-rate scheduler of transformers. It advances once per iteration."""
     lr_scheduler_kwargs: dict[str, Any] | None = setting(None)
-    """Further arguments of that scheduler, by name, such as `min_lr_rate: 0.1` for
-    cosine_with_min_lr. On the command line as JSON: `'{"min_lr_rate": 0.1}'`."""
+    """Further arguments of that scheduler; on the command line as JSON, `'{"min_lr": 1e-6}'`."""
     warmup_steps: int = setting(0, NON_NEGATIVE)
     """Iterations of linear warm-up."""
     weight_decay: float = setting(0.0, NON_NEGATIVE)

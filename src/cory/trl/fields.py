@@ -22,7 +22,7 @@ class SharedFields(TrainingArguments):
     learning_rate: float = 1e-6
     logging_steps: float = 10
     gradient_checkpointing: bool = True  # pyright: ignore[reportIncompatibleVariableOverride]
-    bf16: bool | None = None  # pyright: ignore
+    bf16: bool | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     remove_unused_columns: bool | None = False  # pyright: ignore[reportIncompatibleVariableOverride]
     temperature: float = 1.0
 
@@ -46,7 +46,8 @@ class SharedFields(TrainingArguments):
     def __post_init__(self) -> None:
         if self.bf16 is None:
             # On a CPU that it was not asked to use, transformers refuses bfloat16.
-            self.bf16 = not self.fp16 and (self.use_cpu or is_torch_bf16_gpu_available())
+            has_bf16 = self.use_cpu or is_torch_bf16_gpu_available()
+            self.bf16 = has_bf16 and not self.fp16  # pyright: ignore
         if self.activation_checkpointing is None:
             self.activation_checkpointing = self.gradient_checkpointing
         if self.activation_checkpointing_kwargs is None:
