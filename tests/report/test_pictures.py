@@ -62,6 +62,8 @@ def test_curves_and_bands_are_drawn_on_each_axis(tmp_path: Path) -> None:
     assert [place.get_xlabel() for place in drawn.axes] == ["iteration", "answers"]
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()] == ["ppo", "cory"]
+    assert (tmp_path / "a" / "x.svg").read_text().rstrip().endswith("</svg>")
+    assert (tmp_path / "a" / "x.pdf").read_bytes().startswith(b"%PDF")
     header = (tmp_path / "a" / "x.png").read_bytes()[:24]
     width, height = map(round, drawn.get_size_inches() * 130)
     assert struct.unpack(">8s4x4s2I", header) == (b"\x89PNG\r\n\x1a\n", b"IHDR", width, height)

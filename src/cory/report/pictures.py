@@ -1,4 +1,4 @@
-"""Figures of a report as PNG files."""
+"""Figures of a report as files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,13 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "savefig.dpi": 130,
+    "svg.hashsalt": "cory",
     # Names are names, not formulas.
     "text.parse_math": False,
 }
+FORMATS = ("png", "svg", "pdf")
+"""For a screen, a page and a paper."""
+UNDATED: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 MAX_COLUMNS = 3
 SHAPES = ("o", "s", "D", "^", "X", "P", "*")
 """Of points, by the number of their colour."""
@@ -46,10 +50,14 @@ ENTRY_CHARACTERS = 11
 
 
 def draw(figure: Figure, path: Path) -> Picture:
-    """Write a figure as a PNG file, as the page shows it first, on each of its horizontal axes.
+    """Write a figure as the page shows it first, on each of its horizontal axes.
 
     Panels go in rows of up to three where there is one horizontal axis, else down, with a column
     for each axis. The user's own matplotlib figures and settings are not touched.
+
+    Args:
+        figure: what is drawn.
+        path: of the PNG file; the others of `FORMATS` lie beside it.
 
     Returns:
         what was drawn.
@@ -74,8 +82,10 @@ def draw(figure: Figure, path: Path) -> Picture:
             place.set_visible(False)
         _add_legend(picture, places[0], across)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            picture.savefig(partial, format="png")
+        for kind in FORMATS:
+            with replacing(path.with_suffix(f".{kind}")) as partial:
+                # Without the date the same numbers make the same file.
+                picture.savefig(partial, format=kind, metadata=UNDATED.get(kind))
     return picture
 
 
