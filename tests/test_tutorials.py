@@ -13,6 +13,7 @@ from cory.cli.comparison import read_comparison
 from cory.cli.options import make_parser, parse, parse_words
 from cory.cli.settings import training_settings
 from cory.config import CORYConfig
+from cory.config.presets import recipes
 from tests.pages import ROOT, blocks, commands, run, running
 
 DOCS = ROOT / "docs"
@@ -97,6 +98,7 @@ def test_the_command_is_valid(words: list[str], project: Path) -> None:
 def _known(rest: list[str]) -> dict[str, object]:
     parser = make_parser("", "")
     parser.add_argument("--preset")
+    parser.add_argument("--recipe", choices=list(recipes()))
     return parse(parser, rest)[0]
 
 

@@ -134,7 +134,7 @@ def test_a_task_brings_its_defaults() -> None:
         ({"kl_placement": "all"}, r"kl_placement='all' is not one of reward, loss, both"),
         ({"max_steps": "10"}, r"max_steps='10' must be int, not str"),
         ({"max_steps": 10.0}, r"max_steps=10.0 must be int, not float"),
-        ({"bf16": 1}, r"bf16=1 must be bool, not int"),
+        ({"bf16": 1}, r"bf16=1 must be bool or auto, not int"),
         ({"seed": True}, r"seed=True must be int, not bool"),
         ({"learning_rate": "1e-5"}, r"learning_rate='1e-5' must be .*YAML .* write 1.0e-5"),
         ({"reward_funcs": "a.b"}, r"reward_funcs='a.b' must be list\[str\] \| None, not str"),

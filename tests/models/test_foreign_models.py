@@ -344,4 +344,6 @@ def test_only_open_formats_are_written(tiny_gpt2_dir: Path, tmp_path: Path) -> N
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.read_bytes() for path in written if path.name == LOCK] == [b""]
     endings = {path.suffix for path in written if path.name != LOCK}
-    assert endings <= {".yaml", ".json", ".jsonl", ".parquet", ".safetensors", ".jinja", ".txt"}
+    assert endings <= {
+        *(".yaml", ".json", ".jsonl", ".parquet", ".safetensors", ".jinja", ".txt", ".md")
+    }

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from itertools import chain
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cory.config.fields import facts_of
 from cory.config.names import value_fix
@@ -71,9 +72,22 @@ def _wrong_type(name: str, value: Any, hint: Any) -> str:
             f"{name}={shown(value)} must be a mapping from names to texts, numbers, true, false, "
             "null, or lists and mappings of these"
         )
-    kind = getattr(hint, "__name__", str(hint))
+    kind = str(hint) if isinstance(hint, UnionType) else _type_in_words(hint)
     fix = " (YAML takes 1e-5 for a text: write 1.0e-5)" if "float" in kind else ""
     return f"{name}={shown(value)} must be {kind}, not {type(value).__name__}{fix}"
+
+
+def _type_in_words(hint: Any) -> str:
+    """What a value may be.
+
+    >>> _type_in_words(bool | Literal["auto"])
+    'bool or auto'
+    """
+    if get_origin(hint) is Literal:
+        return ", ".join(get_args(hint))
+    if get_origin(hint) is Union:
+        return " or ".join(map(_type_in_words, get_args(hint)))
+    return getattr(hint, "__name__", str(hint))
 
 
 def _fits(value: Any, hint: Any) -> bool:
