@@ -13,7 +13,7 @@ from cory.io.terminal import say
 USAGE = "cory report RUN|COMPARISON [RUN …] [--out FILE] [--watch]"
 DESCRIPTION = """\
 Write a run, several runs or a comparison as one HTML page that works offline: results, curves, and
-a browser of answers. The plots lie beside it as PNG files, in `plots/`."""
+a browser of answers. The plots lie beside it as PNG, SVG and PDF files, in `plots/`."""
 WATCH_SECONDS = 10
 
 

@@ -1,4 +1,4 @@
-"""A run or a comparison as one self-contained HTML page, and its plots as PNG files."""
+"""A run or a comparison as one self-contained HTML page, and its plots as files."""
 
 from cory.report.pages import write_report
 

@@ -43,7 +43,7 @@ def write_report(
     *others: str | Path,
     refresh: int | None = None,
 ) -> Path:
-    """Write a run or a comparison as one HTML page, and its plots as PNG files beside it.
+    """Write a run or a comparison as one HTML page, and its plots as files beside it.
 
     Args:
         directory: of a run (it holds config.yaml) or of a comparison (comparison.yaml).
