@@ -190,7 +190,7 @@ def build_policies(
         )
     use_fast_gelu(model)
     keep_4bit_layout(model)
-    if args.bf16 or base.dtype != torch.float32:
+    if args.bf16 is True or base.dtype != torch.float32:
         use_exact_attention(base)
     if isinstance(model, PeftModel) or args.use_peft or peft_config is not None:
         if args.shard_weights:
@@ -206,14 +206,14 @@ def _full_policies(
     for _ in range(args.num_agents):
         with readable("the model cannot be copied for each agent", UNCOPIED):
             own = copy.deepcopy(model)
-        policy = Policy(FullCopy(own), args.bf16)
+        policy = Policy(FullCopy(own), args.bf16 is True)
         if args.gradient_checkpointing:
             checkpoint_gradients(policy.model)
         if args.shard_weights:
             world.shard(policy)
         policies.append(policy)
     # It is only ever read without gradients; the user's object stays as it was.
-    reference = LanguageModel(model, bf16=args.bf16)
+    reference = LanguageModel(model, bf16=args.bf16 is True)
     if args.shard_weights:
         world.shard(reference)
     return policies, reference
@@ -245,16 +245,16 @@ def _adapter_policies(
             peft_model.add_adapter(name, copy.deepcopy(peft_model.peft_config[initial]))
             set_peft_model_state_dict(peft_model, start, adapter_name=name)
     use_lean_lora(peft_model)
-    if args.bf16:
+    if args.bf16 is True:
         # Autocast would take the copy in float32 that peft makes of every input back to bfloat16.
         for layer in peft_model.modules():
             if isinstance(layer, LoraLayer):
                 layer.cast_input_dtype_enabled = False
-    policies = [Policy(Adapter(peft_model, name), args.bf16) for name in names]
+    policies = [Policy(Adapter(peft_model, name), args.bf16 is True) for name in names]
     base = policies[0].model
     if args.gradient_checkpointing:
         checkpoint_gradients(base)
-    return policies, LanguageModel(base, activate_reference, args.bf16)
+    return policies, LanguageModel(base, activate_reference, args.bf16 is True)
 
 
 def lora_config(args: CORYConfig, model: PreTrainedModel) -> LoraConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -62,7 +62,7 @@ class LeanLinear(LoraLinear):
         if name is None:
             return super().forward(x, *args, **kwargs)
         base: Any = self.get_base_layer()
-        down, up = self.lora_A[name].weight, self.lora_B[name].weight
+        down, up = self._halves(name)
         bias, scale = getattr(base, "bias", None), self.scaling[name]
         return _AdaptedProduct.apply(x, base.weight, bias, down, up, scale, type(base) is Conv1D)
 
@@ -70,10 +70,17 @@ class LeanLinear(LoraLinear):
         """The factors of some adapters; None where one of them is more than plain LoRA."""
         if self.merged or self.disable_adapters or not all(map(self._is_plain, names)):
             return None
-        downs = [self.lora_A[name].weight.detach() for name in names]
-        ups = [self.lora_B[name].weight.detach() * self.scaling[name] for name in names]
+        halves = [self._halves(name) for name in names]
+        downs = [down.detach() for down, _ in halves]
+        ups = [
+            up.detach() * self.scaling[name] for name, (_, up) in zip(names, halves, strict=True)
+        ]
         dtype = _product_dtype(downs[0])
         return Factors(torch.cat(downs).to(dtype), torch.cat(ups, dim=1).t().to(dtype), mask)
+
+    def _halves(self, name: str) -> tuple[Tensor, Tensor]:
+        down, up = cast(Any, self.lora_A[name]), cast(Any, self.lora_B[name])
+        return down.weight, up.weight
 
     def _one_plain_adapter(self) -> str | None:
         acting = [name for name in self.active_adapters if name in self.lora_A]
@@ -87,7 +94,7 @@ class LeanLinear(LoraLinear):
             name in self.lora_A
             and name not in self.lora_variant
             and self.lora_B[name].bias is None
-            and _product_dtype(self.lora_A[name].weight) == _product_dtype(self.weight)
+            and _product_dtype(self._halves(name)[0]) == _product_dtype(self.weight)
             and not (self.training and isinstance(self.lora_dropout[name], nn.Dropout))
         )
 

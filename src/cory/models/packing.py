@@ -36,7 +36,7 @@ def packed(model: nn.Module) -> Iterator[None]:
     They give what they give under autocast, bit for bit, as oneDNN adds in the same order. Other
     layers stay as they are, and all do where oneDNN or memory is missing.
     """
-    layers = [layer for layer in model.modules() if type(layer) in (nn.Linear, Conv1D)]
+    layers: list[Any] = [layer for layer in model.modules() if type(layer) in (nn.Linear, Conv1D)]
     layers = [layer for layer in layers if _can_be_packed(layer.weight)]
     num_bytes = sum(2 * layer.weight.numel() for layer in layers)
     with ExitStack() as undo:

@@ -184,7 +184,7 @@ def _models(
     for policy in policies:
         policy.to(device)
     # A model that the user passed stays as it was.
-    if args.bf16 and user.model is None and not args.shard_weights:
+    if args.bf16 is True and user.model is None and not args.shard_weights:
         trained = [weight for policy in policies for weight in policy.language_parameters()]
         hold_in_bfloat16(reference.model, trained)
     if reference.device.type == "cpu":
