@@ -90,6 +90,8 @@ def test_every_term_has_the_weights_of_the_loss_type(tiny_gpt2_dir: Path, tmp_pa
     team = trainer(
         tiny_gpt2_dir, tmp_path, loss_type="grpo", stop_strings=list("aeiou "), **options
     )
+    # At the start the KL is 0, which every weighting gives.
+    disturb(team.policies[0], seed=2)
     agent, samples = learnt(team)
     mask = samples.batch.response_mask
     lengths = mask.sum(1)
@@ -110,6 +112,7 @@ def test_every_term_has_the_weights_of_the_loss_type(tiny_gpt2_dir: Path, tmp_pa
         mean_of_means(-samples.advantages), abs=1e-5
     )
     assert float(statistics["kl_loss"]) == pytest.approx(mean_of_means(kl), abs=1e-5)
+    assert abs(mean_of_means(kl) - float(losses.masked_mean(kl, mask))) > 1e-4
     # As in TRL, the bonus is the mean over tokens for every loss type.
     mean_entropy = float(losses.masked_mean(entropy, mask))
     assert float(statistics["entropy_loss"]) == pytest.approx(-mean_entropy, rel=1e-5)
