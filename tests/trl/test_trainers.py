@@ -119,7 +119,7 @@ def test_the_surface_of_a_script(tiny_gpt2_dir: Path, tmp_path: Path) -> None:
         AutoTokenizer.from_pretrained(tmp_path / "saved").eos_token == trainer.tokenizer.eos_token
     )
     card = (tmp_path / "run" / "README.md").read_text()
-    for part in (str(tiny_gpt2_dir), "share_of_letters", "GRPO"):
+    for part in ("# letters", "share_of_letters", "- grpo\n", "- demo\n"):
         assert part in card
 
 

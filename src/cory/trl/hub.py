@@ -7,9 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub import HfApi, ModelCard
 
 from cory.io.files import writing
+from cory.training.card_text import model_card
+from cory.training.cards import card_facts
 
 
 def save_agents(trainer: Any, directory: Path) -> None:
@@ -40,52 +42,21 @@ def _move(made: Path, target: Path) -> None:
         partial.replace(target / path.name)
 
 
-def model_card(
+def agent_card(
     trainer: Any, name: str | None, dataset_name: str | None, tags: list[str] | str | None
 ) -> ModelCard:
-    """The card of a trained agent: base, data, rewards, method, last numbers, how to load it."""
+    """The card of agent 0, as a checkpoint has it, with the names that a script gives."""
     core = trainer.core
-    args, base = core.args, trainer.model_name
-    tags = [tags] if isinstance(tags, str) else list(tags or [])
-    data = ModelCardData(
-        base_model=base,
-        library_name="peft" if trainer.has_adapters else "transformers",
-        datasets=dataset_name,
-        model_name=name,
-        tags=sorted({"cory", "reinforcement-learning", trainer.method.lower(), *tags}),
-    )
-    rewards = ", ".join(core.components.rewards.names)
-    last = next((one for one in reversed(trainer.state.log_history) if "reward" in one), {})
-    numbers = "".join(
-        f"| {key} | {last[key]:.4g} |\n"
-        for key in ("reward", "reward_std", "kl", "completions/mean_length")
-        if key in last
-    )
-    loader = "AutoPeftModelForCausalLM" if trainer.has_adapters else "AutoModelForCausalLM"
-    library = "peft" if trainer.has_adapters else "transformers"
-    text = f"""---
-{data.to_yaml()}
----
-
-# {name or Path(args.output_dir).name}
-
-Trained from `{base}` with {trainer.method} by cory, {args.num_agents} agent(s), on
-{dataset_name or "a data set that was passed as an object"}. Rewards: {rewards}.
-
-| last iteration | |
-|---|---|
-{numbers}
-```python
-from {library} import {loader}
-
-model = {loader}.from_pretrained("{trainer.hub_model_id or args.output_dir}")
-```
-
-Settings: batch {args.batch_size}, {args.num_generations} answers per query, learning rate
-{args.learning_rate}, KL coefficient {args.kl_coef}, {trainer.state.global_step} optimizer steps,
-seed {args.seed}.
-"""
-    return ModelCard(text)
+    step = core.events.state.global_step
+    args = core.args if name is None else core.args.replace(run_name=name)
+    metrics = core.events.last_metrics if core.events.last_evaluated == step else None
+    card = ModelCard(model_card("agent_0", step, args, card_facts(core), metrics))
+    own = [tags] if isinstance(tags, str) else tags or []
+    card.data.tags = sorted({*(card.data.tags or []), trainer.method.lower(), *own})
+    card.data.model_name = name
+    if dataset_name is not None:
+        card.data.datasets = dataset_name
+    return card
 
 
 def push(

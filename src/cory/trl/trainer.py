@@ -20,7 +20,7 @@ from cory.training.given import given_rows
 from cory.trl.bridge import Bridge
 from cory.trl.core import Core, check_resume, holds_a_run
 from cory.trl.data import num_rows
-from cory.trl.hub import model_card, push, save_agents
+from cory.trl.hub import agent_card, push, save_agents
 from cory.trl.measures import Hearing
 from cory.trl.models import GivenModel, given_model
 from cory.trl.output import TrainOutput
@@ -89,7 +89,7 @@ class TeamTrainer:
             **parts.others,
         )
         self.core.evaluates_on_start = args.eval_on_start
-        self._connect(settings)
+        self._connect()
         self._say([*given.notes, *translation.notes])
 
     @classmethod
@@ -118,15 +118,13 @@ class TeamTrainer:
             changes["num_eval_queries"] = _largest(self.eval_dataset, settings)
         return settings.replace(**changes)
 
-    def _connect(self, settings: CORYConfig) -> None:
+    def _connect(self) -> None:
         core = self.core
         self.heard = Hearing(core.rollout)
         core.rollout = self.heard  # pyright: ignore[reportAttributeAccessIssue]
         self.accelerator, self.optimizer = core.accelerator, core.optimizer
         self.lr_scheduler, self.processing_class = core.scheduler, core.tokenizer
         self.tokenizer = core.tokenizer
-        model = core.components.reference.model
-        self.model_name = settings.model_name_or_path or model.config._name_or_path or "a model"
         self.hub_model_id = self.args.hub_model_id
         if self.args.disable_tqdm:
             core.console.console.quiet = True
@@ -244,7 +242,7 @@ class TeamTrainer:
         if self.is_world_process_zero():
             target = Path(directory or self.core.args.output_dir)
             target.mkdir(parents=True, exist_ok=True)
-            model_card(self, model_name, dataset_name, tags).save(target / "README.md")
+            agent_card(self, model_name, dataset_name, tags).save(target / "README.md")
 
     def push_to_hub(
         self,
