@@ -27,7 +27,7 @@ def test_a_run_becomes_a_page_with_plots(team_run: Path, tmp_path: Path) -> None
     """Prevents files in unexpected places, and a plot on the page that has no PNG."""
     path = write_report(team_run, tmp_path / "pages" / "team.html")
     assert path == tmp_path / "pages" / "team.html"
-    plots = [plot.stem for plot in (path.parent / "plots").iterdir()]
+    plots = [plot.stem for plot in (path.parent / "plots").glob("*.png")]
     data = data_of(path.read_text())
     shown = [figure["key"] for section in data["sections"] for figure in section["figures"]]
     assert sorted(plots) == sorted(shown)
@@ -43,7 +43,7 @@ def test_a_comparison_becomes_a_page_by_command(
     main(["report", str(out)])
     assert f"wrote {out / 'report.html'}" in capsys.readouterr().err
     assert data_of((out / "report.html").read_text())["kind"] == "comparison"
-    assert sorted(path.stem for path in (out / "plots").iterdir()) == [
+    assert sorted(path.stem for path in (out / "plots").glob("*.png")) == [
         "curves",
         "frontier",
         "robustness",
