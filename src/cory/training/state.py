@@ -68,7 +68,8 @@ class RunState:
         """
         run, there = self.checkpoints.directory.parent, self.checkpoints.steps()
         folder = run / f"checkpoint-{step}"
-        state = replace(self.trainer.events.state, global_step=step)
+        # The history stands in metrics.jsonl, whole and without what an interrupted run lost.
+        state = replace(self.trainer.events.state, global_step=step, log_history=[])
         with writing(folder):
             refuse_links(run, folder.name)
             folder.mkdir(exist_ok=True)
