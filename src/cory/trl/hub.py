@@ -52,10 +52,11 @@ def agent_card(
     metrics = core.events.last_metrics if core.events.last_evaluated == step else None
     card = ModelCard(model_card("agent_0", step, args, card_facts(core), metrics))
     own = [tags] if isinstance(tags, str) else tags or []
-    card.data.tags = sorted({*(card.data.tags or []), trainer.method.lower(), *own})
-    card.data.model_name = name
+    data: Any = card.data
+    data.tags = sorted({*(data.tags or []), trainer.method.lower(), *own})
+    data.model_name = name
     if dataset_name is not None:
-        card.data.datasets = dataset_name
+        data.datasets = dataset_name
     return card
 
 
