@@ -151,7 +151,7 @@ class _AdaptedProduct(torch.autograd.Function):
         output = nn.functional.linear(x, w, None if bias is None else bias.to(dtype))
         inner = x @ a.t()
         output.addmm_(inner, b.t())
-        ctx.scale, ctx.dtype = scale, inputs.dtype
+        ctx.scale, ctx.dtype, ctx.factor_dtype = scale, inputs.dtype, down.dtype
         ctx.save_for_backward(x, w, a, b, inner)
         return output.view(*inputs.shape[:-1], -1)
 
@@ -165,9 +165,9 @@ class _AdaptedProduct(torch.autograd.Function):
             by_inputs = (gradient @ w).addmm_(by_inner, a).to(ctx.dtype)
             by_inputs = by_inputs.view(*gradients[0].shape[:-1], -1)
         if ctx.needs_input_grad[3]:
-            by_down = (by_inner.t() @ x).float()
+            by_down = (by_inner.t() @ x).to(ctx.factor_dtype)
         if ctx.needs_input_grad[4]:
-            by_up = (gradient.t() @ inner).float().mul_(ctx.scale)
+            by_up = (gradient.t() @ inner).to(ctx.factor_dtype).mul_(ctx.scale)
         return by_inputs, None, None, by_down, by_up, None, None
 
 

@@ -45,7 +45,11 @@ class _Keywords(type):
 
 
 class _Configuration(metaclass=_Keywords):
-    """What the three configurations have in common."""
+    """What the three configurations have in common.
+
+    Each has `method_settings()`, what makes cory's trainer this method of TRL, and `sizes()` of an
+    iteration, which raises ValueError where they do not fit together.
+    """
 
     table: ClassVar[Mapping[str, Row]]
     table_class: ClassVar[type]
@@ -64,18 +68,6 @@ class _Configuration(metaclass=_Keywords):
             SettingsError: with all problems.
         """
         translate(self, num_rows=1_000_000)
-
-    def method_settings(self) -> dict[str, Any]:
-        """The settings that make cory's trainer this method of TRL."""
-        raise NotImplementedError
-
-    def sizes(self) -> Sizes:
-        """Sizes of an iteration.
-
-        Raises:
-            ValueError: they do not fit together.
-        """
-        raise NotImplementedError
 
     def sampling_settings(self, notes: list[str]) -> dict[str, Any]:
         """Settings of who samples the answers; `notes` gets lines about what has no effect."""
