@@ -27,7 +27,6 @@ from cory.io.quiet import padded_at_the_end
 from cory.models.batch import Batch
 from cory.models.layers import last_mlp, only_at
 from cory.models.logprobs import head_logprobs, token_logprobs
-from cory.models.lora import held_factors
 from cory.models.packing import packed
 from cory.models.weights import Weights
 
@@ -183,9 +182,7 @@ class Policy(LanguageModel):
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
-        adapter = getattr(self.weights, "name", None)
-        held = nullcontext() if adapter is None else held_factors(self.model, [adapter])
-        with self.activate(), held, super().sampling():
+        with self.weights.sampling(), super().sampling():
             yield
 
     def values(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from cory.distributed.fsdp import full_state_dict, shard_like
 from cory.models.adapter_kinds import beyond_plain_lora, check_same_config, check_same_weights
 from cory.models.complete import check_complete
+from cory.models.lora import held_factors
 from cory.models.pickles import refuse_pickled_adapter, refuse_pickled_weights
 
 MERGED = "merged"
@@ -56,6 +57,10 @@ class Weights(Protocol):
 
     def activate(self) -> AbstractContextManager[None]:
         """Context in which `model` computes with these weights."""
+        ...
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """`activate`, for many passes without a gradient between which no weight changes."""
         ...
 
     def owns(self, name: str) -> bool:
@@ -128,6 +133,8 @@ class FullCopy:
     def activate(self) -> nullcontext[None]:
         return nullcontext()
 
+    sampling = activate
+
     def owns(self, name: str) -> bool:
         return name in self.trained
 
@@ -195,6 +202,11 @@ class Adapter:
         if self.peft_model.active_adapter != self.name:
             self.peft_model.set_adapter(self.name, inference_mode=not self.is_trainable)
         yield
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        with self.activate(), held_factors(self.model, [self.name]):
+            yield
 
     def owns(self, name: str) -> bool:
         return f".{self.name}." in f"{name}."

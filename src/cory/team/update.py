@@ -136,9 +136,7 @@ def microbatch_loss(
         ref_hidden = None if samples.ref_hidden is None else samples.ref_hidden[mask]
         live = LiveTokens(hidden, flat_logprobs, samples.ref_logprobs[mask], ref_hidden, kept)
         kl = penalty.while_learning(live, policy, reference, args.temperature)
-        if samples.kl_log_ratio is not None:
-            log_ratio = losses.zero_padding(logprobs - samples.old_logprobs, mask)
-            kl = kl * samples.kl_log_ratio(log_ratio, mask).exp()[mask]
+        kl = _corrected(kl, logprobs, samples)
         statistics["kl_loss"] = samples.weighted_sum(kl) / num_tokens
         loss = loss + samples.kl_weight * statistics["kl_loss"]
     if samples.entropy_weight:
@@ -146,6 +144,15 @@ def microbatch_loss(
         statistics["entropy_loss"] = -entropy.sum() / num_tokens
         loss = loss + samples.entropy_weight * statistics["entropy_loss"]
     return samples.weight * loss, {key: value.detach() for key, value in statistics.items()}
+
+
+def _corrected(kl: Tensor, logprobs: Tensor, samples: TrainSamples) -> Tensor:
+    """The KL of each token times the ratio to the policy that drew it, where that is asked for."""
+    if samples.kl_log_ratio is None:
+        return kl
+    mask = samples.batch.response_mask
+    log_ratio = losses.zero_padding(logprobs - samples.old_logprobs, mask)
+    return kl * samples.kl_log_ratio(log_ratio, mask).exp()[mask]
 
 
 def clip_range(args: CORYConfig) -> losses.ClipRange:
